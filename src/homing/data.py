@@ -1,0 +1,267 @@
+"""The vocabulary of the data: texts, judgments, splits, mined rows, runs. Columnar; no disk, no torch.
+
+A text is known by its position in its `Corpus` or `Queries`; judgments and rows are NumPy columns of such positions.
+A document that appears in many lists is one document here: equal text is one text.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homing.errors import JudgmentError
+
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float64]
+Side = Literal["train", "dev", "test"]
+SIDES: tuple[Side, ...] = ("train", "dev", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Texts with their ids, in a fixed order. `ids` and `texts` are equally long and without repetition."""
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Position of each id."""
+        return {name: position for position, name in enumerate(self.ids)}
+
+
+class Corpus(Texts):
+    """The documents that can be retrieved."""
+
+
+class Queries(Texts):
+    """The queries."""
+
+
+@dataclass(frozen=True, eq=False)
+class Qrels:
+    """Judgments as columns, grouped by query, in list order within a query.
+
+    Shapes: `query`, `document`, `relevance` are all (judgments,). Relevance 0 is an explicit "not relevant", 1 and more "relevant".
+    """
+
+    query: Ints
+    document: Ints
+    relevance: Ints
+
+    def __post_init__(self) -> None:
+        order = np.argsort(self.query, kind="stable")
+        for name in ("query", "document", "relevance"):
+            column = np.ascontiguousarray(np.asarray(getattr(self, name), dtype=np.int32)[order])
+            column.setflags(write=False)
+            object.__setattr__(self, name, column)
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    @cached_property
+    def queries(self) -> Ints:
+        """The queries that have a judgment, ascending; shape (judged queries,)."""
+        return np.unique(self.query).astype(np.int32)
+
+    def lists(self) -> Iterator[tuple[int, Ints, Ints]]:
+        """For each judged query: its position, its documents in list order, and their relevance."""
+        starts = np.searchsorted(self.query, self.queries)
+        ends = np.append(starts[1:], len(self.query))
+        for query, start, end in zip(self.queries.tolist(), starts.tolist(), ends.tolist(), strict=True):
+            yield query, self.document[start:end], self.relevance[start:end]
+
+    def of(self, queries: NDArray[Any]) -> Qrels:
+        """The judgments of these queries alone."""
+        keep = np.isin(self.query, queries)
+        return Qrels(self.query[keep], self.document[keep], self.relevance[keep])
+
+    @cached_property
+    def positives(self) -> dict[int, frozenset[int]]:
+        """The relevant documents of each query that has one."""
+        found: dict[int, set[int]] = {}
+        for query, document in zip(self.query[self.relevance > 0].tolist(), self.document[self.relevance > 0].tolist(), strict=True):
+            found.setdefault(query, set()).add(document)
+        return {query: frozenset(documents) for query, documents in found.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A corpus, queries, and judgments. Splits of one dataset share `corpus` and `queries` and differ in `qrels`.
+
+    `notes` counts what was seen and mended on the way in (equal texts merged, repeated judgments, empty lists ...).
+    """
+
+    corpus: Corpus
+    queries: Queries
+    qrels: Qrels
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def with_qrels(self, qrels: Qrels) -> Dataset:
+        return replace(self, qrels=qrels)
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Train, dev and test over one corpus; unpacks as `train, dev, test = splits`.
+
+    `groups`: shape (queries,), the connected group of each query (queries that share a positive document or nearly the text).
+    `by`: "group", "query" (positives may be shared, as was asked for) or "given" (the data came split).
+    `removed`: queries that were taken out because keeping them would have leaked.
+    """
+
+    train: Dataset
+    dev: Dataset
+    test: Dataset
+    by: Literal["group", "query", "given"]
+    groups: Ints
+    removed: tuple[int, ...] = ()
+
+    def __iter__(self) -> Iterator[Dataset]:
+        return iter((self.train, self.dev, self.test))
+
+
+@dataclass(frozen=True, eq=False)
+class Mined:
+    """Training rows: a query, one of its positives, and negatives with their record.
+
+    Shapes: `query` and `positive` (rows,); `negative`, `kind`, `rank`, `score`, `judged` (rows, most negatives), where a row that ended
+    short holds -1 in `negative`. `kind` indexes `KINDS`; `rank` counts from 1 in the query's own BM25 ranking; `judged` tells a judged
+    negative from an unjudged document. `train` holds the texts and every judged positive of the training split.
+    """
+
+    KINDS = ("hard", "easy", "other")
+
+    train: Dataset
+    query: Ints
+    positive: Ints
+    negative: Ints
+    kind: Ints
+    rank: Ints
+    score: Floats
+    judged: NDArray[np.bool_]
+    source: str = "list:bm25"
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A ranked result: for each query the best documents, best first.
+
+    Shapes: `query` (queries,); `document` and `score` (queries, top k), with -1 in `document` where fewer were found.
+    """
+
+    query: Ints
+    document: Ints
+    score: NDArray[np.float32]
+
+
+def text_id(prefix: str, text: str) -> str:
+    """An id made of the text itself, so that it is the same in next month's file: `prefix-` and 16 hexadecimal digits."""
+    return f"{prefix}-{blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
+class Builder:
+    """Collects texts and judgments from any format into one vocabulary, merging equal texts and counting what it merged.
+
+    A reader calls `document`, `query` and `judge`; `dataset` and `splits` hand out the result. Texts are stripped of surrounding
+    white space. A pair judged both ways counts as relevant, and is counted in `notes["judged_both_ways"]`.
+    """
+
+    def __init__(self) -> None:
+        self.notes: Counter[str] = Counter()
+        self._documents: dict[str, int] = {}
+        self._queries: dict[str, int] = {}
+        self._ids: dict[str, list[str]] = {"d": [], "q": []}
+        self._judged: dict[Side | None, dict[tuple[int, int], int]] = {}
+
+    def document(self, text: str, name: str | None = None) -> int:
+        """The position of this document; `name` is its id where the format has one."""
+        return self._add(self._documents, "d", text, name)
+
+    def query(self, text: str, name: str | None = None) -> int:
+        """The position of this query; `name` is its id where the format has one."""
+        return self._add(self._queries, "q", text, name)
+
+    def _add(self, known: dict[str, int], prefix: str, text: str, name: str | None) -> int:
+        text = text.strip()
+        if text in known:
+            self.notes["equal_queries" if prefix == "q" else "equal_documents"] += 1
+            return known[text]
+        known[text] = len(known)
+        self._ids[prefix].append(text_id(prefix, text) if name is None else name)
+        return known[text]
+
+    def judge(self, query: int, document: int, relevance: int, side: Side | None = None) -> None:
+        """Record one judgment; `side` is the split that the data itself names, None where it names none."""
+        judged = self._judged.setdefault(side, {})
+        before = judged.get((query, document))
+        if before is None:
+            judged[query, document] = relevance
+            return
+        self.notes["repeated_judgments"] += 1
+        if (before > 0) != (relevance > 0):
+            self.notes["judged_both_ways"] += 1
+        judged[query, document] = max(before, relevance)
+
+    @property
+    def sides(self) -> set[Side | None]:
+        """The splits that judgments were recorded for."""
+        return set(self._judged)
+
+    def qrels(self, side: Side | None = None) -> Qrels:
+        judged = self._judged.get(side, {})
+        columns = np.array([(q, d, r) for (q, d), r in judged.items()], dtype=np.int32).reshape(-1, 3)
+        return Qrels(columns[:, 0], columns[:, 1], columns[:, 2])
+
+    def dataset(self, side: Side | None = None, where: str = "") -> Dataset:
+        """The whole vocabulary with the judgments of one side (None: those recorded without a side).
+
+        Raises JudgmentError where there is no text or no relevant judgment at all.
+        """
+        for kind, known in (("query", self._queries), ("document", self._documents)):
+            if not known:
+                raise JudgmentError(
+                    f"there is no {kind} in the whole input", where=where, remedy="See 'Formats' in the README for what is read."
+                )
+        for prefix, kind in (("d", "document"), ("q", "query")):
+            repeated = [name for name, count in Counter(self._ids[prefix]).items() if count > 1]
+            if repeated:
+                raise JudgmentError(
+                    f"{kind} id {repeated[0]!r} stands for two different texts",
+                    where=where,
+                    remedy="Give each text its own id, or leave the ids out.",
+                )
+        corpus = Corpus(tuple(self._ids["d"]), tuple(self._documents))
+        queries = Queries(tuple(self._ids["q"]), tuple(self._queries))
+        dataset = Dataset(corpus, queries, self.qrels(side), dict(self.notes))
+        if not (dataset.qrels.relevance > 0).any():
+            raise JudgmentError(
+                "no document is judged relevant to any query" + (f" in the {side} split" if side else ""),
+                where=where,
+                expected="at least one relevant candidate",
+                remedy="Check that the label's name and values are those of the README's 'Formats'.",
+            )
+        return dataset
+
+
+def digest(parts: Sequence[str]) -> str:
+    """A digest of texts in their order, unambiguous about where one ends and the next begins."""
+    state = blake2b(digest_size=16)
+    for part in parts:
+        raw = part.encode()
+        state.update(len(raw).to_bytes(8, "little"))
+        state.update(raw)
+    return state.hexdigest()

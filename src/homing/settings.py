@@ -1,0 +1,108 @@
+"""Every setting, on one page. A setting's help is the command line's help; None means "chosen, and then written down"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from homing.errors import SettingError
+
+
+def _setting(default: Any, help: str, flag: str = "") -> Any:
+    return field(default=default, metadata={"help": help, "flag": flag})
+
+
+def _demand(holds: bool, name: str, got: object, expected: str) -> None:
+    if not holds:
+        raise SettingError(f"--{name} is out of range", got=repr(got), expected=expected)
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """What stands before a text. None: what the model's directory says; where it says nothing, nothing."""
+
+    query_prompt: str | None = _setting(None, "text put before each query")
+    document_prompt: str | None = _setting(None, "text put before each document")
+    instruction: str | None = _setting(None, "the task; queries become 'Instruct: TASK\\nQuery:...'")
+
+    def __post_init__(self) -> None:
+        if self.query_prompt is not None and self.instruction is not None:
+            raise SettingError("--query-prompt and --instruction exclude each other", remedy="Give one of the two.")
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How queries are dealt to train, dev and test. Shares are of the queries."""
+
+    by: Literal["group", "query"] = _setting("group", "group: no positive is shared; query: positives may be", "split-by")
+    dev: float = _setting(0.1, "share of queries for dev", "dev-share")
+    test: float = _setting(0.2, "share of queries for test", "test-share")
+    seed: int = _setting(42, "seed of everything drawn")
+
+    def __post_init__(self) -> None:
+        _demand(self.by in ("group", "query"), "split-by", self.by, "group or query")
+        _demand(0 < self.dev < 1, "dev-share", self.dev, "a share between 0 and 1")
+        _demand(0 < self.test < 1, "test-share", self.test, "a share between 0 and 1")
+        _demand(self.dev + self.test < 1, "test-share", self.test, "dev and test together below 1")
+
+
+@dataclass(frozen=True)
+class Mining:
+    """Which of a query's candidates become the negatives of its rows."""
+
+    negatives: int = _setting(3, "negatives a row")
+    hard: int = _setting(1, "of these, hard ones (BM25 ranks 1-10)", "hard-negatives")
+    seed: int = _setting(42, "seed of everything drawn")
+
+    def __post_init__(self) -> None:
+        _demand(self.negatives >= 0, "negatives", self.negatives, "0 or more")
+        _demand(0 <= self.hard <= self.negatives, "hard-negatives", self.hard, f"0 to {self.negatives} (--negatives)")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the adapter is trained."""
+
+    rank: int = _setting(16, "LoRA rank", "lora-rank")
+    alpha: float = _setting(32.0, "LoRA alpha", "lora-alpha")
+    dropout: float = _setting(0.05, "LoRA dropout", "lora-dropout")
+    learning_rate: float | None = _setting(None, "peak learning rate (by model size)")
+    epochs: float = _setting(3.0, "passes over the rows")
+    batch_size: int = _setting(16, "rows that contrast with one another")
+    accumulation: int = _setting(2, "batches an update")
+    temperature: float = _setting(0.05, "temperature of the loss")
+    in_batch: bool = _setting(True, "contrast with the batch's other documents")
+    weight_decay: float = _setting(0.01, "AdamW, none on biases and norms")
+    warmup: float = _setting(0.1, "share of the updates that warm up")
+    max_grad_norm: float = _setting(1.0, "gradients are clipped to this norm")
+    max_length: int | None = _setting(None, "tokens a text (1024 or the model's own)")
+    evaluations: int = _setting(6, "evaluations on dev while training")
+    seed: int = _setting(42, "seed of everything drawn")
+
+    def __post_init__(self) -> None:
+        _demand(self.rank >= 1, "lora-rank", self.rank, "1 or more")
+        _demand(self.alpha > 0, "lora-alpha", self.alpha, "above 0")
+        _demand(0 <= self.dropout < 1, "lora-dropout", self.dropout, "0 to below 1")
+        _demand(self.learning_rate is None or 0 < self.learning_rate < 1, "learning-rate", self.learning_rate, "between 0 and 1")
+        _demand(0 < self.epochs, "epochs", self.epochs, "above 0")
+        _demand(self.batch_size >= 1, "batch-size", self.batch_size, "1 or more")
+        _demand(self.accumulation >= 1, "accumulation", self.accumulation, "1 or more")
+        _demand(self.temperature > 0, "temperature", self.temperature, "above 0")
+        _demand(self.weight_decay >= 0, "weight-decay", self.weight_decay, "0 or more")
+        _demand(0 <= self.warmup < 1, "warmup", self.warmup, "a share from 0 to below 1")
+        _demand(self.max_grad_norm > 0, "max-grad-norm", self.max_grad_norm, "above 0")
+        _demand(self.max_length is None or self.max_length >= 8, "max-length", self.max_length, "8 or more")
+        _demand(self.evaluations >= 1, "evaluations", self.evaluations, "1 or more")
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """How models are compared."""
+
+    resamples: int = _setting(1000, "bootstrap resamples behind each interval")
+    top_k: int = _setting(100, "documents retrieved a query")
+    seed: int = _setting(42, "seed of everything drawn")
+
+    def __post_init__(self) -> None:
+        _demand(self.resamples >= 100, "resamples", self.resamples, "100 or more")
+        _demand(self.top_k >= 10, "top-k", self.top_k, "10 or more")
