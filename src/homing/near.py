@@ -1,0 +1,141 @@
+"""Near-duplicate texts: every pair whose character shingles overlap enough, found exactly.
+
+Two texts are compared as sets of character shingles of their normal form, by Jaccard similarity (shared / all distinct). A shingle is
+three characters long, two where it begins with a Han character, kana or Hangul: such a character carries about as much as half a short
+word does in an alphabet, and words there are mostly two characters long, so that with three one changed word of a short question would
+touch most of its shingles. The rule looks at the character and not at the text, so that mixed text works and all texts stay comparable.
+
+Joined exactly and without comparing all with all, by prefix filtering (Bayardo, Ma, Srikant: Scaling Up All Pairs Similarity Search,
+WWW 2007) with the length and position filters of PPJoin (Xiao et al.: Efficient Similarity Joins for Near Duplicate Detection, WWW 2008):
+with shingles ordered rarest first, two similar texts share one among their first few.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from homing.data import Ints
+
+# Chosen on five data sets of questions and commands: above it are one-word rewordings, spellings and changed numbers, and the groups
+# that near-duplicates chain up to stay small (at most 8 of 5,168 templated medical questions, 40 of 11,300 shell tasks). At 0.8 template
+# siblings about two short subjects join ("... being done for Coma?", "... for Syncope?"), and those groups grow to 46 and 71; 0.9 misses
+# half of what 0.85 finds.
+THRESHOLD = 0.85
+_CHUNK = 1 << 18  # candidate pairs looked at together; bounds the memory to a few 100 MB
+_FOLDED = re.compile(r"[\W_]+")
+_TWO_CHARACTERS = ((0x1100, 0x11FF), (0x2E80, 0x9FFF), (0xA960, 0xA97F), (0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+
+
+def normal_form(text: str) -> str:
+    """The text as near-duplicates are compared: NFKC, case-folded, each run of punctuation and white space one space.
+
+    A text of nothing but punctuation keeps it, without the white space.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return _FOLDED.sub(" ", folded).strip() or re.sub(r"\s+", "", folded)
+
+
+def near_duplicates(texts: Sequence[str], threshold: float = THRESHOLD) -> Ints:
+    """All pairs of texts whose shingle sets have a Jaccard similarity of at least `threshold` (above 0, at most 1).
+
+    Returns positions in `texts`, shape (pairs, 2), the smaller first, sorted. Texts of equal normal form are pairs at any threshold.
+    """
+    position: dict[str, int] = {}
+    form = np.array([position.setdefault(normal_form(text), len(position)) for text in texts], dtype=np.int64)
+    pairs = _expand(_similar(list(position), threshold), form, len(position))
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].astype(np.int32)
+
+
+def _expand(pairs: NDArray[np.int64], form: NDArray[np.int64], forms: int) -> NDArray[np.int64]:
+    """Pairs of texts, from pairs of normal forms: each text of the one with each of the other, and within one form all with all."""
+    order = np.argsort(form, kind="stable")
+    count = np.bincount(form, minlength=forms)
+    start = np.cumsum(count) - count
+    repeated = np.flatnonzero(count > 1)
+    left, right = np.concatenate((pairs, np.stack((repeated, repeated), axis=1))).T
+    width = count[left] * count[right]
+    cell = np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
+    columns = np.repeat(count[right], width)
+    one = order[np.repeat(start[left], width) + cell // columns]
+    other = order[np.repeat(start[right], width) + cell % columns]
+    once = (one < other) | np.repeat(left != right, width)
+    expanded: NDArray[np.int64] = np.stack((np.minimum(one, other), np.maximum(one, other)), axis=1)[once]
+    return expanded
+
+
+def _similar(forms: list[str], threshold: float) -> NDArray[np.int64]:
+    """Pairs of different normal forms at or above the threshold, shape (pairs, 2), in no order."""
+    if len(forms) < 2:
+        return np.zeros((0, 2), dtype=np.int64)
+    owner, shingle = _shingles(forms)
+    by_size = np.argsort(np.bincount(owner, minlength=len(forms)), kind="stable")
+    rank = np.empty_like(by_size)
+    rank[by_size] = np.arange(len(forms))
+    rarity = np.argsort(np.argsort(np.bincount(shingle), kind="stable"))
+    vocabulary = len(rarity)
+    entry = np.sort(rank[owner] * vocabulary + rarity[shingle])  # by text, small ones first, and within a text rarest shingle first
+    text, token = entry // vocabulary, entry % vocabulary
+
+    size = np.bincount(text, minlength=len(forms))
+    start = np.append(0, np.cumsum(size))
+    place = np.arange(len(entry)) - start[text]
+    sets = csr_array((np.ones(len(entry), dtype=np.int32), token, start), shape=(len(forms), vocabulary))
+
+    least = np.ceil(threshold * size - 1e-9).astype(np.int64)  # the smallest set that a text of this size can be similar to
+    alike = np.ceil(2 * threshold / (1 + threshold) * size - 1e-9).astype(np.int64)  # what it shares with one of its own size
+    probing = np.flatnonzero(place <= (size - least)[text])
+    indexed = np.flatnonzero(place <= (size - alike)[text])
+    indexed = indexed[np.argsort(token[indexed], kind="stable")]
+    key = token[indexed] * len(forms) + text[indexed]
+    shortest = np.searchsorted(size, least)  # the first text long enough for each text
+    low = np.searchsorted(key, token[probing] * len(forms) + shortest[text[probing]])
+    high = np.searchsorted(key, token[probing] * len(forms) + text[probing])
+    total = np.append(0, np.cumsum(high - low))
+
+    found: list[NDArray[np.int64]] = []
+    done = 0
+    while done < len(probing):
+        end = max(done + 1, int(np.searchsorted(total, total[done] + _CHUNK)) - 1)
+        width = (high - low)[done:end]
+        one = np.repeat(probing[done:end], width)
+        other = indexed[np.arange(total[end] - total[done]) + np.repeat(low[done:end] - total[done:end] + total[done], width)]
+        x, y = text[one], text[other]
+        both = size[x] + size[y]
+        possible = np.minimum(size[x] - place[one], size[y] - place[other])  # shared at most, if this is the first shared shingle
+        keep = possible >= threshold / (1 + threshold) * both - 1e-9
+        pair = _distinct(x[keep] * len(forms) + y[keep])
+        x, y = pair // len(forms), pair % len(forms)
+        shared = sets[x].multiply(sets[y]).sum(axis=1)
+        found.append(pair[shared / (size[x] + size[y] - shared) >= threshold])
+        done = end
+    pair = _distinct(np.concatenate(found))
+    return np.stack((by_size[pair // len(forms)], by_size[pair % len(forms)]), axis=1)
+
+
+def _shingles(forms: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct shingles of each text, as columns: the text's position, and the shingle's number from 0."""
+    # A space at either end makes beginnings and ends of words alike inside and at the edge; no normal form holds a zero character.
+    codes = np.frombuffer("".join(f" {form} \0" for form in forms).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.int64)
+    end = codes == 0
+    owner = np.cumsum(end) - end
+    wide = np.zeros(len(codes), dtype=bool)
+    for first, last in _TWO_CHARACTERS:
+        wide |= (codes >= first) & (codes <= last)
+    second, third = np.append(codes[1:], 0), np.append(codes[2:], (0, 0))[: len(codes)]
+    third[wide] = 0
+    whole = ~end & (second > 0) & ((third > 0) | wide)
+    shingles, number = np.unique((codes | second << 21 | third << 42)[whole], return_inverse=True)
+    entry = _distinct(owner[whole] * max(1, len(shingles)) + number)
+    return entry // max(1, len(shingles)), entry % max(1, len(shingles))
+
+
+def _distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The values sorted, each once; by sorting, for `np.unique` hashes, which is several times slower on many different values."""
+    values = np.sort(values)
+    return values[np.append(True, values[1:] != values[:-1])] if len(values) else values

@@ -1,0 +1,89 @@
+"""Near-duplicates: the join against a comparison of all with all, and what the default joins."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homing.near import THRESHOLD, near_duplicates, normal_form
+
+WORDS = st.sampled_from(
+    ["find", "files", "in", "the", "tree", "of", "c++", "合同", "解除", "的", "条件", "ですか", "x", "7", "?", "…", "Größe"]
+)
+TEXTS = st.lists(st.lists(WORDS, max_size=8).map(" ".join) | st.text(max_size=12), max_size=12)
+
+
+def shingles(text: str) -> set[str]:
+    padded = f" {normal_form(text)} "
+    found = set()
+    for at, character in enumerate(padded):
+        width = 2 if re.match(r"[ᄀ-ᇿ⺀-鿿ꥠ-\ua97f가-\ud7ff豈-\ufaff𠀀-\U0003ffff]", character) else 3
+        if at + width <= len(padded):
+            found.add(padded[at : at + width])
+    return found
+
+
+def brute_force(texts: list[str], threshold: float) -> list[list[int]]:
+    pairs = []
+    for i, j in combinations(range(len(texts)), 2):
+        one, other = shingles(texts[i]), shingles(texts[j])
+        same = normal_form(texts[i]) == normal_form(texts[j])
+        if same or (one | other and len(one & other) / len(one | other) >= threshold):
+            pairs.append([i, j])
+    return pairs
+
+
+@given(TEXTS, st.sampled_from([0.1, 0.5, 0.75, THRESHOLD, 0.9, 1.0]))
+def test_equals_comparing_all_with_all(texts: list[str], threshold: float) -> None:
+    pairs = near_duplicates(texts, threshold)
+    assert pairs.dtype == np.int32
+    assert pairs.shape == (len(pairs), 2)
+    assert pairs.tolist() == brute_force(texts, threshold)
+
+
+def test_equals_comparing_all_with_all_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    words = ["what", "are", "the", "treatments", "symptoms", "causes", "for", "of", "anemia", "asthma", "gout", "合同", "解除"]
+    texts = [" ".join(generator.choice(words, size=generator.integers(1, 7))) for _ in range(300)]
+    whole = near_duplicates(texts, 0.6)
+    assert whole.tolist() == brute_force(texts, 0.6)
+    monkeypatch.setattr("homing.near._CHUNK", 50)
+    assert near_duplicates(texts, 0.6).tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is Café-au-lait?", "what  is CAFÉ au lait"),
+        ("ＡＢＣ 合同，解除", "abc 合同 解除"),
+        ("???", "? ? ?"),
+        ("Find all files on the system that are world writable", "Find all files on the system that are world writeable"),
+        ("合同成立时一年期贷款市场报价利率四倍适用于网络贷款吗？", "合同成立时一年期贷款市场报价利率四倍适用于网络贷款平台吗？"),
+    ],
+)
+def test_a_trivial_rewording_is_joined(one: str, other: str) -> None:
+    assert near_duplicates([one, other]).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What are the treatments for Anemia?", "What are the treatments for Asthma?"),
+        ("How many people are affected by Perry syndrome?", "How many people are affected by Stickler syndrome?"),
+        ("融资租赁合同中，承租人的权利和义务分别有哪些？", "融资租赁合同中，出卖人的权利和义务分别有哪些？"),
+        ("???", "!!!"),
+        ("", "a"),
+    ],
+)
+def test_a_sibling_of_the_same_template_is_not(one: str, other: str) -> None:
+    assert near_duplicates([one, other]).tolist() == []
+
+
+def test_equal_texts_are_pairs_at_any_threshold() -> None:
+    assert near_duplicates(["a b", "c", "A  B", "a-b"], 1.0).tolist() == [[0, 2], [0, 3], [2, 3]]
+    assert near_duplicates([]).shape == (0, 2)
