@@ -17,17 +17,24 @@ def _demand(holds: bool, name: str, got: object, expected: str) -> None:
         raise SettingError(f"--{name} is out of range", got=repr(got), expected=expected)
 
 
+POOLINGS = ("lasttoken", "mean", "cls", "max", "weightedmean", "mean_sqrt_len_tokens")
+
+
 @dataclass(frozen=True)
-class Prompting:
-    """What stands before a text. None: what the model's directory says; where it says nothing, nothing."""
+class Encoding:
+    """How texts become embeddings. None: what the model's directory says; a prompt that it doesn't name is empty."""
 
     query_prompt: str | None = _setting(None, "text put before each query")
     document_prompt: str | None = _setting(None, "text put before each document")
-    instruction: str | None = _setting(None, "the task; queries become 'Instruct: TASK\\nQuery:...'")
+    instruction: str | None = _setting(None, "the task: queries become 'Instruct: TASK\\nQuery:...'")
+    pooling: str | None = _setting(None, "only for a model that doesn't say: lasttoken, mean, cls ...")
+    max_length: int | None = _setting(None, "tokens a text (1024, or the model's own if shorter)")
 
     def __post_init__(self) -> None:
         if self.query_prompt is not None and self.instruction is not None:
             raise SettingError("--query-prompt and --instruction exclude each other", remedy="Give one of the two.")
+        _demand(self.pooling is None or self.pooling in POOLINGS, "pooling", self.pooling, " or ".join(POOLINGS))
+        _demand(self.max_length is None or self.max_length >= 8, "max-length", self.max_length, "8 or more")
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,6 @@ class Training:
     weight_decay: float = _setting(0.01, "AdamW, none on biases and norms")
     warmup: float = _setting(0.1, "share of the updates that warm up")
     max_grad_norm: float = _setting(1.0, "gradients are clipped to this norm")
-    max_length: int | None = _setting(None, "tokens a text (1024 or the model's own)")
     evaluations: int = _setting(6, "evaluations on dev while training")
     seed: int = _setting(42, "seed of everything drawn")
 
@@ -91,7 +97,6 @@ class Training:
         _demand(self.weight_decay >= 0, "weight-decay", self.weight_decay, "0 or more")
         _demand(0 <= self.warmup < 1, "warmup", self.warmup, "a share from 0 to below 1")
         _demand(self.max_grad_norm > 0, "max-grad-norm", self.max_grad_norm, "above 0")
-        _demand(self.max_length is None or self.max_length >= 8, "max-length", self.max_length, "8 or more")
         _demand(self.evaluations >= 1, "evaluations", self.evaluations, "1 or more")
 
 

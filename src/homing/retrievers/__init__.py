@@ -1,0 +1,1 @@
+"""Retrievers: what finds documents for queries."""

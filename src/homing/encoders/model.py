@@ -1,0 +1,319 @@
+"""A local sentence-transformers model: its conventions obeyed, its texts tokenised once, encoded in chunks of like length."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import Normalize, Pooling, Transformer
+from torch import Tensor
+from tqdm import tqdm
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from homing.batches import chunks
+from homing.encoders.devices import default_device, fast_dtype, token_budget
+from homing.errors import ModelError, NotFittedError, PoolingError
+from homing.protocols import Kind
+from homing.settings import POOLINGS, Encoding
+
+if TYPE_CHECKING:
+    from homing.retrievers.dense import Dense
+
+DEFAULT_MAX_LENGTH = 1024
+PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
+NOT_WEIGHTS_OR_CONVENTIONS = {"README.md", "manifest.json", ".gitattributes", "homing.json"}
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Texts as token ids, prompt and special tokens included, cut to the model's length.
+
+    Shapes: `ids` (all tokens,), `offsets` (texts + 1,): text i is `ids[offsets[i]:offsets[i + 1]]`.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens a text, shape (texts,)."""
+        return np.diff(self.offsets)
+
+    def __getitem__(self, text: int) -> NDArray[np.int32]:
+        return self.ids[self.offsets[text] : self.offsets[text + 1]]
+
+
+class Model:
+    """A sentence-transformers model from a directory (or a hub name), with the conventions that its directory states.
+
+    Prompts, pooling, padding side, normalisation and length are those of the directory unless a keyword says otherwise; what the
+    directory doesn't say is empty (prompts) or an error (pooling). The score of a query and a document is the inner product of their
+    embeddings, which are normalised where the model's similarity is the cosine.
+
+    Raises ModelError where the directory cannot be used, PoolingError where it doesn't say its pooling, or says one that cannot be right.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        instruction: str | None = None,
+        pooling: str | None = None,
+        max_length: int | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        name: str | None = None,
+    ) -> None:
+        encoding = Encoding(query_prompt, document_prompt, instruction, pooling, max_length)
+        self.source = str(path)
+        self.path = _directory(path)
+        self.name = name or Path(self.source).name
+        self.device = torch.device(device) if device is not None else default_device()
+        self.dtype = dtype or fast_dtype(self.device)
+        self.transformer = _load(self.path, encoding.pooling, self.device, self.dtype)
+        _refuse_first_token_of_causal(self.transformer, self.path)
+        own = self.transformer.max_seq_length or DEFAULT_MAX_LENGTH
+        self.max_length = min(encoding.max_length or DEFAULT_MAX_LENGTH, own)
+        self.transformer.max_seq_length = self.max_length
+        self.prompts = self._prompts(encoding)
+        self.transformer.prompts.update(self.prompts)
+        self.transformer.eval()
+        self._dense: Dense | None = None
+
+    def _prompts(self, encoding: Encoding) -> dict[Kind, str]:
+        own = self.transformer.prompts
+        default = own.get(self.transformer.default_prompt_name) or ""
+        said: dict[Kind, str] = {
+            kind: next((own[name] for name in names if own.get(name)), default) for kind, names in PROMPT_NAMES.items()
+        }
+        if encoding.instruction is not None:
+            said["query"] = f"Instruct: {encoding.instruction}\nQuery:"
+        if encoding.query_prompt is not None:
+            said["query"] = encoding.query_prompt
+        if encoding.document_prompt is not None:
+            said["document"] = encoding.document_prompt
+        return said
+
+    @property
+    def pooling(self) -> str:
+        """The pooling modes, joined by '+'."""
+        modes = _pooling(self.transformer).pooling_mode
+        return modes if isinstance(modes, str) else "+".join(modes)
+
+    @property
+    def dimension(self) -> int:
+        return int(self.transformer.get_embedding_dimension())
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the model, embeddings included."""
+        return sum(parameter.numel() for parameter in self.transformer.parameters())
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """A digest of every file of the directory that decides an embedding."""
+        state = sha256()
+        for file in sorted(self.path.rglob("*")):
+            relative = file.relative_to(self.path)
+            hidden = any(part.startswith(".") for part in relative.parts)
+            if file.is_file() and file.name not in NOT_WEIGHTS_OR_CONVENTIONS and not hidden:
+                state.update(f"{relative.as_posix()}\0{file.stat().st_size}\0".encode())
+                with file.open("rb") as handle:
+                    while block := handle.read(1 << 20):
+                        state.update(block)
+        return state.hexdigest()[:32]
+
+    @property
+    def digest(self) -> str:
+        """Changes with weights, prompts, pooling, length or number format."""
+        said = json.dumps([self.weights_digest, self.prompts, self.pooling, self.max_length, str(self.dtype)], sort_keys=True)
+        return sha256(said.encode()).hexdigest()[:32]
+
+    def tokenize(self, texts: Sequence[str], kind: Kind, *, truncate: bool = True) -> Tokens:
+        """Token ids of the texts under the prompt of their kind: those that sentence-transformers would feed the model."""
+        prompt = self.prompts[kind]
+        pieces: list[NDArray[np.int32]] = []
+        for start in range(0, len(texts), 1024):
+            prompted = [prompt + text for text in texts[start : start + 1024]]
+            ids = self.transformer.tokenizer(prompted, truncation=truncate, padding=False, verbose=False)["input_ids"]
+            pieces.extend(np.asarray(row, dtype=np.int32) for row in ids)
+        offsets = np.zeros(len(pieces) + 1, dtype=np.int64)
+        np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
+        return Tokens(np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32), offsets)
+
+    def token_counts(self, texts: Sequence[str], kind: Kind) -> NDArray[np.int64]:
+        """Tokens a text before any cut, prompt and special tokens included; shape (texts,)."""
+        return self.tokenize(texts, kind, truncate=False).lengths
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        """The share of the texts' tokens that the vocabulary doesn't know, 0 for a tokenizer without an unknown token."""
+        unknown = self.transformer.tokenizer.unk_token_id
+        ids = self.tokenize(texts, "document", truncate=False).ids
+        return float((ids == unknown).mean()) if unknown is not None and len(ids) else 0.0
+
+    def embed(self, tokens: Tokens, texts: NDArray[np.integer]) -> Tensor:
+        """Embeddings of these texts as one padded chunk, with gradients where they are enabled; shape (texts, dimension)."""
+        lengths = tokens.lengths[texts]
+        width, left = int(lengths.max()), self.transformer.tokenizer.padding_side == "left"
+        ids = np.full((len(texts), width), self.transformer.tokenizer.pad_token_id or 0, dtype=np.int64)
+        mask = np.zeros((len(texts), width), dtype=np.int64)
+        for row, text in enumerate(texts.tolist()):
+            place = slice(width - lengths[row], width) if left else slice(0, lengths[row])
+            ids[row, place] = tokens[text]
+            mask[row, place] = 1
+        features: dict[str, Any] = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        features = {name: tensor.to(self.device, non_blocking=True) for name, tensor in features.items()}
+        embeddings = cast(Tensor, self.transformer(features)["sentence_embedding"]).float()
+        return torch.nn.functional.normalize(embeddings, dim=-1) if self.similarity == "cosine" else embeddings
+
+    @property
+    def similarity(self) -> str:
+        """cosine or dot: how the model's directory says that its embeddings are compared. Raises ModelError for a distance."""
+        name = self.transformer.similarity_fn_name or "cosine"
+        if name not in ("cosine", "dot"):
+            raise ModelError("the model compares embeddings by a distance", where=str(self.path), got=name, expected="cosine or dot")
+        return name
+
+    def encode_tokens(self, tokens: Tokens, *, progress: str = "") -> NDArray[np.float32]:
+        """Embeddings of tokenised texts, shape (texts, dimension); `progress` names a bar that shows while it takes seconds."""
+        out = np.empty((len(tokens), self.dimension), dtype=np.float32)
+        bar = tqdm(total=len(tokens), desc=progress, unit="text", disable=not progress, delay=2, leave=False)
+        with torch.inference_mode(), bar:
+            for chunk in chunks(tokens.lengths, token_budget(self.device)):
+                out[chunk] = self.embed(tokens, chunk).cpu().numpy()
+                bar.update(len(chunk))
+        return out
+
+    def encode(self, texts: Sequence[str], kind: Kind = "document", *, progress: str = "") -> NDArray[np.float32]:
+        """Embeddings of texts under the prompt of their kind; equal texts are encoded once. Shape (texts, dimension)."""
+        distinct = list(dict.fromkeys(texts))
+        embeddings = self.encode_tokens(self.tokenize(distinct, kind), progress=progress)
+        if len(distinct) == len(texts):
+            return embeddings
+        position = {text: index for index, text in enumerate(distinct)}
+        return embeddings[[position[text] for text in texts]]
+
+    def fit(self, documents: Sequence[str]) -> Model:
+        """Encode and keep these documents for `search` and `score`; returns the model."""
+        from homing.retrievers.dense import Dense
+
+        self._dense = Dense(self)
+        self._dense.fit(documents)
+        return self
+
+    def search(self, query: str, top_k: int = 10) -> list[tuple[int, float]]:
+        """The best `top_k` fitted documents as (index, score), best first. Raises NotFittedError before `fit`."""
+        found = self._fitted().search([query], top_k)
+        return [(int(index), float(score)) for index, score in zip(found.document[0], found.score[0], strict=True) if index >= 0]
+
+    def score(self, query: str, index: int) -> float:
+        """The score of the query and the fitted document at `index`. Raises NotFittedError before `fit`."""
+        return float(self._fitted().embeddings[index] @ self.encode([query], "query")[0])
+
+    def _fitted(self) -> Dense:
+        if self._dense is None:
+            raise NotFittedError("there is nothing to search", where=self.name, remedy="Call fit(documents) first.")
+        return self._dense
+
+
+def _directory(path: str | Path) -> Path:
+    """The model's directory: as given, or the hub's snapshot under a name like `Qwen/Qwen3-Embedding-0.6B`."""
+    directory = Path(path).expanduser()
+    if not directory.is_dir():
+        name = str(path)
+        if name.count("/") != 1 or name.startswith((".", "/", "~")):
+            raise ModelError("there is no such model directory", where=name, remedy="Give a directory, or a hub name like OWNER/NAME.")
+        from huggingface_hub import snapshot_download
+
+        try:
+            directory = Path(snapshot_download(name, ignore_patterns=["*.onnx", "*.gguf", "onnx/*", "openvino/*", "*.h5", "*.msgpack"]))
+        except Exception as error:
+            raise ModelError(
+                "the model is neither a directory here nor reachable on the hub",
+                where=name,
+                got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200],
+                remedy="Give the path of a model directory, or set HF_ENDPOINT to a mirror that can be reached.",
+            ) from None
+    if not (directory / "config.json").is_file() and not (directory / "modules.json").is_file():
+        remedy = "Give the directory that holds modules.json."
+        if (directory / "adapter_config.json").is_file():
+            remedy = "This is an adapter: merge it first (homing merge), or give it as --adapter."
+        raise ModelError("the directory holds no model", where=str(directory), expected="config.json and modules.json", remedy=remedy)
+    return directory.resolve()
+
+
+def _load(path: Path, pooling: str | None, device: torch.device, dtype: torch.dtype) -> SentenceTransformer:
+    said = (path / "modules.json").is_file()
+    if not said and pooling is None:
+        raise PoolingError(
+            "the directory doesn't say how the model pools its tokens (there is no modules.json)",
+            where=str(path),
+            remedy=f"Say it with --pooling ({', '.join(POOLINGS)}); the model's card tells which.",
+        )
+    if not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")) and not any(path.glob("0_*/*.safetensors")):
+        raise ModelError("the directory holds no weights", where=str(path), expected="model.safetensors", remedy="Download it again.")
+    arguments: dict[str, Any] = {"dtype": dtype}
+    try:
+        if said:
+            model = SentenceTransformer(str(path), device=str(device), local_files_only=True, model_kwargs=arguments)
+        else:
+            body = Transformer(str(path), model_kwargs=arguments)
+            model = SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension(), pooling), Normalize()], device=str(device))
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
+        raise ModelError(
+            "sentence-transformers cannot load this directory",
+            where=str(path),
+            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300],
+            remedy="Check that the download is complete, and that its files are those of one model.",
+        ) from error
+    if not isinstance(model[0], Transformer) or model.tokenizer is None:
+        raise ModelError("the model's first module is not a transformer", where=str(path), got=type(model[0]).__name__)
+    if said and pooling is not None and _pooling(model).pooling_mode != pooling:
+        raise PoolingError(
+            "--pooling contradicts the model's directory",
+            where=str(path / "1_Pooling"),
+            got=pooling,
+            expected=str(_pooling(model).pooling_mode),
+            remedy="Leave --pooling out: what the directory says is obeyed.",
+        )
+    return model
+
+
+def _pooling(model: SentenceTransformer) -> Pooling:
+    for module in model:
+        if isinstance(module, Pooling):
+            if not module.include_prompt:
+                raise PoolingError("pooling that leaves the prompt's tokens out is not supported", expected="include_prompt: true")
+            return module
+    raise PoolingError("the model has no pooling module", remedy="Give a model whose modules.json names one.")
+
+
+def _refuse_first_token_of_causal(model: SentenceTransformer, path: Path) -> None:
+    config = model[0].model.config
+    kind = config.model_type
+    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if getattr(config, "use_bidirectional_attention", False) or getattr(config, "is_causal", True) is False:
+        causal = False
+    modes = _pooling(model).pooling_mode
+    if causal and "cls" in ((modes,) if isinstance(modes, str) else modes):
+        raise PoolingError(
+            f"{kind} is a causal model: its first token has seen nothing of the text",
+            where=str(path),
+            got="pooling cls",
+            expected="lasttoken",
+            remedy="Mend 1_Pooling/config.json, or give a directory that pools the last token.",
+        )

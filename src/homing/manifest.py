@@ -1,0 +1,74 @@
+"""What made an artefact, and artefacts that are whole or not there: directories and files that appear at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("homing", "torch", "transformers", "sentence-transformers", "peft", "numpy", "rjieba")
+NAME = "manifest.json"
+
+
+@contextmanager
+def replace_directory(path: Path) -> Iterator[Path]:
+    """A fresh directory to write into; on leaving without an error it takes the place of `path`, at once.
+
+    A process that dies in between leaves `path` as it was (or, between two renames, under `.NAME.old`, which the next call clears).
+    """
+    fresh, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    yield fresh
+    for file in fresh.rglob("*"):
+        if file.is_file():
+            with file.open("rb+") as handle:
+                os.fsync(handle.fileno())
+    if path.exists():
+        os.replace(path, old)
+    os.replace(fresh, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that the file is whole or not there; NaN is an error, not a file that others cannot read."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, or of every file of a directory with its name."""
+    state = sha256()
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file() and file.name != NAME)
+    for file in files:
+        if file != path:
+            state.update(f"{file.relative_to(path).as_posix()}\0".encode())
+        with file.open("rb") as handle:
+            while block := handle.read(1 << 20):
+                state.update(block)
+    return state.hexdigest()
+
+
+def key(*parts: Any) -> str:
+    """A digest of plain values (settings, other digests): equal keys, equal work."""
+    return sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:32]
+
+
+def versions() -> dict[str, str]:
+    """Python, platform and the packages that decide a result."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
