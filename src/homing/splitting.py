@@ -1,0 +1,181 @@
+"""Deal queries to train, dev and test so that no side knows another's: whole groups, each by a hash of its content.
+
+A group is what hangs together through a shared positive document or through nearly equal queries. Its value is the smallest of the seeded
+hashes of its queries' texts, and small values are test, the next ones dev, the rest train. A smallest value only falls when queries
+join, so that yesterday's test queries are test queries of tomorrow's larger file too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
+
+from homing.data import SIDES, Dataset, Ints, Splits
+from homing.errors import SplitError
+from homing.near import near_duplicates, normal_form
+from homing.settings import Splitting
+
+_TRAIN, _DEV, _TEST, _REMOVED = range(4)
+_MOST = 1.4  # dev and test together may hold this many times the queries that were wanted
+_LEAST = 0.5  # each of them must hold this share of what was wanted, and no group may be larger than that
+_MOST_REMOVED = 0.5  # of all queries
+
+
+def split(data: Dataset, settings: Splitting | None = None, *, seed: int | None = None) -> Splits:
+    """Train, dev and test over the same corpus and queries; `seed`, where given, stands for the settings' own.
+
+    Every query with a judgment gets a side, with all of its judgments. No query, no near-duplicate of it and (unless `settings.by` is
+    "query") no positive document is on two sides. A group larger than half of a side goes to train whole; queries that had to be
+    taken out for the sake of dev and test are counted in `removed`, and their judgments are on no side. The outcome depends on
+    the texts, the judgments and the seed, not on their order.
+
+    Raises SplitError where dev and test cannot be filled without removing more than half of the queries or emptying train.
+    """
+    settings = settings or Splitting()
+    links = _Links.of(data, settings.by)
+    relevant = np.isin(links.queries, data.qrels.query[data.qrels.relevance > 0])
+    texts = [data.queries.texts[query] for query in links.queries.tolist()]
+    value = np.array([_hash(text, settings.seed if seed is None else seed) for text in texts])
+
+    side = _deal(links.groups(np.ones(len(texts), dtype=bool)), value, settings)
+    order = np.lexsort((texts, value, links.degree))
+    for wanted, share in ((_TEST, settings.test), (_DEV, settings.dev)):
+        least = max(1.0, _LEAST * share * relevant.sum())
+        have = _top_up(side, wanted, least, links, relevant, order)
+        if have < least or (side == _REMOVED).sum() > _MOST_REMOVED * len(side):
+            raise _too_dense(side, relevant, settings.by, f"{SIDES[wanted]} cannot be filled: {have} of at least {least:g} queries")
+    if not relevant[side == _TRAIN].any():
+        raise _too_dense(side, relevant, settings.by, "train is left without a query that has a relevant document")
+
+    groups = np.arange(len(data.queries)) + len(texts)  # a query without a judgment is a group of its own
+    groups[links.queries] = links.groups(side != _REMOVED)
+    sides = {name: data.with_qrels(data.qrels.of(links.queries[side == code])) for code, name in enumerate(SIDES)}
+    removed = tuple(links.queries[side == _REMOVED].tolist())
+    return Splits(**sides, by=settings.by, groups=np.unique(groups, return_inverse=True)[1].astype(np.int32), removed=removed)
+
+
+@dataclass(frozen=True)
+class _Links:
+    """What ties the judged queries to one another.
+
+    `queries`: positions in the dataset, shape (judged,). `positive`: (judged, documents), 1 where relevant; empty where positives may be
+    shared. `near`: (judged, judged), symmetric, 1 for near-duplicate texts.
+    """
+
+    queries: Ints
+    positive: csr_array
+    near: csr_array
+
+    @classmethod
+    def of(cls, data: Dataset, by: str) -> _Links:
+        queries = data.qrels.queries
+        relevant = (data.qrels.relevance > 0) & (by == "group")
+        row = np.searchsorted(queries, data.qrels.query[relevant])
+        positive = coo_array((np.ones(len(row)), (row, data.qrels.document[relevant])), shape=(len(queries), len(data.corpus)))
+        one, other = near_duplicates([data.queries.texts[query] for query in queries.tolist()]).T
+        ends = np.concatenate((one, other)), np.concatenate((other, one))
+        near = coo_array((np.ones(len(ends[0])), ends), shape=(len(queries), len(queries)))
+        return cls(queries, positive.tocsr(), near.tocsr())
+
+    @cached_property
+    def holders(self) -> csr_array:
+        """`positive` turned round: the queries of each document."""
+        return self.positive.T.tocsr()
+
+    @cached_property
+    def degree(self) -> NDArray[np.float64]:
+        """How many queries each query is tied to, one that is tied to it in several ways as often; shape (judged,)."""
+        others: NDArray[np.float64] = self.positive @ np.maximum(self.holders.sum(axis=1) - 1, 0) + self.near.sum(axis=1)
+        return others
+
+    def neighbours(self, query: int) -> NDArray[np.int64]:
+        """The queries tied to this one, by their places in `queries`, itself not among them."""
+        found = [_row(self.near, query), *(_row(self.holders, document) for document in _row(self.positive, query))]
+        distinct: NDArray[np.int64] = np.setdiff1d(np.concatenate(found), query)
+        return distinct
+
+    def groups(self, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """The connected group of each query when only the kept ones tie; shape (judged,), one that is not kept alone."""
+        query, document = self.positive.nonzero()
+        one, other = self.near.nonzero()
+        ends = np.concatenate((query, one)), np.concatenate((len(kept) + document, other))
+        held = kept[ends[0]] & np.append(np.ones(len(query), dtype=bool), kept[other])
+        nodes = len(kept) + self.positive.shape[1]
+        graph = coo_array((np.ones(held.sum()), (ends[0][held], ends[1][held])), shape=(nodes, nodes))
+        label = connected_components(graph, directed=False)[1]
+        groups: NDArray[np.int64] = np.unique(label[: len(kept)], return_inverse=True)[1]
+        return groups
+
+
+def _row(matrix: csr_array, row: int) -> Ints:
+    columns: Ints = matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]
+    return columns
+
+
+def _hash(text: str, seed: int) -> float:
+    """A number in [0, 1) of the text's normal form and the seed, the same on every machine."""
+    raw = blake2b(normal_form(text).encode("utf-8", "surrogatepass"), digest_size=8, key=str(seed).encode()).digest()
+    return float(int.from_bytes(raw, "big") >> 11) / 2.0**53
+
+
+def _deal(group: NDArray[np.int64], value: NDArray[np.float64], settings: Splitting) -> NDArray[np.int64]:
+    """The side of each query, shape (judged,).
+
+    A group of many queries has a small smallest value, so that plain thresholds would favour test and dev. They are halved until both
+    together hold no more than 1.4 times what is wanted: coarsely, so that growing data seldom moves them.
+    """
+    size = np.bincount(group)
+    smallest = np.full(len(size), np.inf)
+    np.minimum.at(smallest, group, value)
+    fits_test = size <= max(1.0, _LEAST * settings.test * len(group))
+    fits_dev = size <= max(1.0, _LEAST * settings.dev * len(group))
+    for halvings in range(64):
+        scale = 0.5**halvings
+        test = smallest < scale * settings.test
+        dev = ~test & (smallest < scale * (settings.test + settings.dev))
+        side = np.select([test & fits_test, dev & fits_dev], [_TEST, _DEV], _TRAIN)
+        if size[side != _TRAIN].sum() <= _MOST * (settings.test + settings.dev) * len(group):
+            break
+    return side[group]
+
+
+def _top_up(
+    side: NDArray[np.int64], wanted: int, least: float, links: _Links, relevant: NDArray[np.bool_], order: NDArray[np.int64]
+) -> int:
+    """Fill one side in place until `least` of its queries have a positive, or too many are removed; how many it has then.
+
+    Train queries come in the given order, the fewest ties first; those tied to them that stay behind in train are removed.
+    """
+    have = int(relevant[side == wanted].sum())
+    for query in order.tolist():
+        if have >= least or (side == _REMOVED).sum() > _MOST_REMOVED * len(side):
+            break
+        tied = links.neighbours(query)
+        if side[query] in (_TRAIN, _REMOVED) and relevant[query] and np.isin(side[tied], (wanted, _TRAIN, _REMOVED)).all():
+            side[query] = wanted
+            side[tied[side[tied] == _TRAIN]] = _REMOVED
+            have += 1
+    return have
+
+
+def _too_dense(side: NDArray[np.int64], relevant: NDArray[np.bool_], by: str, what: str) -> SplitError:
+    if relevant.sum() < 3:
+        remedy = "Give at least 3 queries that have a relevant document, one for each side."
+    elif by == "group":
+        remedy = (
+            "Too many queries share their relevant documents or are near-duplicates. Use --split-by query to let sides share documents."
+        )
+    else:
+        remedy = "Too many queries are near-duplicates of one another. Give more varied queries, or --dev and --test files of your own."
+    return SplitError(
+        what,
+        got=f"{len(side):,} queries, {relevant.sum():,} of them with a relevant document, {(side == _REMOVED).sum():,} removed",
+        expected="no query, near-duplicate or positive on two sides, and at most half of the queries removed for it",
+        remedy=remedy,
+    )

@@ -1,0 +1,188 @@
+"""Splits: nothing is on two sides, nothing is lost uncounted, and what is test stays test."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homing.data import Builder, Dataset, Splits
+from homing.errors import SplitError
+from homing.near import near_duplicates
+from homing.settings import Splitting
+from homing.splitting import split
+
+Judgments = list[tuple[str, str, int]]
+
+
+def question(number: int) -> str:
+    """Texts that are far from one another; each third one is a rewording of the one before it."""
+    generator = random.Random(number - (number % 3 == 2))
+    return "".join(generator.choices("abcdefghijklmnopqrstuvwxyz", k=40)) + ("?" if number % 3 == 2 else "")
+
+
+def dataset(judgments: Judgments) -> Dataset:
+    builder = Builder()
+    for query, document, relevance in judgments:
+        builder.judge(builder.query(query), builder.document(document), relevance)
+    return builder.dataset()
+
+
+def apart(count: int) -> Judgments:
+    """Queries with a positive each, tied by nothing."""
+    return [(question(3 * number), f"document {number}", 1) for number in range(count)]
+
+
+def texts(side: Dataset) -> set[str]:
+    return {side.queries.texts[query] for query in side.qrels.queries.tolist()}
+
+
+def sides(splits: Splits) -> tuple[set[str], set[str], set[str], set[str]]:
+    train, dev, test = splits
+    return texts(train), texts(dev), texts(test), {train.queries.texts[query] for query in splits.removed}
+
+
+def assert_sound(data: Dataset, splits: Splits) -> None:
+    parts = sides(splits)
+    assert sum(map(len, parts)) == len(set().union(*parts))
+    assert set().union(*parts) == texts(data)
+    assert all(any((side.qrels.relevance > 0).tolist()) for side in splits)
+    of = {text: number for number, part in enumerate(parts[:3]) for text in part}
+    for one, other in near_duplicates(data.queries.texts).tolist():
+        pair = [of.get(data.queries.texts[query]) for query in (one, other)]
+        assert None in pair or pair[0] == pair[1]
+    if splits.by == "group":
+        positives = [set(side.qrels.document[side.qrels.relevance > 0].tolist()) for side in splits]
+        assert sum(map(len, positives)) == len(set().union(*positives))
+    side_of_group: dict[int, int] = {}
+    assert splits.groups.shape == (len(data.queries),)
+    for number, side in enumerate(splits):
+        for query in side.qrels.queries.tolist():
+            assert side_of_group.setdefault(int(splits.groups[query]), number) == number
+        whole = data.qrels.of(side.qrels.queries)
+        assert all(np.array_equal(getattr(whole, name), getattr(side.qrels, name)) for name in ("query", "document", "relevance"))
+
+
+tied = st.lists(st.tuples(st.integers(0, 60).map(question), st.integers(0, 60).map("document {}".format), st.integers(0, 2)), min_size=1)
+
+
+@given(tied, st.sampled_from(["group", "query"]), st.integers(-3, 3))
+def test_nothing_is_on_two_sides_and_nothing_is_lost(judgments: Judgments, by: str, seed: int) -> None:
+    judgments = [(*judgments[0][:2], 1), *judgments]
+    data = dataset(judgments)
+    try:
+        splits = split(data, Splitting(by=by), seed=seed)  # type: ignore[arg-type]
+    except SplitError:
+        return
+    assert splits.by == by
+    assert_sound(data, splits)
+
+
+@given(st.integers(3, 40), st.integers(0, 50))
+def test_three_and_more_untied_queries_can_always_be_split(count: int, seed: int) -> None:
+    data = dataset(apart(count))
+    splits = split(data, seed=seed)
+    assert_sound(data, splits)
+    assert splits.removed == ()
+
+
+@given(tied, st.randoms(use_true_random=False))
+def test_the_order_of_the_input_does_not_matter(judgments: Judgments, shuffler: random.Random) -> None:
+    judgments = [*apart(30), *judgments]
+    before = sides(split(dataset(judgments), seed=1))
+    shuffler.shuffle(judgments)
+    assert sides(split(dataset(judgments), seed=1)) == before
+
+
+def test_shares_are_those_asked_for() -> None:
+    data = dataset(apart(2000))
+    train, dev, test = split(data, Splitting(dev=0.1, test=0.3))
+    assert len(test.qrels.queries) == pytest.approx(600, rel=0.15)
+    assert len(dev.qrels.queries) == pytest.approx(200, rel=0.25)
+    assert len(train.qrels.queries) == pytest.approx(1200, rel=0.1)
+
+
+def test_the_seed_decides_and_stands_for_the_settings_own() -> None:
+    data = dataset(apart(200))
+    assert sides(split(data, Splitting(seed=7))) == sides(split(data, seed=7)) == sides(split(data, Splitting(seed=1), seed=7))
+    assert sides(split(data, seed=7)) != sides(split(data, seed=8))
+
+
+def test_old_test_queries_stay_test_queries_when_judgments_are_added() -> None:
+    generator = random.Random(0)
+    judgments = apart(600)
+    # Next month: new queries with documents of their own, new queries on old documents, and further documents for old queries.
+    added = [(question(3 * number), f"document {number}", 1) for number in range(1000, 1200)]
+    added += [(question(3 * number), f"document {generator.randrange(600)}", 1) for number in range(2000, 2050)]
+    added += [(question(3 * generator.randrange(600)), f"new document {number}", 1) for number in range(100)]
+    _, _, before, _ = sides(split(dataset(judgments), seed=3))
+    after = split(dataset(judgments + added), seed=3)
+    assert before <= texts(after.test)
+    assert_sound(dataset(judgments + added), after)
+
+
+def test_large_groups_do_not_swell_dev_and_test() -> None:
+    judgments = [(question(3 * number), f"document {number // 20}", 1) for number in range(4000)]
+    data = dataset(judgments)
+    splits = split(data)
+    assert_sound(data, splits)
+    assert splits.removed == ()
+    held_out = len(splits.dev.qrels.queries) + len(splits.test.qrels.queries)
+    assert 0.15 * 4000 <= held_out <= 1.4 * 0.3 * 4000
+
+
+def test_a_giant_group_goes_to_train_whole() -> None:
+    giant = [(question(3 * number), "the answer to many questions", 1) for number in range(100, 160)]
+    splits = split(dataset([*apart(60), *giant]))
+    train, dev, test, removed = sides(splits)
+    assert {query for query, _, _ in giant} <= train
+    assert dev
+    assert test
+    assert not removed
+
+
+def test_a_side_too_small_is_filled_and_what_would_leak_is_removed() -> None:
+    # A ring: each query shares a document with the next one, so that all are one group.
+    ring = [(question(3 * number), f"document {(number + shift) % 60}", 1) for number in range(60) for shift in (0, 1)]
+    data = dataset(ring)
+    splits = split(data)
+    assert_sound(data, splits)
+    assert len(splits.test.qrels.queries) >= 6
+    assert len(splits.dev.qrels.queries) >= 3
+    assert 0 < len(splits.removed) <= 30
+
+
+def test_where_all_share_one_document_the_error_names_the_way_out() -> None:
+    data = dataset([(question(3 * number), "yes", 1) for number in range(50)])
+    with pytest.raises(SplitError, match="50 queries") as error:
+        split(data)
+    assert "--split-by query" in str(error.value)
+    splits = split(data, Splitting(by="query"))
+    assert_sound(data, splits)
+    assert all(len(side.qrels.queries) for side in splits)
+
+
+def test_too_few_queries_are_an_error() -> None:
+    with pytest.raises(SplitError, match="at least 3 queries"):
+        split(dataset(apart(2)))
+
+
+def test_queries_without_a_positive_get_a_side_too() -> None:
+    judgments = [*apart(100), *((question(3 * number), "document 0", 0) for number in range(200, 300))]
+    data = dataset(judgments)
+    splits = split(data)
+    assert_sound(data, splits)
+    assert all(len(set(side.qrels.queries.tolist()) - set(side.qrels.positives)) > 0 for side in splits)
+
+
+def test_a_query_without_a_judgment_is_a_group_of_its_own() -> None:
+    builder = Builder()
+    lonely = builder.query("nobody judged this")
+    for query, document, relevance in apart(30):
+        builder.judge(builder.query(query), builder.document(document), relevance)
+    splits = split(builder.dataset())
+    assert (splits.groups == splits.groups[lonely]).sum() == 1
+    assert all(lonely not in side.qrels.queries for side in splits)
