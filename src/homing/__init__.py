@@ -1,1 +1,79 @@
-"""Homing aligns a text-embedding model with one retrieval task and proves that it did."""
+"""Homing aligns a text-embedding model with one retrieval task and proves that it did.
+
+    import homing
+    from homing import Evaluating, Mining, Model, Training
+
+    data = homing.load("data/insurance.json")
+    train, dev, test = homing.split(data, seed=42)
+    base = Model("Qwen/Qwen3-Embedding-0.6B")
+    mined = homing.mine(train, Mining(negatives=3))
+    adapter = homing.train(base, mined, dev, Training(rank=16))
+    tuned = homing.merge(base, adapter)
+    before, after = homing.evaluate([base, tuned], dev, test, Evaluating())
+    homing.report(before, after, out="report.html")
+
+The names below are imported on first use: `import homing` loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from homing.checking import check
+    from homing.data import Corpus, Dataset, Mined, Qrels, Queries, Splits
+    from homing.encoders.adapter import Adapter
+    from homing.encoders.model import Model
+    from homing.errors import HomingError
+    from homing.evaluating import evaluate
+    from homing.loading import load
+    from homing.merging import merge
+    from homing.mining import mine
+    from homing.pipeline import run
+    from homing.recipe import Recipe
+    from homing.reporting import report
+    from homing.settings import Encoding, Evaluating, Mining, Splitting, Training
+    from homing.splitting import split
+    from homing.training import train
+    from homing.verdicts import Evaluation, Verdict, compare
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "homing.checking": ("check",),
+    "homing.data": ("Corpus", "Dataset", "Mined", "Qrels", "Queries", "Splits"),
+    "homing.encoders.adapter": ("Adapter",),
+    "homing.encoders.model": ("Model",),
+    "homing.errors": ("HomingError",),
+    "homing.evaluating": ("evaluate",),
+    "homing.loading": ("load",),
+    "homing.merging": ("merge",),
+    "homing.mining": ("mine",),
+    "homing.pipeline": ("run",),
+    "homing.recipe": ("Recipe",),
+    "homing.reporting": ("report",),
+    "homing.settings": ("Encoding", "Evaluating", "Mining", "Splitting", "Training"),
+    "homing.splitting": ("split",),
+    "homing.training": ("train",),
+    "homing.verdicts": ("Evaluation", "Verdict", "compare"),
+}
+_PLACE = {name: place for place, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "Adapter", "Corpus", "Dataset", "Encoding", "Evaluating", "Evaluation", "HomingError", "Mined", "Mining", "Model", "Qrels", "Queries",
+    "Recipe", "Splits", "Splitting", "Training", "Verdict", "check", "compare", "evaluate", "load", "merge", "mine", "report", "run",
+    "split", "train",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACE:
+        raise AttributeError(f"module 'homing' has no attribute {name!r}")
+    value = getattr(import_module(_PLACE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -26,10 +26,12 @@ from homing.data import digest as digest_texts
 from homing.encoders import adapter as adapters
 from homing.encoders.adapter import Adapter
 from homing.encoders.devices import token_budget
+from homing.encoders.memory import needs_checkpointing
 from homing.encoders.model import Model, Tokens
 from homing.errors import JudgmentError, TrainingError
 from homing.manifest import replace_directory, write_json
 from homing.measures import ndcg, order
+from homing.progress import BAR
 from homing.settings import Training
 
 KEPT_CHECKPOINTS = 3
@@ -132,7 +134,9 @@ class DevLists:
         for name, module in self.model.transformer.named_modules():
             module.training = name in was_training
         rows = np.array([self.texts.query[query] for query in self.queries.tolist()])
-        columns = np.array([self.texts.document.get(document, 0) for document in self.documents.ravel().tolist()]).reshape(self.documents.shape)
+        columns = np.array([self.texts.document.get(document, 0) for document in self.documents.ravel().tolist()]).reshape(
+            self.documents.shape
+        )
         there = self.documents >= 0
         scores = np.where(there, np.einsum("qd,qcd->qc", queries[rows], documents[columns]), -np.inf).astype(np.float64)
         ranked = order(scores, self.documents)
@@ -190,9 +194,7 @@ def train(
 class _Session:
     """One training: the model with its adapter, the optimiser, and where it stands."""
 
-    def __init__(
-        self, base: Model, mined: Mined, dev: Dataset, settings: Training, logs: Path, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, base: Model, mined: Mined, dev: Dataset, settings: Training, logs: Path, say: Callable[[str], None]) -> None:
         self.model, self.mined, self.settings, self.logs, self.say = base, mined, settings, logs, say
         self.peak = settings.learning_rate or default_learning_rate(base.parameters)
         self.plan = Plan.of(len(mined), settings)
@@ -202,6 +204,10 @@ class _Session:
         self.dev = DevLists(base, dev, int(rows_tokens * settings.epochs), self.plan, settings)
         self.fingerprint = self._fingerprint()
         self.tuned = adapters.attach(base, settings)
+        self.checkpointing = needs_checkpointing(base, int(1.3 * settings.batch_size * rows_tokens / len(mined)))
+        if self.checkpointing:
+            self.tuned.base_model.model.gradient_checkpointing_enable({"use_reentrant": False})
+            say("gradient checkpointing is on: the activations of a batch would take more than half of the free memory")
         trained = [parameter for parameter in self.tuned.parameters() if parameter.requires_grad]
         decayed = [parameter for parameter in trained if parameter.ndim >= 2]
         plain = [parameter for parameter in trained if parameter.ndim < 2]
@@ -215,7 +221,9 @@ class _Session:
     def _fingerprint(self) -> str:
         """What must be equal for a checkpoint to be gone on from."""
         mined = self.mined
-        texts = [mined.train.queries.texts[q] for q in mined.query.tolist()] + [mined.train.corpus.texts[d] for d in mined.positive.tolist()]
+        texts = [mined.train.queries.texts[q] for q in mined.query.tolist()] + [
+            mined.train.corpus.texts[d] for d in mined.positive.tolist()
+        ]
         parts = [self.model.digest, json.dumps(asdict(self.settings), sort_keys=True), digest_texts(texts)]
         parts.append(sha256(mined.negative.tobytes() + self.dev.documents.tobytes() + self.dev.queries.tobytes()).hexdigest())
         return digest_texts(parts)
@@ -224,9 +232,9 @@ class _Session:
         """Train to the end, from the last checkpoint where there is one; the directory of the best checkpoint."""
         if not self._resume():
             self.logs.mkdir(parents=True, exist_ok=True)
-            self._log({"update": 0, "epoch": 0.0, **self.dev.measure()})
+            self._log({"step": 0, "epoch": 0.0, **self.dev.measure()})
         adapters.adapt_mode(self.model)
-        bar = tqdm(total=self.plan.updates, initial=self.update, desc="training", unit="update", delay=2)
+        bar = tqdm(total=self.plan.updates, initial=self.update, desc="training", unit="update", **BAR)
         saved = time.monotonic()
         with bar:
             for rows in self._updates():
@@ -235,12 +243,12 @@ class _Session:
                 self.seconds += time.perf_counter() - began
                 self.update += 1
                 epoch = round(self.update / self.plan.updates_an_epoch, 4)
-                self._log({"update": self.update, "epoch": epoch, **figures, "seconds": round(self.seconds, 3)})
+                self._log({"step": self.update, "epoch": epoch, **figures, "seconds": round(self.seconds, 3)})
                 bar.set_postfix(loss=f"{figures['loss']:.3f}")
                 bar.update()
                 if self.update in self.plan.evaluate_at:
                     measured = self.dev.measure()
-                    self._log({"update": self.update, "epoch": epoch, **measured})
+                    self._log({"step": self.update, "epoch": epoch, **measured})
                     self._save((measured["dev_nDCG@10"], -measured["dev_loss"]))
                     self.say(
                         f"update {self.update} of {self.plan.updates} (epoch {epoch:.2f}): loss {figures['loss']:.4f}, "
@@ -276,7 +284,9 @@ class _Session:
             if not math.isfinite(loss):
                 texts = [self.mined.train.queries.texts[query] for query in batch.queries[:5].tolist()]
                 raise TrainingError(
-                    f"the loss of update {self.update + 1} is not finite", got=str(loss), where=f"queries {texts}",
+                    f"the loss of update {self.update + 1} is not finite",
+                    got=str(loss),
+                    where=f"queries {texts}",
                     remedy=f"Try a smaller --learning-rate (it was {self.peak:g}).",
                 )
             if contrast.loss.requires_grad:
@@ -284,7 +294,9 @@ class _Session:
             figures += share * np.array([loss, float(contrast.positive_score), float(contrast.negative_score)])
         norm = float(torch.nn.utils.clip_grad_norm_(self.trained, settings.max_grad_norm))
         if not math.isfinite(norm):
-            raise TrainingError(f"the gradient of update {self.update + 1} is not finite", got=str(norm), remedy="Try a smaller --learning-rate.")
+            raise TrainingError(
+                f"the gradient of update {self.update + 1} is not finite", got=str(norm), remedy="Try a smaller --learning-rate."
+            )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {
@@ -315,7 +327,7 @@ class _Session:
         return torch.cat(pieces)[back]
 
     def _checkpoint(self, update: int) -> Path:
-        return self.logs / "checkpoints" / f"update-{update:07d}"
+        return self.logs / "checkpoints" / f"step-{update:07d}"
 
     def _save(self, measure: tuple[float, float] | None) -> None:
         """Write a checkpoint; with a dev measure, it competes to be the best one."""
@@ -345,7 +357,7 @@ class _Session:
                 shutil.rmtree(path)
 
     def _checkpoints(self) -> list[Path]:
-        return sorted((self.logs / "checkpoints").glob("update-*"))
+        return sorted((self.logs / "checkpoints").glob("step-*"))
 
     def _resume(self) -> bool:
         """Go on from the last whole checkpoint of the same training; anything else in the directory is cleared away."""
@@ -357,7 +369,8 @@ class _Session:
             moments = load_file(path / "optimizer.safetensors")
             for index, parameter in enumerate(self.trained):
                 self.optimizer.state[parameter] = {
-                    name: moments[f"{index}.{name}"].to(parameter.device if name != "step" else "cpu") for name in ("step", "exp_avg", "exp_avg_sq")
+                    name: moments[f"{index}.{name}"].to(parameter.device if name != "step" else "cpu")
+                    for name in ("step", "exp_avg", "exp_avg_sq")
                 }
             self.update, self.best_update, self.seconds = state["update"], state["best_update"], state["seconds"]
             self.best_measure = (float(state["best_measure"][0]), float(state["best_measure"][1]))
@@ -374,7 +387,7 @@ class _Session:
         kept = []
         for line in lines:
             try:
-                if json.loads(line)["update"] <= self.update:
+                if json.loads(line)["step"] <= self.update:
                     kept.append(line)
             except ValueError:  # the line that a kill cut short
                 break
@@ -384,9 +397,16 @@ class _Session:
 
     def _log(self, figures: dict[str, Any]) -> None:
         with (self.logs / "metrics.jsonl").open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps({name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in figures.items()}) + "\n")
+            handle.write(
+                json.dumps(
+                    {name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in figures.items()}
+                )
+                + "\n"
+            )
 
     def detach(self) -> None:
         """Take the adapter off the base again: what came in is what goes out."""
-        self.tuned.unload()
+        body = self.tuned.unload()
+        if self.checkpointing:
+            body.gradient_checkpointing_disable()
         self.model.transformer.eval()

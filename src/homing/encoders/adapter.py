@@ -36,7 +36,9 @@ class Adapter:
     @property
     def digest(self) -> str:
         """A digest of the adapter's weights and configuration."""
-        return sha256(b"".join((self.path / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors"))).hexdigest()[:32]
+        return sha256(
+            b"".join((self.path / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors"))
+        ).hexdigest()[:32]
 
     @property
     def conventions(self) -> dict[str, Any]:

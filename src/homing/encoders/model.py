@@ -18,15 +18,19 @@ from sentence_transformers.models import Normalize, Pooling, Transformer
 from torch import Tensor
 from tqdm import tqdm
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.utils import logging as transformers_logging
 
 from homing.batches import chunks
 from homing.encoders.devices import default_device, fast_dtype, token_budget
 from homing.errors import ModelError, NotFittedError, PoolingError
+from homing.progress import BAR
 from homing.protocols import Kind
 from homing.settings import POOLINGS, Encoding
 
 if TYPE_CHECKING:
     from homing.retrievers.dense import Dense
+
+transformers_logging.disable_progress_bar()
 
 DEFAULT_MAX_LENGTH = 1024
 PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
@@ -191,11 +195,11 @@ class Model:
     def encode_tokens(self, tokens: Tokens, *, progress: str = "") -> NDArray[np.float32]:
         """Embeddings of tokenised texts, shape (texts, dimension); `progress` names a bar that shows while it takes seconds."""
         out = np.empty((len(tokens), self.dimension), dtype=np.float32)
-        bar = tqdm(total=len(tokens), desc=progress, unit="text", disable=not progress, delay=2, leave=False)
+        bar = tqdm(total=len(tokens.ids), desc=progress, unit=" tokens", unit_scale=True, disable=not progress, **BAR)
         with torch.inference_mode(), bar:
             for chunk in chunks(tokens.lengths, token_budget(self.device)):
                 out[chunk] = self.embed(tokens, chunk).cpu().numpy()
-                bar.update(len(chunk))
+                bar.update(int(tokens.lengths[chunk].sum()))
         return out
 
     def encode(self, texts: Sequence[str], kind: Kind = "document", *, progress: str = "") -> NDArray[np.float32]:

@@ -28,8 +28,10 @@ def search_embeddings(queries: NDArray[np.float32], documents: NDArray[np.float3
     block = max(1, BLOCK_SCORES // max(1, len(documents)))
     for start in range(0, len(queries), block):
         all_scores = queries[start : start + block] @ documents.T
-        best = np.argpartition(-all_scores, top_k - 1, axis=1)[:, :top_k] if top_k < len(documents) else np.tile(
-            np.arange(len(documents)), (len(all_scores), 1)
+        best = (
+            np.argpartition(-all_scores, top_k - 1, axis=1)[:, :top_k]
+            if top_k < len(documents)
+            else np.tile(np.arange(len(documents)), (len(all_scores), 1))
         )
         best_scores = np.take_along_axis(all_scores, best, axis=1)
         ranked = order(best_scores, ties[best])

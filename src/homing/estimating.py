@@ -1,0 +1,97 @@
+"""What a run will take here, before it starts: time from a measured encoding rate, memory and disk from shapes and counts."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from homing.data import Dataset, Splits
+from homing.encoders.memory import MARGIN, activation_bytes, available
+from homing.encoders.model import Model
+from homing.errors import ResourceError
+from homing.settings import Mining, Splitting, Training
+
+SAMPLE = 512
+DISTINCT = 0.85  # distinct texts among those of a batch's rows, over the sets of the benchmarks
+BACKWARD = 3.3  # a training step in forward passes over the same tokens, measured with LoRA
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds, bytes of memory and bytes of disk that a run takes on this machine; rough, by design on the high side."""
+
+    training_seconds: float
+    evaluation_seconds: float
+    memory: int
+    disk: int
+    tokens_per_second: float
+
+    @property
+    def seconds(self) -> float:
+        return self.training_seconds + self.evaluation_seconds
+
+    def __str__(self) -> str:
+        return (
+            f"about {duration(self.seconds)} here (training {duration(self.training_seconds)}, evaluation "
+            f"{duration(self.evaluation_seconds)}), {self.memory / 1e9:.1f} GB of memory, {self.disk / 1e9:.1f} GB of disk"
+        )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def estimate(model: Model, data: Dataset | Splits, splitting: Splitting, mining: Mining, training: Training) -> Estimate:
+    """Measure the model's encoding rate on a sample of the data (a few seconds) and reckon what a run takes."""
+    whole = data.train if isinstance(data, Splits) else data
+    generator = np.random.default_rng(0)
+    sample = generator.permutation(len(whole.corpus))[:SAMPLE].tolist()
+    documents = model.tokenize([whole.corpus.texts[index] for index in sample], "document")
+    queries = model.tokenize([whole.queries.texts[index] for index in generator.permutation(len(whole.queries))[:SAMPLE].tolist()], "query")
+    few = model.tokenize([whole.corpus.texts[index] for index in sample[:16]], "document")
+    model.encode_tokens(few)
+    start = time.perf_counter()
+    measured = 0
+    while time.perf_counter() - start < 1.5:
+        model.encode_tokens(few)
+        measured += int(few.lengths.sum())
+    rate = measured / (time.perf_counter() - start)
+    document, query = float(documents.lengths.mean()), float(queries.lengths.mean())
+    share = 1.0 if isinstance(data, Splits) else 1.0 - splitting.dev - splitting.test
+    rows = share * int((whole.qrels.relevance > 0).sum())
+    a_row = query + DISTINCT * (1 + mining.negatives) * document
+    training_seconds = rows * training.epochs * a_row / rate * BACKWARD * 1.1
+    evaluation_seconds = 2 * (len(whole.corpus) * document + len(whole.queries) * query) / rate
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.transformer.parameters())
+    batch = int(training.batch_size * a_row * 1.3)
+    activations = min(activation_bytes(model, batch), max(available(model.device) // 2, activation_bytes(model, batch, checkpointing=True)))
+    embeddings = 4 * model.dimension * (len(whole.corpus) + len(whole.queries))
+    disk = weights + sum(len(text.encode()) for text in (*whole.corpus.texts, *whole.queries.texts)) * 2 + int(0.2 * weights)
+    return Estimate(training_seconds, evaluation_seconds, int(3 * weights + activations + 3 * embeddings + 7e8), disk, rate)
+
+
+def demand_room(needed: Estimate, model: Model, directory: Path) -> None:
+    """Raises ResourceError where memory or disk cannot hold the run."""
+    own = sum(parameter.numel() * parameter.element_size() for parameter in model.transformer.parameters())
+    free = available(model.device) + own
+    if needed.memory * MARGIN > free:
+        raise ResourceError(
+            "the run doesn't fit into memory", where=str(model.device), got=f"{needed.memory / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free",
+            remedy="Try a smaller --batch-size or --max-length, or a smaller --model.",
+        )  # fmt: skip
+    there = directory.absolute()
+    while not there.exists():
+        there = there.parent
+    room = shutil.disk_usage(there).free
+    if needed.disk > room * MARGIN:
+        raise ResourceError(
+            "the run doesn't fit onto the disk", where=str(there), got=f"{needed.disk / 1e9:.1f} GB needed, {room / 1e9:.1f} GB free",
+            remedy="Free some room, or give --out on another disk.",
+        )  # fmt: skip

@@ -1,0 +1,73 @@
+"""A recipe: everything that decides a run, as recipe.toml keeps it."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tomli_w
+
+from homing.errors import FormatError, SettingError
+from homing.settings import Encoding, Evaluating, Mining, Splitting, Training
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run: the data, the model, and every setting."""
+
+    data: str
+    model: str
+    dev: str | None = None
+    test: str | None = None
+    format: str | None = None
+    encoding: Encoding = field(default_factory=Encoding)
+    splitting: Splitting = field(default_factory=Splitting)
+    mining: Mining = field(default_factory=Mining)
+    training: Training = field(default_factory=Training)
+    evaluating: Evaluating = field(default_factory=Evaluating)
+
+    SECTIONS: ClassVar[tuple[str, ...]] = ("encoding", "splitting", "mining", "training", "evaluating")
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """Read recipe.toml. Raises FormatError for what isn't one, SettingError for a setting that there isn't."""
+        try:
+            said = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FormatError(
+                "the recipe cannot be read", where=str(path), got=str(error), remedy="Give a recipe.toml that a run wrote."
+            ) from None
+        kinds = {each.name: each.default_factory for each in fields(cls) if each.name in cls.SECTIONS}
+        plain = {each.name for each in fields(cls)} - set(cls.SECTIONS)
+        for name in said:
+            if name not in plain | set(kinds):
+                raise SettingError(
+                    "the recipe names an unknown setting", where=str(path), got=name, expected=", ".join(sorted(plain | set(kinds)))
+                )
+        for name in ("data", "model"):
+            if name not in said:
+                raise SettingError("the recipe lacks a setting", where=str(path), expected=name)
+        sections: dict[str, Any] = {}
+        for name, kind in kinds.items():
+            known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+            unknown = set(said.get(name, {})) - known
+            if unknown:
+                raise SettingError(
+                    f"[{name}] names an unknown setting", where=str(path), got=sorted(unknown)[0], expected=", ".join(sorted(known))
+                )
+            sections[name] = kind(**said.get(name, {}))  # type: ignore[misc]
+        return cls(**{name: value for name, value in said.items() if name in plain}, **sections)
+
+    def write(self, path: Path) -> None:
+        """Write recipe.toml; a setting that is None is left out."""
+        temporary = path.with_name(f".{path.name}.partial")
+        temporary.write_text(tomli_w.dumps(_without_none(asdict(self))), encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _without_none(value) if isinstance(value, Mapping) else value for name, value in values.items() if value is not None}

@@ -1,0 +1,124 @@
+"""A run's directory: its manifest, its lock, and where it stands. Light, so that `homing status` answers at once."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shlex
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from homing.errors import RunError
+
+STAGES = ("check", "split", "mine", "train", "merge", "evaluate", "report")
+ARTEFACTS = {
+    "check": "check.json", "split": "dataset", "mine": "mined", "train": "adapter", "merge": "model", "evaluate": "evaluation",
+    "report": "report.html",
+}  # fmt: skip
+
+
+def read_manifest(directory: Path) -> dict[str, Any] | None:
+    """A run's manifest, None where there is no run. Raises RunError for a manifest that cannot be read."""
+    file = directory / "manifest.json"
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        found["stages"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            "the manifest cannot be read", where=str(file), got=str(error), remedy="Give another --out, or remove this file."
+        ) from None
+    return dict(found)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the run's lock. Raises RunError where another process holds it, or where the directory holds something else than a run."""
+    if directory.is_file():
+        raise RunError("a file stands where the run's directory should be", where=str(directory), remedy="Give another --out.")
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / ".lock").exists():
+        raise RunError("the directory holds something that is not a run", where=str(directory), remedy="Give another --out.")
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(
+                "another process works on this run",
+                where=str(directory),
+                remedy=f"Wait for it (homing status {directory}), or give another --out.",
+            ) from None
+        yield
+
+
+def is_running(directory: Path) -> bool:
+    """Whether a process works on this run now."""
+    try:
+        with (directory / ".lock").open("r") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def how_to_go_on(directory: Path) -> str:
+    """The last finished stage and checkpoint, and the command that goes on from there."""
+    manifest = read_manifest(directory) or {"stages": {}}
+    done = [stage for stage in STAGES if stage in manifest["stages"]]
+    checkpoints = sorted(path.name for path in (directory / "training" / "checkpoints").glob("step-*"))
+    lines = [f"stopped; the last finished stage: {done[-1] if done else 'none'}"]
+    if checkpoints and "train" not in done:
+        lines.append(f"the last checkpoint: {checkpoints[-1]}")
+    if (directory / "recipe.toml").is_file():
+        lines.append(f"go on with: homing run {shlex.quote(str(directory / 'recipe.toml'))}")
+    return "\n".join(lines)
+
+
+def status(directory: Path) -> str:
+    """Where a run stands. Raises RunError where there is none."""
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise RunError(
+            "there is no run", where=str(directory), expected="manifest.json", remedy="Give the directory that homing run wrote to."
+        )
+    running = is_running(directory)
+    lines = [f"{directory}: {'running' if running else 'finished' if len(manifest['stages']) == len(STAGES) else 'stopped'}"]
+    current = next((stage for stage in STAGES if stage not in manifest["stages"]), None)
+    for stage in STAGES:
+        done = manifest["stages"].get(stage)
+        if done:
+            lines.append(f"{stage:>9}  done in {done['seconds']:.0f} s, peak memory {done['peak_memory_bytes'] / 1e9:.1f} GB")
+        elif stage == current:
+            lines.append(f"{stage:>9}  {'at work' if running else 'to do'}{_training_progress(directory) if stage == 'train' else ''}")
+        else:
+            lines.append(f"{stage:>9}  to do")
+    if not running and current:
+        lines.append(how_to_go_on(directory).splitlines()[-1])
+    return "\n".join(lines)
+
+
+def _training_progress(directory: Path) -> str:
+    file = directory / "training" / "metrics.jsonl"
+    if not file.is_file():
+        return ""
+    figures: dict[str, Any] = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            figures.update(json.loads(line))
+        except ValueError:
+            continue
+    if "loss" not in figures:
+        return ""
+    epochs = tomllib.loads((directory / "recipe.toml").read_text(encoding="utf-8"))["training"]["epochs"]
+    share = min(1.0, figures["epoch"] / epochs)
+    left = figures["seconds"] * (1 - share) / share if share else float("nan")
+    return (
+        f": step {figures['step']}, epoch {figures['epoch']:.2f} of {epochs:g}, loss {figures['loss']:.4f}, "
+        f"dev nDCG@10 {figures.get('dev_nDCG@10', float('nan')):.4f}, about {left:.0f} s of steps left"
+    )

@@ -1,0 +1,102 @@
+"""What a person reads: the verdict in 80 columns, and a copy of everything printed in run.log."""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from homing.thresholds import NAMED, f1_of_all
+from homing.verdicts import Evaluation, Interval, Verdict
+
+ROWS = ("nDCG@10", "R@10", "R@100", "RR@10", "AP", "ROC AUC", "list nDCG", "list RR", "F1", "precision", "recall")
+
+
+def _cell(found: Interval | None) -> str:
+    if found is None:
+        return "-"
+    if math.isnan(found.low):
+        return f"{found.value:.4f}"
+    return f"{found.value:.4f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
+    """The verdict: one sentence, a table of models with 95 % intervals, the paired differences, and what to know about them."""
+    first = evaluations[0]
+    lines = [f"VERDICT ({verdict.outcome}): {verdict.sentence}", ""]
+    width = max(22, *(len(each.name) + 2 for each in evaluations))
+    lines.append("test".ljust(12) + "".join(each.name.rjust(width) for each in evaluations))
+    for name in ROWS:
+        if any(name in each.measures for each in evaluations):
+            lines.append(name.ljust(12) + "".join(_cell(each.measures.get(name)).rjust(width) for each in evaluations))
+    if any(each.threshold is not None for each in evaluations):
+        lines.append(
+            "threshold".ljust(12)
+            + "".join("-".rjust(width) if each.threshold is None else f"{each.threshold:.4f} (dev)".rjust(width) for each in evaluations)
+        )
+        for at in NAMED:
+            values = [each.curve[1][abs(each.curve[0] - at).argmin()] for each in evaluations]
+            lines.append(f"F1 at {at}".ljust(12) + "".join(f"{value:.4f}".rjust(width) for value in values))
+        relevant = first.test.qrels.relevance > 0
+        lines.append(
+            f"{relevant.mean():.1%} of the test pairs are relevant; calling all of them relevant has F1 {f1_of_all(relevant):.4f}."
+        )
+    for each in verdict.differences:
+        found = ", ".join(f"{name} {value.value:+.4f} [{value.low:+.4f}, {value.high:+.4f}]" for name, value in each.measures.items())
+        lines += ["", f"{each.name} - {each.against}, paired, 95 %:", f"  {found}"]
+    for evaluated in evaluations:
+        lines.append(f"prompts of {evaluated.name}: query {evaluated.prompts['query']!r}, document {evaluated.prompts['document']!r}")
+    lines += [f"- {note}" for note in verdict.notes]
+    return "\n".join(lines)
+
+
+class _Tee(io.TextIOBase):
+    """Writes to a stream and, whole lines only and without what a progress bar overwrote, to a log."""
+
+    def __init__(self, stream: TextIO, log: TextIO) -> None:
+        self.stream, self.log, self.line = stream, log, ""
+
+    def write(self, text: str) -> int:
+        self.stream.write(text)
+        *whole, self.line = (self.line + text).split("\n")
+        for line in whole:
+            kept = line.rstrip("\r").rsplit("\r", 1)[-1].rstrip()
+            self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {kept}\n")
+        if whole:
+            self.log.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.stream.encoding
+
+
+@contextmanager
+def logged(file: Path) -> Iterator[None]:
+    """Copy everything printed, on both streams, to the end of `file`; and the traceback of an error that passes through."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    out, err = sys.stdout, sys.stderr
+    with file.open("a", encoding="utf-8") as log:
+        sys.stdout, sys.stderr = _Tee(out, log), _Tee(err, log)  # type: ignore[assignment]
+        try:
+            yield
+        except BaseException:
+            log.write(traceback.format_exc())
+            raise
+        finally:
+            sys.stdout, sys.stderr = out, err
