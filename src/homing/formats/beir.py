@@ -1,0 +1,175 @@
+"""A BEIR folder: corpus.jsonl (`_id`, `title`, `text`), queries.jsonl (`_id`, `text`), qrels/{train,dev,test}.tsv.
+
+Other files in qrels/ are ignored. A document's title and text are joined by a blank. Two ids of one text are one document.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from homing.data import SIDES, Builder, Dataset, Side, Splits
+from homing.errors import FormatError, JudgmentError
+from homing.formats.records import keys, objects, relevance_field, shown, text_field, undecodable, unreadable, write_lines
+
+CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels"
+HEADER = ("query-id", "corpus-id", "score")
+_LEFT_OUT = -1
+
+
+def sides(path: Path) -> tuple[Side, ...]:
+    """The splits that the folder has qrels for."""
+    return tuple(side for side in SIDES if (path / QRELS / f"{side}.tsv").is_file())
+
+
+def demand(path: Path) -> None:
+    """Raise FormatError, which says what is missing, where the path is no folder of this layout."""
+    missing = [name for name in (CORPUS, QUERIES) if not (path / name).is_file()]
+    if not sides(path):
+        missing.append(f"{QRELS}/train.tsv (or dev.tsv, test.tsv)")
+    if missing:
+        raise FormatError(
+            "the directory is no BEIR folder: " + " and ".join(missing) + (" is missing" if len(missing) == 1 else " are missing")
+            if path.is_dir()
+            else "there is no such directory",
+            where=str(path),
+            expected=f"{CORPUS}, {QUERIES} and {QRELS}/train.tsv",
+            remedy="Add what is missing, or name a JSON, JSONL or CSV file.",
+        )
+
+
+def read(path: Path, into: Builder, side: Side | None = None) -> None:
+    """Read the folder into `into`: for a side the qrels of that name, where it has them; else all three, pooled as those of `side`.
+
+    Counts in the notes: `empty_documents` and `empty_queries` (left out with their judgments, `judgments_of_empty_texts`),
+    `negative_grades`, and `pooled_splits` (qrels files, where more than one was pooled). Raises FormatError for what cannot be read,
+    JudgmentError for a judgment of an unknown query or document.
+    """
+    demand(path)
+    found = sides(path)
+    wanted = (side,) if side in found else found
+    if len(wanted) > 1:
+        into.notes["pooled_splits"] += len(wanted)
+    _read(path, into, dict.fromkeys(wanted, side))
+
+
+def read_splits(path: Path, into: Builder) -> None:
+    """Read the folder into `into`, each qrels file as the side of its name. Counts and raises like `read`."""
+    demand(path)
+    _read(path, into, {side: side for side in sides(path)})
+
+
+def write(data: Dataset | Splits, path: Path) -> None:
+    """Write the folder: a dataset's judgments to qrels/train.tsv, those of splits to one file a side; judgments of 0 among them.
+
+    Reading it back gives the same texts, ids and judgments in the same order.
+    """
+    parts = {side: getattr(data, side) for side in SIDES} if isinstance(data, Splits) else {"train": data}
+    whole: Dataset = parts["train"]
+    (path / QRELS).mkdir(parents=True, exist_ok=True)
+    corpus, queries = whole.corpus, whole.queries
+    write_lines(path / CORPUS, [{"_id": name, "title": "", "text": text} for name, text in zip(corpus.ids, corpus.texts, strict=True)])
+    write_lines(path / QUERIES, [{"_id": name, "text": text} for name, text in zip(queries.ids, queries.texts, strict=True)])
+    for side, part in parts.items():
+        columns = (part.qrels.query.tolist(), part.qrels.document.tolist(), part.qrels.relevance.tolist())
+        lines = [f"{queries.ids[query]}\t{corpus.ids[document]}\t{grade}\n" for query, document, grade in zip(*columns, strict=True)]
+        (path / QRELS / f"{side}.tsv").write_text("\t".join(HEADER) + "\n" + "".join(lines), encoding="utf-8", newline="\n")
+
+
+def _read(path: Path, into: Builder, files: dict[Side, Side | None]) -> None:
+    documents = _texts(path / CORPUS, into.document, _document, into.notes, "empty_documents")
+    queries = _texts(path / QUERIES, into.query, _query, into.notes, "empty_queries")
+    for file, side in files.items():
+        _judgments(path / QRELS / f"{file}.tsv", into, queries, documents, side)
+
+
+def _document(record: dict[str, Any], where: str) -> str:
+    title, text = ("" if record.get(key) is None else text_field(record[key], key, where) for key in ("title", "text"))
+    return f"{title} {text}".strip()
+
+
+def _query(record: dict[str, Any], where: str) -> str:
+    return text_field(record["text"], "text", where)
+
+
+def _texts(
+    path: Path, add: Callable[[str, str | None], int], compose: Callable[[dict[str, Any], str], str], notes: Counter[str], empty: str
+) -> dict[str, int]:
+    """Hand each text of a file to `add`; the position of each id, and that of one without text `_LEFT_OUT`."""
+    positions: dict[str, int] = {}
+    lines: dict[str, str] = {}
+    for record in objects(path):
+        name = _id(record.value, record.where)
+        text = compose(record.value, record.where)
+        if name in positions:
+            raise FormatError(
+                f"the id {shown(name)} occurs twice", where=record.where, got=f"first in {lines[name]}", expected="an id of its own",
+                remedy="Give each text its own id.",
+            )  # fmt: skip
+        lines[name] = record.where.removeprefix(f"{path} ")
+        positions[name] = add(text, name) if text else _LEFT_OUT
+        if not text:
+            notes[empty] += 1
+    return positions
+
+
+def _id(record: dict[str, Any], where: str) -> str:
+    missing = [key for key in ("_id", "text") if key not in record]
+    if missing:
+        raise FormatError(
+            f"{missing[0]!r} is missing",
+            where=where,
+            got=f"the keys {keys(record)}",
+            expected="'_id' and 'text'",
+            remedy="Give each text its id and its content.",
+        )
+    value = record["_id"]
+    name = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(name, str) or not name or any(character in name for character in "\t\n\r"):
+        raise FormatError(
+            "'_id' is no id",
+            where=where,
+            got=shown(value),
+            expected="a string without tabs and line breaks",
+            remedy="Give the text another id.",
+        )
+    text_field(name, "_id", where)
+    return name
+
+
+def _judgments(path: Path, into: Builder, queries: dict[str, int], documents: dict[str, int], side: Side | None) -> None:
+    try:
+        lines = path.read_bytes().decode().removeprefix("\ufeff").split("\n")
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except UnicodeDecodeError as error:
+        raise undecodable(error, path) from None
+    for number, line in enumerate(lines, 1):
+        cells = line.removesuffix("\r").split("\t")
+        if cells == [""] or (number == 1 and cells[-1].strip().lower() == HEADER[-1]):
+            continue
+        where = f"{path} line {number}"
+        if len(cells) != len(HEADER):
+            raise FormatError(
+                "a judgment has three columns",
+                where=where,
+                got=shown(line),
+                expected="query id, document id and score with a tab between",
+                remedy="Correct the line.",
+            )
+        if cells[0] not in queries:
+            raise _unknown("query", cells[0], f"among the {len(queries):,} queries", QUERIES, where)
+        if cells[1] not in documents:
+            raise _unknown("document", cells[1], f"in the corpus ({len(documents):,} documents)", CORPUS, where)
+        grade = relevance_field(cells[2], "score", where, into.notes)
+        if _LEFT_OUT in (queries[cells[0]], documents[cells[1]]):
+            into.notes["judgments_of_empty_texts"] += 1
+        else:
+            into.judge(queries[cells[0]], documents[cells[1]], grade, side)
+
+
+def _unknown(kind: str, name: str, among: str, file: str, where: str) -> JudgmentError:
+    remedy = f"Remove the judgment, or add the {kind} to {file}."
+    return JudgmentError(f"{kind} {shown(name)} is not {among}", where=where, remedy=remedy)

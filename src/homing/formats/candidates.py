@@ -1,0 +1,115 @@
+"""Judged candidates: `{"query": …, KEY: [{"content": …, "is_relevant": …}, …], …}`, as JSON or JSONL.
+
+Every key that holds a list of objects is a list of candidates; the judgments of all of them are the query's. A candidate's label may
+also be called `label`: true or false, a whole number, or one of these as a string. Other keys are left alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from homing.data import Builder, Dataset, Side
+from homing.errors import FormatError
+from homing.formats.records import Record, keys, records, relevance_field, shown, text_field, write_lines
+
+LABELS = ("is_relevant", "label")
+
+
+def recognises(record: dict[str, Any]) -> bool:
+    """Whether the record has a query and a list of objects."""
+    return "query" in record and any(isinstance(value, list) and _objects(value) for value in record.values())
+
+
+def read(path: Path, into: Builder, side: Side | None = None) -> None:
+    """Read the file into `into`, its judgments as those of `side`.
+
+    Counts in the notes: `records_without_candidates`, `records_without_positive`, `ignored_lists` (a list without an object beside
+    real candidates), `empty_documents` and `empty_queries` (left out, the latter with their candidates), `negative_grades`. Raises
+    FormatError at the first record that is wrong.
+    """
+    for record in records(path, into.notes):
+        judged: list[tuple[str, int]] = []
+        for key, candidates in _candidates(record).items():
+            if candidates and not _objects(candidates):
+                into.notes["ignored_lists"] += 1
+                continue
+            for number, candidate in enumerate(candidates, 1):
+                where = f"{record.where}, {key}[{number}]"
+                text, label = _candidate(candidate, where)
+                judged.append((text, relevance_field(candidate[label], label, where, into.notes)))
+        _add(text_field(record.value["query"], "query", record.where), judged, into, side)
+
+
+def _add(text: str, judged: list[tuple[str, int]], into: Builder, side: Side | None) -> None:
+    """Add a query and its candidates, and count what is suspicious about them."""
+    into.notes.update(["empty_documents"] * sum(not candidate for candidate, _ in judged))
+    judged = [(candidate, grade) for candidate, grade in judged if candidate]
+    if not text:
+        into.notes["empty_queries"] += 1
+        return
+    query = into.query(text)
+    for candidate, grade in judged:
+        into.judge(query, into.document(candidate), grade, side)
+    if not judged:
+        into.notes["records_without_candidates"] += 1
+    if not any(grade > 0 for _, grade in judged):
+        into.notes["records_without_positive"] += 1
+
+
+def write(data: Dataset, path: Path) -> None:
+    """Write the judged queries with their candidates in list order: `.json` an array, any other name JSONL.
+
+    Grades of 2 and more stay numbers. The ids of queries and documents, and texts without a judgment, have no place in this format.
+    """
+    texts, documents = data.queries.texts, data.corpus.texts
+    values = [
+        {
+            "query": texts[query],
+            "candidates": [
+                {"content": documents[document], "is_relevant": bool(grade) if grade < 2 else grade}
+                for document, grade in zip(judged.tolist(), grades.tolist(), strict=True)
+            ],
+        }
+        for query, judged, grades in data.qrels.lists()
+    ]
+    write_lines(path, values, array=path.suffix.lower() == ".json")
+
+
+def _objects(values: list[Any]) -> bool:
+    return any(isinstance(value, dict) for value in values)
+
+
+def _candidates(record: Record) -> dict[str, list[Any]]:
+    """The lists of a record, by their keys. Raises FormatError where it has no query, or no list that candidates could be in."""
+    if "query" not in record.value:
+        raise FormatError(
+            "'query' is missing", where=record.where, got=f"the keys {keys(record.value)}", expected="'query' and lists of candidates",
+            remedy="Give each record its query.",
+        )  # fmt: skip
+    lists = {key: value for key, value in record.value.items() if isinstance(value, list)}
+    if not any(not value or _objects(value) for value in lists.values()):
+        raise FormatError(
+            "there is no list of candidates",
+            where=record.where,
+            got=f"the keys {keys(record.value)}",
+            expected='a key with a list of {"content": …, "is_relevant": …}',
+            remedy="Add the list, empty where the query has no candidate.",
+        )
+    return lists
+
+
+def _candidate(candidate: object, where: str) -> tuple[str, str]:
+    """The text of a candidate, perhaps empty, and the name of its label."""
+    if not isinstance(candidate, dict):
+        raise FormatError("a candidate is not an object", where=where, got=shown(candidate), expected='{"content": …, "is_relevant": …}')
+    label = next((name for name in LABELS if name in candidate), None)
+    if "content" not in candidate or label is None:
+        raise FormatError(
+            "'content' is missing" if "content" not in candidate else "'is_relevant' is missing",
+            where=where,
+            got=f"the keys {keys(candidate)}",
+            expected="'content', and 'is_relevant' or 'label'",
+            remedy="Give each candidate its text and its label.",
+        )
+    return text_field(candidate["content"], "content", where), label

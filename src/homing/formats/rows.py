@@ -1,0 +1,115 @@
+"""Rows of a query, its positives and its negatives, as JSON, JSONL or CSV.
+
+Names: `query` or `anchor`; `positive` or `pos`; `negative` or `neg`, also numbered (`negative_1`, `negative_2`, …). In JSON a text or a
+list of texts stands under each; in CSV a cell is one text. What is empty or null is absent, and negatives may be absent altogether.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from homing.data import Builder, Dataset, Side
+from homing.errors import FormatError
+from homing.formats.records import Record, keys, records, shown, text_field, write_lines
+
+QUERY = ("query", "anchor")
+POSITIVE = ("positive", "pos")
+NEGATIVE = re.compile(r"(negative|neg)(_?\d+)?")
+_LIKE_LIST = re.compile(r"""\[\s*(".*"|'.*')\s*\]""", re.DOTALL)
+
+
+def recognises(record: dict[str, Any]) -> bool:
+    """Whether the record has a query and a positive under one of their names, the positive not as a list of judged objects."""
+    positive: object = next((record[name] for name in POSITIVE if name in record), {})
+    judged = isinstance(positive, dict) or (isinstance(positive, list) and any(isinstance(value, dict) for value in positive))
+    return any(name in record for name in QUERY) and not judged
+
+
+def read(path: Path, into: Builder, side: Side | None = None) -> None:
+    """Read the file into `into`, its judgments as those of `side`.
+
+    Counts in the notes: `records_without_positive`, `empty_documents` (empty texts of a list) and `empty_queries` (both left out, the
+    latter with their row), `texts_like_lists` (texts that look like a written list: a CSV cell is one text). Raises FormatError at the
+    first record that is wrong.
+    """
+    for record in records(path, into.notes):
+        query_name, positive_name = _name(record, QUERY), _name(record, POSITIVE)
+        text = text_field(record.value[query_name], query_name, record.where)
+        positives = _texts(record, positive_name, into.notes)
+        negatives = [text for name in record.value if NEGATIVE.fullmatch(name) for text in _texts(record, name, into.notes)]
+        if not text:
+            into.notes["empty_queries"] += 1
+            continue
+        query = into.query(text)
+        for positive in positives:
+            into.judge(query, into.document(positive), 1, side)
+        for negative in negatives:
+            into.judge(query, into.document(negative), 0, side)
+        if not positives:
+            into.notes["records_without_positive"] += 1
+
+
+def write(data: Dataset, path: Path) -> None:
+    """Write one row a (query, positive), each with all negatives of the query; by the name `.json` an array, `.csv`, else JSONL.
+
+    A judged query without a positive is a row with an empty one. CSV is UTF-8 with a byte order mark, as Excel wants it. Grades, the
+    order between positives and negatives, ids, and texts without a judgment have no place in this format.
+    """
+    rows: list[tuple[str, str, list[str]]] = []
+    for query, documents, grades in data.qrels.lists():
+        texts = [data.corpus.texts[document] for document in documents.tolist()]
+        relevant = (grades > 0).tolist()
+        negatives = [text for text, wanted in zip(texts, relevant, strict=True) if not wanted]
+        positives = [text for text, wanted in zip(texts, relevant, strict=True) if wanted] or [""]
+        rows.extend((data.queries.texts[query], positive, negatives) for positive in positives)
+    if path.suffix.lower() != ".csv":
+        values = [{"query": query, "positive": positive, "negative": negatives} for query, positive, negatives in rows]
+        return write_lines(path, values, array=path.suffix.lower() == ".json")
+    width = max((len(negatives) for _, _, negatives in rows), default=0)
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["query", "positive", *(f"negative_{number}" for number in range(1, width + 1))])
+        for query_text, positive, negatives in rows:
+            table.writerow([query_text, positive, *negatives, *[""] * (width - len(negatives))])
+    return None
+
+
+def _name(record: Record, names: tuple[str, ...]) -> str:
+    """The one of these names that the record has. Raises FormatError where it has none."""
+    found = next((name for name in names if name in record.value), None)
+    if found is None:
+        raise FormatError(
+            f"{names[0]!r} is missing",
+            where=record.where,
+            got=f"the keys {keys(record.value)}",
+            expected=" or ".join(map(repr, names)),
+            remedy="Give each row its query and its positive.",
+        )
+    return found
+
+
+def _texts(record: Record, name: str, notes: Counter[str]) -> list[str]:
+    """The texts under this name: of a string the one, of a list all, of null or an empty string none."""
+    value = record.value[name]
+    if value is None or value == "":
+        return []
+    if not isinstance(value, str | list):
+        raise FormatError(
+            f"{name!r} has the wrong type",
+            where=record.where,
+            got=shown(value),
+            expected="a text or a list of texts",
+            remedy=f"Make {name!r} a text, or a list of them.",
+        )
+    values = value if isinstance(value, list) else [value]
+    texts = [text_field(text, name, record.where) for text in values]
+    for text in texts:
+        if not text:
+            notes["empty_documents"] += 1
+        elif _LIKE_LIST.fullmatch(text):
+            notes["texts_like_lists"] += 1
+    return [text for text in texts if text]
