@@ -1,0 +1,316 @@
+"""Look at data before anything costs time: how much there is, what is suspicious in it, what leaks, what a tokenizer makes of it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homing.data import SIDES, Dataset, Ints, Qrels, Side, Splits
+from homing.near import near_duplicates
+from homing.protocols import Kind
+
+WIDTH = 80  # columns of the table
+MANY_CUT = 0.05  # share of the texts that are longer than the model reads, from which it is worth a warning
+MANY_UNKNOWN = 0.05  # share of the tokens that the vocabulary lacks, likewise
+
+NOTES = {
+    "equal_queries": "equal queries merged",
+    "equal_documents": "equal documents merged",
+    "repeated_judgments": "repeated judgments merged",
+    "judged_both_ways": "pairs judged both ways (taken as relevant)",
+    "records_without_positive": "records without a positive",
+    "records_without_candidates": "records without candidates",
+    "empty_documents": "documents without text (left out)",
+    "empty_queries": "queries without text (left out)",
+    "judgments_of_empty_texts": "judgments of texts without text (left out)",
+    "ignored_lists": "lists without candidates in them (left alone)",
+    "texts_like_lists": "texts that look like a written list (one text each)",
+    "negative_grades": "negative grades (taken as 0)",
+    "read_as_gb18030": "files that are not UTF-8 (read as GB18030)",
+    "pooled_splits": "qrels files pooled",
+}
+_SAID_BETTER = {"records_without_positive", "records_without_candidates"}  # notes that the counts of queries cover
+
+
+class Tokenizer(Protocol):
+    """What `check` asks of a model."""
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that the model reads of a text; what is longer is cut."""
+        ...
+
+    def token_counts(self, texts: Sequence[str], kind: Kind) -> NDArray[np.integer[Any]]:
+        """Tokens a text before any cut, prompt and special tokens included; shape (texts,)."""
+        ...
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        """The share of the texts' tokens that the vocabulary does not know."""
+        ...
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a count is distributed over the queries that have a judgment."""
+
+    mean: float
+    least: int
+    median: float
+    most: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one split holds: queries with a judgment, judgments, and how many of these are relevant."""
+
+    queries: int
+    judgments: int
+    positives: int
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Texts in tokens of the model, its prompt included: `cut` and `unknown` are shares of the texts and of the tokens."""
+
+    texts: int
+    median: float
+    p95: float
+    most: int
+    cut: float
+    unknown: float
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What two splits share.
+
+    `queries` and `near_queries`: those of `second` that are, or nearly are, one of `first`. `positives`: documents relevant in both.
+    `contradicted`: documents that are relevant in `second` and judged not relevant to some query of `first`, and relevant to none.
+    """
+
+    first: str
+    second: str
+    queries: int
+    near_queries: int
+    positives: int
+    contradicted: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `check` found; `str` is a table for the terminal, `to_dict` the same for JSON. `notes` are the readers' own counts.
+
+    `without_candidates` counts the queries of the data that have no judgment at all; `without_positive` and `without_negative` are
+    among those that have one. `near_duplicates` counts pairs of queries; `by` is how the splits were made. `lengths` is empty without a
+    tokenizer, `leaks` and `sides` without splits.
+    """
+
+    queries: int
+    documents: int
+    judgments: int
+    positives: Spread
+    negatives: Spread
+    without_candidates: int
+    without_positive: int
+    without_negative: int
+    near_duplicates: int
+    removed: int
+    notes: dict[str, int]
+    sides: dict[str, Part]
+    leaks: tuple[Leak, ...]
+    lengths: dict[Kind, Lengths]
+    max_length: int | None
+    by: str | None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What deserves a look before training, in words, the gravest first."""
+        return [*self._of_the_tokenizer(), *self._of_leaks(), *self._of_judgments(), *self._of_the_files()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same in dictionaries, lists and numbers, fit for JSON."""
+        return asdict(self) | {"leaks": [asdict(leak) for leak in self.leaks], "warnings": self.warnings}
+
+    def __str__(self) -> str:
+        return "\n".join(line.rstrip() for line in self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        for name, value in self._counts():
+            yield f"{name:<52}{value:>16,}"
+        yield ""
+        yield f"{'a query':<20}{'mean':>12}{'min':>12}{'median':>12}{'max':>12}"
+        for name, spread in (("positives", self.positives), ("negatives", self.negatives)):
+            yield f"{name:<20}{spread.mean:>12,.2f}{spread.least:>12,}{spread.median:>12,g}{spread.most:>12,}"
+        if self.sides:
+            yield ""
+            yield f"{'split':<20}{'queries':>16}{'judgments':>16}{'positives':>16}"
+            for name, side in self.sides.items():
+                yield f"{name:<20}{side.queries:>16,}{side.judgments:>16,}{side.positives:>16,}"
+        if self.leaks:
+            yield ""
+            yield f"{'shared by':<20}{'queries':>12}{'near':>12}{'positives':>12}{'contradicted':>14}"
+            for leak in self.leaks:
+                pair = f"{leak.first}, {leak.second}"
+                yield f"{pair:<20}{leak.queries:>12,}{leak.near_queries:>12,}{leak.positives:>12,}{leak.contradicted:>14,}"
+        if self.lengths:
+            yield ""
+            yield f"{'tokens':<20}{'median':>10}{'p95':>10}{'max':>10}{f'over {self.max_length:,}':>14}{'unknown':>12}"
+            for kind, of in self.lengths.items():
+                yield f"{kind:<20}{of.median:>10,g}{of.p95:>10,g}{of.most:>10,}{of.cut:>14.1%}{of.unknown:>12.1%}"
+        for warning in self.warnings:
+            yield ""
+            yield from textwrap.wrap(f"Warning: {warning}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+    def _counts(self) -> Iterator[tuple[str, int]]:
+        yield from (("queries", self.queries), ("documents", self.documents), ("judgments", self.judgments))
+        suspicious = {
+            "queries without a judgment": self.without_candidates,
+            "queries without a positive": self.without_positive,
+            "queries without a negative": self.without_negative,
+            "pairs of near-duplicate queries": self.near_duplicates,
+            "queries removed by the split": self.removed,
+        }
+        notes = {NOTES.get(name, name.replace("_", " ")): count for name, count in self.notes.items() if name not in _SAID_BETTER}
+        yield from ((name, count) for name, count in (suspicious | notes).items() if count)
+
+    def _of_the_tokenizer(self) -> Iterator[str]:
+        for kind, of in self.lengths.items():
+            texts = "queries" if kind == "query" else "documents"
+            if of.unknown >= MANY_UNKNOWN:
+                yield (
+                    f"{of.unknown:.0%} of the tokens of the {texts} are UNKNOWN to this model's vocabulary: it cannot read them, "
+                    "and results on them say little. Choose a model that knows the language."
+                )
+            if of.cut >= MANY_CUT:
+                yield f"{of.cut:.0%} of the {texts} are longer than {self.max_length:,} tokens; the model does not see what is beyond."
+
+    def _of_leaks(self) -> Iterator[str]:
+        for leak in self.leaks:
+            shared = {
+                "queries": leak.queries,
+                "near-duplicate queries": leak.near_queries,
+                "positive documents": 0 if self.by == "query" else leak.positives,
+            }
+            counts = ", ".join(f"{count:,} {what}" for what, count in shared.items() if count)
+            if counts:
+                of = self.sides[leak.second].queries
+                yield f"{leak.second} ({of:,} queries) shares {counts} with {leak.first}: its results may look better than they are."
+            if self.by == "given" and leak.first == "train" and leak.contradicted:
+                yield (
+                    f"{leak.contradicted:,} positive documents of {leak.second} are judged not relevant in train, and relevant to nothing "
+                    "there: training pushes them away."
+                )
+
+    def _of_judgments(self) -> Iterator[str]:
+        judged = self.queries - self.without_candidates - self.removed
+        if judged and self.without_negative == judged:
+            yield "there are no judged negatives at all: training contrasts a query with the other documents of its batch alone."
+        if self.without_positive:
+            yield f"{self.without_positive:,} of {judged:,} judged queries have no positive: they give no training row and no measure."
+        if both := self.notes.get("judged_both_ways"):
+            yield f"{both:,} pairs are judged both ways and were taken as relevant."
+
+    def _of_the_files(self) -> Iterator[str]:
+        if empty := self.notes.get("empty_queries", 0) + self.notes.get("empty_documents", 0):
+            yield f"{empty:,} queries or documents have no text and were left out."
+        if self.notes.get("pooled_splits"):
+            yield "the data's own splits were pooled, and will be dealt anew; qrels for train, dev and test together are kept as given."
+        if self.notes.get("texts_like_lists"):
+            yield "some texts look like a written list; in CSV a cell is one text, and more negatives stand in columns of their own."
+        if self.notes.get("read_as_gb18030"):
+            yield "a CSV file is not UTF-8 and was read as GB18030; where its texts look wrong, save it as UTF-8."
+
+
+def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_length: int | None = None) -> Check:
+    """Count what is in the data and what is suspicious about it; nothing is changed, and nothing here is an error.
+
+    Of splits, all sides are counted together and leaks between them are looked for. With a tokenizer the queries that have a judgment
+    and all documents are measured, against `max_length` tokens (None: the tokenizer's own).
+    """
+    whole = data.train if isinstance(data, Splits) else data
+    parts: dict[Side, Dataset] = dict(zip(SIDES, data, strict=True)) if isinstance(data, Splits) else {}
+    removed = len(data.removed) if isinstance(data, Splits) else 0
+    qrels = _pooled([part.qrels for part in parts.values()]) if parts else whole.qrels
+    near = near_duplicates(whole.queries.texts)
+
+    judged = np.bincount(qrels.query, minlength=len(whole.queries))
+    positives = np.bincount(qrels.query, qrels.relevance > 0, minlength=len(whole.queries)).astype(np.int64)
+    present, negatives = judged > 0, judged - positives
+    longest = (max_length or tokenizer.max_length) if tokenizer else None
+    return Check(
+        queries=len(whole.queries),
+        documents=len(whole.corpus),
+        judgments=len(qrels),
+        positives=_spread(positives[present]),
+        negatives=_spread(negatives[present]),
+        without_candidates=int((~present).sum()) - removed,
+        without_positive=int((present & (positives == 0)).sum()),
+        without_negative=int((present & (negatives == 0)).sum()),
+        near_duplicates=len(near),
+        removed=removed,
+        notes={name: count for name, count in whole.notes.items() if count},
+        sides={side: _part(part.qrels) for side, part in parts.items()},
+        leaks=tuple(_leak(parts, first, second, near) for first, second in combinations(parts, 2)),
+        lengths=_lengths(whole, qrels, tokenizer, longest) if tokenizer and longest else {},
+        max_length=longest,
+        by=data.by if isinstance(data, Splits) else None,
+    )
+
+
+def _pooled(parts: list[Qrels]) -> Qrels:
+    """The judgments of all parts, a pair that several hold once and with its highest relevance."""
+    query, document, relevance = (np.concatenate([getattr(part, name) for part in parts]) for name in ("query", "document", "relevance"))
+    order = np.lexsort((-relevance, document, query))
+    query, document, relevance = query[order], document[order], relevance[order]
+    first = np.append(True, (np.diff(query) != 0) | (np.diff(document) != 0))[: len(query)]
+    return Qrels(query[first], document[first], relevance[first])
+
+
+def _spread(counts: NDArray[np.int64]) -> Spread:
+    if not len(counts):
+        return Spread(0.0, 0, 0.0, 0)
+    return Spread(float(counts.mean()), int(counts.min()), float(np.median(counts)), int(counts.max()))
+
+
+def _part(qrels: Qrels) -> Part:
+    return Part(len(qrels.queries), len(qrels), int((qrels.relevance > 0).sum()))
+
+
+def _leak(parts: Mapping[Side, Dataset], first: Side, second: Side, near: Ints) -> Leak:
+    one, other = parts[first].qrels, parts[second].qrels
+    in_one, in_other = np.isin(near, one.queries), np.isin(near, other.queries)
+    near_queries = np.concatenate((near[in_one[:, 0] & in_other[:, 1], 1], near[in_one[:, 1] & in_other[:, 0], 0]))
+    relevant, wanted = one.document[one.relevance > 0], other.document[other.relevance > 0]
+    rejected = np.setdiff1d(one.document[one.relevance == 0], relevant)
+    return Leak(
+        first,
+        second,
+        queries=len(np.intersect1d(one.queries, other.queries)),
+        near_queries=len(np.unique(near_queries)),
+        positives=len(np.intersect1d(relevant, wanted)),
+        contradicted=len(np.intersect1d(rejected, wanted)),
+    )
+
+
+def _lengths(data: Dataset, qrels: Qrels, tokenizer: Tokenizer, longest: int) -> dict[Kind, Lengths]:
+    queries = [data.queries.texts[query] for query in qrels.queries.tolist()]
+    texts: dict[Kind, Sequence[str]] = {"query": queries, "document": data.corpus.texts}
+    return {kind: _measured(of, kind, tokenizer, longest) for kind, of in texts.items() if of}
+
+
+def _measured(texts: Sequence[str], kind: Kind, tokenizer: Tokenizer, longest: int) -> Lengths:
+    counts = tokenizer.token_counts(texts, kind)
+    return Lengths(
+        texts=len(texts),
+        median=float(np.median(counts)),
+        p95=float(np.percentile(counts, 95)),
+        most=int(counts.max()),
+        cut=float((counts > longest).mean()),
+        unknown=float(tokenizer.unknown_share(texts)),
+    )

@@ -1,0 +1,117 @@
+"""Load data from files into one vocabulary, as a dataset to be split or as the splits that it came in; and keep splits on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from homing import formats
+from homing.data import SIDES, Builder, Dataset, Splits
+from homing.errors import FormatError, SettingError
+from homing.formats import beir
+
+SPLIT = "split.json"
+
+
+def load(path: str | Path, format: str | None = None) -> Dataset:
+    """All judgments of a file or a BEIR folder, as one dataset.
+
+    `format` is a name in `homing.formats.FORMATS`; None finds it by content. A BEIR folder's train, dev and test judgments are pooled
+    (`notes["pooled_splits"]` says so); `load_splits` keeps them apart.
+
+    Raises FormatError for a file that cannot be read as its format, JudgmentError where nothing is judged relevant or a judgment names
+    an unknown text.
+    """
+    path, builder = Path(path), Builder()
+    formats.FORMATS[formats.named(format, path)].read(path, builder)
+    return builder.dataset(where=str(path))
+
+
+def load_splits(
+    train: str | Path, dev: str | Path | None = None, test: str | Path | None = None, format: str | None = None
+) -> Dataset | Splits:
+    """The splits that the data came in, over one corpus and one set of queries; or a dataset to be split, where it came in none.
+
+    Splits are given by three paths, or by one BEIR folder with qrels for train, dev and test; a path that is such a folder stands for
+    the qrels of its own side alone. `groups` of given splits is one group a query.
+
+    Raises SettingError where only one of `dev` and `test` is given, and the errors of `load`.
+    """
+    builder, paths = Builder(), {"train": Path(train)}
+    if dev is not None and test is not None:
+        paths |= {"dev": Path(dev), "test": Path(test)}
+        for side in SIDES:
+            formats.FORMATS[formats.named(format, paths[side])].read(paths[side], builder, side)
+    elif dev is not None or test is not None:
+        given, missing = ("--dev", "--test") if test is None else ("--test", "--dev")
+        remedy = "Give both, or neither: then the training data is split into three."
+        raise SettingError(f"{given} is given without {missing}", expected=f"{given} and {missing}", remedy=remedy)
+    else:
+        path = paths["train"]
+        if formats.named(format, path) != "beir" or beir.sides(path) != SIDES:
+            return load(path, format)
+        beir.read_splits(path, builder)
+    whole, dev_part, test_part = (builder.dataset(side, where=str(paths.get(side, train))) for side in SIDES)
+    return Splits(
+        train=whole,
+        dev=whole.with_qrels(dev_part.qrels),
+        test=whole.with_qrels(test_part.qrels),
+        by="given",
+        groups=np.arange(len(whole.queries), dtype=np.int32),
+    )
+
+
+def save_dataset(splits: Splits, directory: str | Path) -> None:
+    """Write splits into a fresh directory: the BEIR layout, and split.json with what that has no place for.
+
+    `read_dataset` gives the same splits back.
+    """
+    directory, names = Path(directory), splits.train.queries.ids
+    beir.write(splits, directory)
+    said = {
+        "by": splits.by,
+        "removed": [names[query] for query in splits.removed],
+        "notes": {side: getattr(splits, side).notes for side in SIDES},
+        "groups": dict(zip(names, splits.groups.tolist(), strict=True)),
+    }
+    (directory / SPLIT).write_text(json.dumps(said, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")
+
+
+def read_dataset(directory: str | Path) -> Splits:
+    """The splits that `save_dataset` wrote, with equal texts, ids, judgments, groups and notes, all in the same order.
+
+    Raises FormatError or JudgmentError where the directory is not of that kind, or was changed since so that its parts disagree.
+    """
+    directory = Path(directory)
+    said = _said(directory / SPLIT)
+    builder = Builder()
+    beir.read_splits(directory, builder)
+    whole = builder.dataset("train", where=str(directory))
+    index = whole.queries.index
+    try:
+        groups = np.array([said["groups"][name] for name in whole.queries.ids], dtype=np.int32)
+        removed = tuple(index[name] for name in said["removed"])
+        parts = {side: Dataset(whole.corpus, whole.queries, builder.qrels(side), dict(said["notes"][side])) for side in SIDES}
+        return Splits(**parts, by=said["by"], groups=groups, removed=removed)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _foreign(directory / SPLIT, f"{type(error).__name__}: {error}") from None
+
+
+def _said(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(path.read_bytes())
+    except OSError as error:
+        raise _foreign(path, error.strerror or str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise _foreign(path, str(error)) from None
+    if not isinstance(said, dict) or said.get("by") not in ("group", "query", "given"):
+        raise _foreign(path, "no 'by' that is group, query or given")
+    return said
+
+
+def _foreign(path: Path, got: str) -> FormatError:
+    remedy = "Split the data again; files of a run's dataset are not for editing."
+    return FormatError("the directory is not a dataset that was saved with its splits", where=str(path), got=got, remedy=remedy)
