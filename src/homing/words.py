@@ -1,0 +1,66 @@
+"""Words of a text, as BM25 counts them: jieba's where a text is Chinese, lower-cased `\\w+` words elsewhere.
+
+Query and documents that are matched must be cut by one rule, or "Git" would not meet "git". So it is the list of candidates, not each
+text and not the whole data set, that is taken as Chinese or not (see `retrievers.bm25`); within such a list jieba cuts the texts
+without a Han character too, as a script does that runs jieba over everything.
+
+Chinese is cut by rjieba, a binding of jieba-rs, some fifteen times as fast as jieba 0.42.1 and made equal to its `lcut` here: white space
+and punctuation are words of their own, case is kept. jieba-rs differs in two ways: it leaves runs of ASCII whole that jieba cuts again
+(`com.android.settings`, `0.1MPa`, `apt-get`), unless they are in the dictionary (`C++`, `AT&T`), and it takes Han characters beyond
+jieba's own range into words, each of which jieba leaves alone. With both mended, 1 of 36,191 Chinese texts is cut in another way (two
+cuts of equal probability), and none of 60,000 random mixtures of scripts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+
+_WORD = re.compile(r"\w+")
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_JOINED = re.compile(r"[-+#&._%]")  # what jieba-rs leaves inside a run of ASCII
+_ASCII_WORD = re.compile(r"([a-zA-Z0-9]+(?:\.\d+)?%?)")  # jieba.finalseg.re_skip
+_BEYOND_JIEBA = re.compile(
+    "([\u3400-\u4dbf\u9fd6-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f])"
+)  # Han for jieba-rs, not for jieba's re_han_default
+
+
+def has_han(text: str) -> bool:
+    """Whether a Han character is in this text."""
+    return _HAN.search(text) is not None
+
+
+def words(text: str, chinese: bool | None = None) -> list[str]:
+    """The words of a text in their order, with repetitions.
+
+    `chinese`: whether jieba cuts it; None decides by the text alone, for a text that is matched against nothing else.
+    """
+    if not (has_han(text) if chinese is None else chinese):
+        return _WORD.findall(text.lower())
+    parts = _BEYOND_JIEBA.split(text)
+    if len(parts) == 1:
+        return _jieba_words(text)
+    return [word for part in parts for word in ([part] if _BEYOND_JIEBA.match(part) else _jieba_words(part))]
+
+
+def _jieba_words(text: str) -> list[str]:
+    cut, in_dictionary = _jieba()
+    found = cut(text)
+    if not _JOINED.search(text):
+        return found
+    again: list[str] = []
+    for word in found:
+        if len(word) > 1 and _JOINED.search(word) and not in_dictionary(word):
+            again.extend(part for part in _ASCII_WORD.split(word) if part)
+        else:
+            again.append(word)
+    return again
+
+
+@cache
+def _jieba() -> tuple[Callable[[str], list[str]], Callable[[str], bool]]:
+    """jieba-rs, loaded on first use: its dictionary takes a good part of a second."""
+    import rjieba
+
+    return rjieba.cut, rjieba.has_word
