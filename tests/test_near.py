@@ -22,7 +22,7 @@ def shingles(text: str) -> set[str]:
     padded = f" {normal_form(text)} "
     found = set()
     for at, character in enumerate(padded):
-        width = 2 if re.match(r"[ᄀ-ᇿ⺀-鿿ꥠ-\ua97f가-\ud7ff豈-\ufaff𠀀-\U0003ffff]", character) else 3
+        width = 2 if re.match(r"[\u1100-\u11ff\u2e80-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff]", character) else 3
         if at + width <= len(padded):
             found.add(padded[at : at + width])
     return found
