@@ -102,7 +102,13 @@ def _candidates(record: Record) -> dict[str, list[Any]]:
 def _candidate(candidate: object, where: str) -> tuple[str, str]:
     """The text of a candidate, perhaps empty, and the name of its label."""
     if not isinstance(candidate, dict):
-        raise FormatError("a candidate is not an object", where=where, got=shown(candidate), expected='{"content": …, "is_relevant": …}')
+        raise FormatError(
+            "a candidate is not an object",
+            where=where,
+            got=shown(candidate),
+            expected='{"content": …, "is_relevant": …}',
+            remedy="Give each candidate its text and its label.",
+        )
     label = next((name for name in LABELS if name in candidate), None)
     if "content" not in candidate or label is None:
         raise FormatError(

@@ -35,7 +35,8 @@ class Record(NamedTuple):
 
 
 def records(path: Path, notes: Counter[str]) -> Iterator[Record]:
-    """The records of a file in their order. A CSV record holds strings, and lists of them under a header that occurs repeatedly.
+    """The records of a file in their order. A CSV record holds strings, and under a header that occurs repeatedly a list of those
+    that are not empty.
 
     A CSV file that is not UTF-8 is read as GB18030 and counted in `notes["read_as_gb18030"]`. Raises FormatError where the file is
     missing, empty, broken or not UTF-8, or holds something that is not a record.
@@ -195,8 +196,7 @@ def _lines(path: Path) -> Iterator[Record]:
                 if _skip(text, end) < len(text):
                     raise json.JSONDecodeError("Text after the end of the record", text, _skip(text, end))
             except ValueError as error:
-                _refuse_one_object(path, line)
-                raise _broken(error, where, line) from None
+                raise (_one_object(path) if line == 1 else None) or _broken(error, where, line) from None
             yield _object(value, where)
 
 
@@ -245,7 +245,7 @@ def _row(header: list[str], cells: list[str], where: str) -> dict[str, Any]:
     value: dict[str, Any] = {}
     for name, cell in zip(header, cells, strict=True):
         if header.count(name) > 1:
-            value.setdefault(name, []).append(cell)
+            value.setdefault(name, []).extend([cell] if cell else [])
         else:
             value[name] = cell
     return value
@@ -277,7 +277,8 @@ def _skip(text: str, position: int) -> int:
 
 def _object(value: object, where: str) -> Record:
     if not isinstance(value, dict):
-        raise FormatError("a record is not an object", where=where, got=shown(value), expected='an object, {"query": …}')
+        remedy = "Make each record an object with its keys."
+        raise FormatError("a record is not an object", where=where, got=shown(value), expected="an object", remedy=remedy)
     return Record(value, where)
 
 
@@ -290,23 +291,22 @@ def _broken(error: ValueError, where: str, line: int) -> FormatError:
     return FormatError(f"broken JSON at {place}: {error.msg}", where=where, got=shown(at) if at else "the end", remedy=_JSON_REMEDY)
 
 
-def _refuse_one_object(path: Path, line: int) -> None:
-    """Raise FormatError where a file that is no JSONL turns out to be one JSON object over several lines."""
-    if line > 1:
-        return
+def _one_object(path: Path) -> FormatError | None:
+    """The error for a file that is no JSONL but one JSON object over several lines; None where it is something else."""
     text = _decoded(path.read_bytes(), path)
     try:
         value, end = _parse(text, _skip(text, 0))
     except ValueError:
-        return
-    if isinstance(value, dict) and "\n" in text[:end]:
-        raise FormatError(
-            "a single JSON object stands at the top level",
-            where=str(path),
-            got=shown(value),
-            expected="a list of records, or one record a line",
-            remedy="Write the list of records alone, without an object around it.",
-        )
+        return None
+    if not isinstance(value, dict) or "\n" not in text[:end]:
+        return None
+    return FormatError(
+        "a single JSON object stands at the top level",
+        where=str(path),
+        got=shown(value),
+        expected="a list of records, or one record a line",
+        remedy="Write the list of records alone, without an object around it.",
+    )
 
 
 def _decoded(raw: bytes, path: Path, offset: int = 0, lines: int = 0) -> str:

@@ -1,0 +1,442 @@
+"""The formats: what is read, what is refused and in which words, and that what is written is read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from homing import formats
+from homing.data import Builder, Dataset
+from homing.errors import FormatError, HomingError, JudgmentError
+from homing.formats import beir, candidates, rows
+from homing.loading import load, load_splits
+
+Judgments = list[tuple[str, str, int]]
+CANDIDATES: dict[str, Any] = {"query": "q", "documents": [{"content": "d", "label": 1}, {"content": "e", "label": 0}]}
+
+
+def judgments(data: Dataset) -> Judgments:
+    """The judgments in words, in their order."""
+    columns = zip(data.qrels.query.tolist(), data.qrels.document.tolist(), data.qrels.relevance.tolist(), strict=True)
+    return [(data.queries.texts[query], data.corpus.texts[document], grade) for query, document, grade in columns]
+
+
+def put(path: Path, content: str | bytes | Any) -> Path:
+    """Write bytes or text as they are, anything else as JSON."""
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def beir_folder(path: Path, corpus: str | bytes = "", queries: str | bytes = "", **qrels: str | bytes) -> Path:
+    """A small valid BEIR folder, with the given files in place of its own."""
+    (path / "qrels").mkdir(parents=True)
+    put(path / "corpus.jsonl", corpus or '{"_id": "d1", "title": "a", "text": "b"}\n{"_id": "d2", "title": "", "text": "c"}\n')
+    put(path / "queries.jsonl", queries or '{"_id": "q1", "text": "one"}\n{"_id": "q2", "text": "two"}\n')
+    for side, content in (qrels or {"train": "query-id\tcorpus-id\tscore\nq1\td2\t0\nq1\td1\t1\nq2\td2\t2\n"}).items():
+        put(path / "qrels" / f"{side}.tsv", content)
+    return path
+
+
+# What is read
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ""])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_found_by_content_whatever_the_name(tmp_path: Path, suffix: str, bom: bytes) -> None:
+    contents = {
+        "candidates": [json.dumps([CANDIDATES]).encode(), json.dumps(CANDIDATES).encode()],
+        "rows": [
+            b'\n [{"query": "q", "positive": "d"}]',
+            b'{"anchor": "q", "positive": "d"}',
+            b"query,pos,neg\nq,d,e\n",
+            b"\r\nanchor;positive\r\nq;d",
+        ],
+    }
+    for name, variants in contents.items():
+        for number, content in enumerate(variants):
+            path = put(tmp_path / f"{name}{number}{suffix}", bom + content)
+            assert formats.detect(path) == name
+            assert ("q", "d", 1) in judgments(load(path))
+    assert formats.detect(beir_folder(tmp_path / f"folder{suffix}")) == "beir"
+
+
+def test_candidates_of_all_lists_are_the_querys(tmp_path: Path) -> None:
+    record = {
+        "id": 7,
+        "query": " q ",
+        "content_private": [{"content": "d", "is_relevant": True}, {"content": "e", "is_relevant": False, "source": "x"}],
+        "content_public": [{"content": "f", "is_relevant": False}],
+        "tags": ["law"],
+    }
+    data = load(put(tmp_path / "a.json", [record]))
+    assert judgments(data) == [("q", "d", 1), ("q", "e", 0), ("q", "f", 0)]
+    assert data.notes == {"ignored_lists": 1}
+
+
+@pytest.mark.parametrize(
+    ("label", "grade"),
+    [
+        (True, 1),
+        (False, 0),
+        (0, 0),
+        (1, 1),
+        (3, 3),
+        (2.0, 2),
+        ("true", 1),
+        ("False", 0),
+        ("1", 1),
+        (" 2 ", 2),
+        ("0.0", 0),
+        (-2, 0),
+        ("-1", 0),
+    ],
+)
+def test_labels(tmp_path: Path, label: object, grade: int) -> None:
+    record = {"query": "q", "documents": [{"content": "d", "label": label}, {"content": "e", "is_relevant": 1}]}
+    data = load(put(tmp_path / "a.json", [record]))
+    assert judgments(data) == [("q", "d", grade), ("q", "e", 1)]
+    assert data.notes.get("negative_grades", 0) == (str(label).startswith("-"))
+
+
+@pytest.mark.parametrize("names", [("query", "positive", "negative"), ("query", "pos", "neg"), ("anchor", "positive", "negative")])
+def test_rows_under_all_names(tmp_path: Path, names: tuple[str, str, str]) -> None:
+    values = [("q", "d", ["e", "f"]), ("q", ["g", "h"], "e"), ("r", ["d"], None), ("s", "d", [])]
+    path = put(tmp_path / "a.jsonl", "\n".join(json.dumps(dict(zip(names, row, strict=True))) for row in values))
+    expected = {("q", "d", 1), ("q", "g", 1), ("q", "h", 1), ("q", "e", 0), ("q", "f", 0), ("r", "d", 1), ("s", "d", 1)}
+    assert set(judgments(load(path))) == expected
+
+
+def test_rows_without_and_with_numbered_negatives(tmp_path: Path) -> None:
+    assert judgments(load(put(tmp_path / "a.json", [{"query": "q", "positive": "d"}]))) == [("q", "d", 1)]
+    numbered = {"anchor": "q", "positive": "d", "negative_1": "e", "negative_2": "f", "negative10": "g", "negative_note": "not a text"}
+    assert judgments(load(put(tmp_path / "b.json", [numbered]))) == [("q", "d", 1), ("q", "e", 0), ("q", "f", 0), ("q", "g", 0)]
+
+
+@pytest.mark.parametrize(("encoding", "read_as"), [("utf-8", {}), ("utf-8-sig", {}), ("gb18030", {"read_as_gb18030": 1})])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_csv_as_excel_writes_it(tmp_path: Path, encoding: str, read_as: dict[str, int], delimiter: str) -> None:
+    text = io.StringIO()
+    table = csv.writer(text, delimiter=delimiter)
+    table.writerows(
+        [
+            ["Query", "Positive", "Negative", "Negative"],
+            ["问，题", '"答,案"\r\n第二行', "错;误", ""],
+            ["", "", "", ""],
+            ["q", "d", "e", "f"],
+        ]
+    )
+    data = load(put(tmp_path / "a.csv", text.getvalue().encode(encoding)))
+    assert judgments(data) == [("问，题", '"答,案"\r\n第二行', 1), ("问，题", "错;误", 0), ("q", "d", 1), ("q", "e", 0), ("q", "f", 0)]
+    assert data.notes == read_as
+
+
+def test_beir_joins_title_and_text_keeps_ids_and_ignores_other_qrels(tmp_path: Path) -> None:
+    path = beir_folder(tmp_path / "b")
+    put(path / "qrels" / "all.tsv", "nothing that could be read")
+    data = load(path)
+    assert data.corpus.ids == ("d1", "d2")
+    assert data.corpus.texts == ("a b", "c")
+    assert judgments(data) == [("one", "c", 0), ("one", "a b", 1), ("two", "c", 2)]
+
+
+def test_beir_ids_of_equal_texts_are_one_document(tmp_path: Path) -> None:
+    corpus = '{"_id": "d1", "text": "x"}\n{"_id": "d2", "text": " x "}\n{"_id": 3, "text": "y", "title": null}\n'
+    data = load(beir_folder(tmp_path / "b", corpus, train="q1\td2\t1\nq1\t3\t0\r\n\n"))
+    assert data.corpus.ids == ("d1", "3")
+    assert judgments(data) == [("one", "x", 1), ("one", "y", 0)]
+    assert data.notes == {"equal_documents": 1}
+
+
+def test_suspicious_is_counted_and_not_fatal(tmp_path: Path) -> None:
+    records = [
+        CANDIDATES,
+        {"query": "no candidate", "documents": []},
+        {"query": "no positive", "documents": [{"content": "d", "label": 0}, {"content": " ", "label": 1}]},
+        {"query": "", "documents": [{"content": "d", "label": 1}]},
+    ]
+    data = load(put(tmp_path / "a.json", records))
+    assert data.queries.texts == ("q", "no candidate", "no positive")
+    assert data.notes == {
+        "records_without_candidates": 1, "records_without_positive": 2, "empty_documents": 1, "empty_queries": 1, "equal_documents": 1
+    }  # fmt: skip
+
+
+def test_rows_suspicious(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.csv", 'query,positive,negative\nq,d,"[""e"", ""f""]"\nr,,e\n,d,e\n')
+    data = load(path)
+    assert judgments(data) == [("q", "d", 1), ("q", '["e", "f"]', 0), ("r", "e", 0)]
+    assert data.notes == {"texts_like_lists": 1, "records_without_positive": 1, "empty_queries": 1}
+
+
+def test_beir_texts_without_content_go_with_their_judgments(tmp_path: Path) -> None:
+    corpus = '{"_id": "d1", "text": "x"}\n{"_id": "d2", "title": "", "text": " "}\n'
+    data = load(beir_folder(tmp_path / "b", corpus, train="q1\td1\t1\nq1\td2\t1\n"))
+    assert judgments(data) == [("one", "x", 1)]
+    assert data.notes == {"empty_documents": 1, "judgments_of_empty_texts": 1}
+
+
+# What is refused: content, the error's class, and what its words hold
+
+
+def one(candidate: str) -> str:
+    """A file with one query, and one candidate that is written like this."""
+    return '[{"query": "q", "documents": [{' + candidate + "}]}]"
+
+
+GOOD = json.dumps(CANDIDATES)
+ROW = '{"query": "q", "positive": "d"}'
+REFUSED: dict[str, tuple[str | bytes, type[HomingError], list[str]]] = {
+    "empty": (b"", FormatError, ["the file is empty"]),
+    "white space": (b" \n\t\n", FormatError, ["the file is empty"]),
+    "byte order mark alone": (b"\xef\xbb\xbf", FormatError, ["the file is empty"]),
+    "empty list": ("[]", FormatError, ["holds no record"]),
+    "header alone": ("query,positive\n", FormatError, ["holds no record"]),
+    "cut off": (f"[{GOOD},\n{GOOD[:-9]}", FormatError, ["record 2 (line 2)", "broken JSON at line 2, column"]),
+    "missing comma": (f"[{GOOD}\n{GOOD}]", FormatError, ["record 1 (line 1)", "line 2, column 1", "Expecting ','"]),
+    "trailing comma": (f"[\n{GOOD},\n]", FormatError, ["broken JSON at line 3, column 1", "Comma before the end"]),
+    "trailing comma in a record": (f"[\n{GOOD},\n{GOOD[:-1]},}}]", FormatError, ["record 2 (line 3)", "broken JSON at line 3"]),
+    "text after the list": (f"[{GOOD}]\nx", FormatError, ["line 2, column 1", "after the end", "'x'"]),
+    "list that ends early": (f"[{GOOD}", FormatError, ["got the end"]),
+    "broken line": (f"{GOOD}\n\n{GOOD[:-1]}\n", FormatError, ["line 3: broken JSON at line 3, column"]),
+    "two records in a line": (f"{GOOD}\n{GOOD}{GOOD}\n", FormatError, ["line 2", "after the end of the record"]),
+    "object at the top": (json.dumps({"data": [CANDIDATES]}, indent=1), FormatError, ["single JSON object", "'data'", "a list of records"]),
+    "object at the top in a line": (json.dumps({"data": [CANDIDATES]}), FormatError, ["line 1", "'data'", "'query'"]),
+    "nested too deeply": ("[" * 100_000, FormatError, ["record 1 (line 1)", "nested too deeply"]),
+    "number too long": ('[{"query": ' + "1" * 5000 + "}]", FormatError, ["record 1 (line 1)"]),
+    "key twice": ('[{"query": "q", "query": "r"}]', FormatError, ["record 1", "'query' occurs twice"]),
+    "no object": ('["q"]', FormatError, ["record 1 (line 1)", "got 'q'", "an object"]),
+    "no object in a line": (f"{GOOD}\n5\n", FormatError, ["line 2", "got 5"]),
+    "not UTF-8": (b'[\n{"query": "caf\xe9"}]', FormatError, ["line 2", "byte 0xe9 at offset 16", "UTF-8"]),
+    "line not UTF-8": (f"{GOOD}\n".encode() + b'{"query": "caf\xe9"}', FormatError, ["line 2", f"offset {len(GOOD) + 1 + 14}"]),
+    "UTF-16": (GOOD.encode("utf-16"), FormatError, ["byte 0xff at offset 0"]),
+    "CSV in UTF-16": ("query,positive\nq,d\n".encode("utf-16"), FormatError, ["byte 0xff at offset 0", "UTF-8 or GB18030"]),
+    "CSV, UTF-8 with a broken byte": (
+        "query,positive\n劳动者可以解除合同吗,d\nr,".encode() + b"\xb5\xb5\n", FormatError, ["line 3", "byte 0xb5", "not UTF-8"]
+    ),
+    "half a character": (one(r'"content": "a\ud800", "label": 1'), FormatError, ["surrogate \\ud800", "character 2"]),
+    "unknown keys": ('[{"question": "q", "answer": "a"}]', FormatError, ["record 1", "'question', 'answer'", "'query'"]),
+    "unknown columns": ("question,answer\nq,a\n", FormatError, ["line 2", "'question', 'answer'"]),
+    "query missing": (f'[{GOOD}, {{"documents": []}}]', FormatError, ["record 2", "'query' is missing", "'documents'"]),
+    "query null": ('[{"query": null, "documents": [{"content": "d", "label": 1}]}]', FormatError, ["record 1", "'query'", "got null"]),
+    "no list": (f'[{GOOD}, {{"query": "q", "documents": null}}]', FormatError, ["record 2", "no list of candidates"]),
+    "list of strings alone": (f'[{GOOD}, {{"query": "q", "documents": ["d"]}}]', FormatError, ["record 2", "no list of candidates"]),
+    "candidate no object": ('[{"query": "q", "documents": [{"content": "d", "label": 1}, "e"]}]', FormatError, ["documents[2]", "'e'"]),
+    "content missing": (one('"text": "d", "label": 1'), FormatError, ["documents[1]", "'content' is missing", "'text'"]),
+    "content a number": (one('"content": 7, "label": 1'), FormatError, ["documents[1]", "'content'", "got 7", "a string"]),
+    "content NaN": (one('"content": NaN, "label": 1'), FormatError, ["documents[1]", "got NaN"]),
+    "label missing": (one('"content": "d"'), FormatError, ["documents[1]", "'is_relevant' is missing"]),
+    "label NaN": (one('"content": "d", "label": NaN'), FormatError, ["documents[1]", "'label'", "got NaN", "Label this"]),
+    "label nan": (one('"content": "d", "label": "nan"'), FormatError, ["got 'nan'"]),
+    "label null": (one('"content": "d", "is_relevant": null'), FormatError, ["'is_relevant'", "got null"]),
+    "label infinite": (one('"content": "d", "label": Infinity'), FormatError, ["got Infinity"]),
+    "label between": (one('"content": "d", "label": 0.7'), FormatError, ["got 0.7", "whole number"]),
+    "label a word": (one('"content": "d", "label": "maybe"'), FormatError, ["got 'maybe'"]),
+    "label a list": (one('"content": "d", "label": [1]'), FormatError, ["got a list of 1"]),
+    "label too large": (one('"content": "d", "label": 4294967296'), FormatError, ["got 4294967296"]),
+    "no positive": (one('"content": "d", "label": 0'), JudgmentError, ["no document is judged relevant"]),
+    "no query with text": ('[{"query": " ", "documents": [{"content": "d", "label": 1}]}]', JudgmentError, ["there is no query"]),
+    "no document": ('[{"query": "q", "documents": []}]', JudgmentError, ["there is no document"]),
+    "positive missing": (f'[{ROW}, {{"query": "r"}}]', FormatError, ["record 2", "'positive' is missing", "'pos'"]),
+    "positive an object": (f'[{ROW}, {{"query": "r", "positive": {{}}}}]', FormatError, ["record 2", "'positive'", "a list of texts"]),
+    "negative a number": (f'{ROW}\n{{"query": "q", "positive": "d", "negative": [1]}}', FormatError, ["line 2", "'negative'", "got 1"]),
+    "query of a row a list": ('[{"query": ["q"], "positive": "d"}]', FormatError, ["record 1", "'query'", "got a list of 1"]),
+    "row too long": ("query,positive\nq,a, b\n", FormatError, ["line 2", "3 cells", "2 ("]),
+    "row too short": ('query,positive,negative\n"a\nb",d,e\nq,d\n', FormatError, ["line 4", "2 cells"]),
+    "quote left open": ('query,positive\nq,d\nr,"d\n', FormatError, ["line 3", "CSV is broken"]),
+    "binary": (bytes(range(256)), FormatError, [""]),
+}  # fmt: skip
+
+
+def refuse(read: Callable[[], object], kind: type[HomingError], parts: list[str]) -> None:
+    with pytest.raises(HomingError) as caught:
+        read()
+    message = str(caught.value)
+    assert type(caught.value) is kind, message
+    assert all(part in message for part in parts), message
+    assert caught.value.remedy
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_file_is_refused_with_its_place_and_a_remedy(tmp_path: Path, name: str) -> None:
+    content, kind, parts = REFUSED[name]
+    path = put(tmp_path / "data.json", content)
+    refuse(lambda: load(path), kind, [str(path), *parts])
+
+
+REFUSED_FOLDERS: dict[str, tuple[dict[str, str | bytes], type[HomingError], list[str]]] = {
+    "unknown document": ({"train": "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td-907\t1\n"}, JudgmentError,
+        ["train.tsv line 3: document 'd-907' is not in the corpus (2 documents)", "Remove the judgment"]),
+    "unknown query": ({"test": "q1\td1\t1\nq9\td1\t1\n"}, JudgmentError, ["test.tsv line 2", "'q9' is not among the 2 queries"]),
+    "columns missing": ({"train": "q1 d1 1\n"}, FormatError, ["train.tsv line 1", "three columns", "'q1 d1 1'", "a tab"]),
+    "score a word": ({"train": "q1\td1\t1\nq1\td2\thigh\n"}, FormatError, ["train.tsv line 2", "'score'", "'high'"]),
+    "score NaN": ({"train": "q1\td1\tnan\n"}, FormatError, ["train.tsv line 1", "'nan'"]),
+    "qrels not UTF-8": ({"train": b"q1\td1\t1\nq\xff\td1\t1\n"}, FormatError, ["train.tsv line 2", "0xff at offset 9"]),
+    "no judgment": ({"train": "query-id\tcorpus-id\tscore\n"}, JudgmentError, ["no document is judged relevant"]),
+    "no id": ({"corpus": '{"id": "d1", "text": "x"}\n'}, FormatError, ["corpus.jsonl line 1", "'_id' is missing", "'id', 'text'"]),
+    "no text": ({"queries": '{"_id": "q1", "query": "x"}\n'}, FormatError, ["queries.jsonl line 1", "'text' is missing"]),
+    "id twice": ({"corpus": '{"_id": "d1", "text": "x"}\n{"_id": "d1", "text": "y"}\n'}, FormatError, ["line 2", "'d1' occurs twice"]),
+    "id with a tab": ({"corpus": '{"_id": "a\\tb", "text": "x"}\n'}, FormatError, ["corpus.jsonl line 1", "without tabs"]),
+    "id a boolean": ({"corpus": '{"_id": true, "text": "x"}\n'}, FormatError, ["corpus.jsonl line 1", "got true"]),
+    "text a number": ({"corpus": '{"_id": "d1", "text": 3}\n'}, FormatError, ["corpus.jsonl line 1", "'text'", "got 3"]),
+    "text null": ({"queries": '{"_id": "q1", "text": null}\n'}, FormatError, ["queries.jsonl line 1", "got null"]),
+    "a list": ({"corpus": '[{"_id": "d1", "text": "x"}]'}, FormatError, ["corpus.jsonl line 1", "an object"]),
+    "broken": ({"corpus": '{"_id": "d1", "text": "x"}\n{"_id": \n'}, FormatError, ["corpus.jsonl line 2", "broken JSON at line 2, column"]),
+    "empty corpus": ({"corpus": "\n", "train": "\n"}, JudgmentError, ["there is no document"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED_FOLDERS)
+def test_bad_folder_is_refused_with_its_place_and_a_remedy(tmp_path: Path, name: str) -> None:
+    files, kind, parts = REFUSED_FOLDERS[name]
+    path = beir_folder(tmp_path / "b", **files)
+    refuse(lambda: load(path), kind, [str(path), *parts])
+
+
+@pytest.mark.parametrize("missing", ["corpus.jsonl", "queries.jsonl", "qrels"])
+def test_folder_that_lacks_a_part_says_which(tmp_path: Path, missing: str) -> None:
+    path = beir_folder(tmp_path / "b")
+    shutil.rmtree(path / missing) if missing == "qrels" else (path / missing).unlink()
+    refuse(lambda: load(path), FormatError, [str(path), f"{missing}" + ("/train.tsv" if missing == "qrels" else ""), "is missing"])
+
+
+def test_paths_and_formats_that_do_not_fit(tmp_path: Path) -> None:
+    file = put(tmp_path / "a.json", [CANDIDATES])
+    refuse(lambda: load(tmp_path / "absent.json"), FormatError, ["absent.json", "No such file"])
+    refuse(lambda: load(file, "trec"), FormatError, ["'trec'", "candidates, rows, beir"])
+    refuse(lambda: load(file, "beir"), FormatError, [str(file), "no such directory"])
+    refuse(lambda: load(file, "rows"), FormatError, ["record 1", "'positive' is missing"])
+    refuse(lambda: load(beir_folder(tmp_path / "b"), "rows"), FormatError, [str(tmp_path / "b"), "s a directory"])
+    refuse(lambda: load(put(tmp_path / "a.csv", "query,positive\nq,d\n"), "candidates"), FormatError, ["line 2", "no list of candidates"])
+
+
+def test_a_named_format_is_taken_over_the_found_one(tmp_path: Path) -> None:
+    both = {"query": "q", "positive": "d", "documents": [{"content": "e", "label": 1}]}
+    path = put(tmp_path / "a.json", [both])
+    assert judgments(load(path)) == [("q", "d", 1)]
+    assert judgments(load(path, "candidates")) == [("q", "e", 1)]
+
+
+# Garbage: an error of ours, or a dataset
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "q", "d", "true", "nan"]) | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["query", "positive", "negative", "documents", "content", "label"]) | st.text(max_size=3), inner, max_size=4
+        )
+    ),
+    max_leaves=16,
+)
+names = st.sampled_from([None, *formats.FORMATS])
+
+
+def read_or_refuse(path: Path, format: str | None = None) -> None:
+    try:
+        data = load_splits(path, format=format)
+    except HomingError:
+        return
+    else:
+        assert len(next(iter(data)).qrels if not isinstance(data, Dataset) else data.qrels)
+
+
+@given(st.binary(max_size=200) | values.map(lambda value: json.dumps(value).encode()), names)
+@example(b"[", None)
+@example(b"\x0c[]", None)
+@example(b"{", None)
+@example(b'\x0b{"query": "q", "positive": "d"}', None)
+@example(b'"', "rows")
+@example(b"\x00,\x00\n\x00,\x00", "rows")
+def test_any_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes, format: str | None) -> None:
+    read_or_refuse(put(tmp_path_factory.mktemp("garbage") / "a", content), format)
+
+
+@given(st.sampled_from([json.dumps([CANDIDATES] * 2), f"{GOOD}\n{ROW}", "query,positive,negative\nq,d,e\n"]), st.data())
+def test_a_damaged_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str, data: st.DataObject) -> None:
+    content = text.encode()
+    start = data.draw(st.integers(0, len(content)))
+    end = data.draw(st.integers(start, min(len(content), start + 5)))
+    damaged = content[:start] + data.draw(st.binary(max_size=4)) + content[end:]
+    read_or_refuse(put(tmp_path_factory.mktemp("damaged") / "a", damaged), data.draw(names))
+
+
+@given(st.binary(max_size=60), st.sampled_from(["corpus", "queries", "train", "dev"]))
+def test_any_folder_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes, file: str) -> None:
+    path = beir_folder(tmp_path_factory.mktemp("garbage") / "b")
+    put(path / ("qrels" if file in ("train", "dev") else "") / (f"{file}.tsv" if file in ("train", "dev") else f"{file}.jsonl"), content)
+    read_or_refuse(path)
+
+
+# Round trips
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).map(str.strip).filter(bool)
+judged = st.lists(st.tuples(texts, texts, st.integers(0, 3)), min_size=1, max_size=12)
+
+
+def dataset(listed: Judgments) -> Dataset:
+    builder = Builder()
+    for query, document, grade in listed:
+        builder.judge(builder.query(query), builder.document(document), grade)
+    builder.judge(builder.query(listed[0][0]), builder.document("always relevant"), 1)
+    return builder.dataset()
+
+
+def again(data: Dataset, write: Callable[[Dataset, Path], None], path: Path) -> Dataset:
+    write(data, path)
+    return load(path)
+
+
+@given(judged, st.sampled_from([".json", ".jsonl"]))
+def test_candidates_come_back(tmp_path_factory: pytest.TempPathFactory, listed: Judgments, suffix: str) -> None:
+    data = dataset(listed)
+    copy = again(data, candidates.write, tmp_path_factory.mktemp("trip") / f"a{suffix}")
+    assert judgments(copy) == judgments(data)
+    assert copy.queries.texts == data.queries.texts
+
+
+@given(judged, st.sampled_from([".json", ".jsonl", ".csv"]))
+def test_rows_come_back_up_to_grades_and_order(tmp_path_factory: pytest.TempPathFactory, listed: Judgments, suffix: str) -> None:
+    data = dataset(listed)
+    copy = again(data, rows.write, tmp_path_factory.mktemp("trip") / f"a{suffix}")
+    assert set(judgments(copy)) == {(query, document, min(grade, 1)) for query, document, grade in judgments(data)}
+    assert copy.queries.texts == data.queries.texts
+
+
+@given(judged)
+def test_beir_comes_back_whole(tmp_path_factory: pytest.TempPathFactory, listed: Judgments) -> None:
+    data = dataset(listed)
+    copy = again(data, beir.write, tmp_path_factory.mktemp("trip") / "b")
+    assert judgments(copy) == judgments(data)
+    assert (copy.corpus.ids, copy.corpus.texts) == (data.corpus.ids, data.corpus.texts)
+    assert (copy.queries.ids, copy.queries.texts) == (data.queries.ids, data.queries.texts)
+
+
+def test_written_twice_is_the_same_bytes(tmp_path: Path) -> None:
+    data = dataset([("问", "答", 0), ("q", "d", 2)])
+    for write, name in ((candidates.write, "a.json"), (rows.write, "a.csv"), (rows.write, "a.jsonl")):
+        write(data, tmp_path / name)
+        first = (tmp_path / name).read_bytes()
+        write(load(tmp_path / name), tmp_path / name)
+        assert (tmp_path / name).read_bytes() == first
+        assert b"\r\n" in first if name.endswith("csv") else b"\r" not in first
+
+
+def test_real_data_reads_alike_in_both_of_its_formats(shared: Path) -> None:
+    lists, folder = load(shared / "zh-cli" / "dev.json"), load(shared / "zh-cli")
+    positives = {pair for *pair, grade in map(list, judgments(lists)) if grade for pair in [tuple(pair)]}
+    assert positives <= {(query, document) for query, document, grade in judgments(folder) if grade}
+    assert Counter(folder.notes) == Counter({"pooled_splits": 3})
