@@ -87,6 +87,8 @@ def read_dataset(directory: str | Path) -> Splits:
     """
     directory = Path(directory)
     said = _said(directory / SPLIT)
+    if missing := set(SIDES) - set(beir.sides(directory)):
+        raise _foreign(directory, "no " + " and ".join(f"{beir.QRELS}/{side}.tsv" for side in sorted(missing)))
     builder = Builder()
     beir.read_splits(directory, builder)
     whole = builder.dataset("train", where=str(directory))

@@ -1,0 +1,223 @@
+"""The check: counts, planted leaks, what a tokenizer makes of the texts, and a table that fits the terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from homing import data, formats
+from homing.checking import NOTES, WIDTH, Check, Leak, check
+from homing.data import SIDES, Builder, Dataset, Side, Splits
+from homing.loading import load_splits
+from homing.protocols import Kind
+
+Judged = tuple[str, str, int]
+LONG = "how do I cancel the insurance contract before the end of the first year"
+
+
+class Words:
+    """A tokenizer that knows words of ASCII, and puts a prompt of two tokens before a query."""
+
+    max_length = 4
+
+    def token_counts(self, texts: Sequence[str], kind: Kind) -> NDArray[np.int32]:
+        return np.array([len(text.split()) + 2 * (kind == "query") for text in texts], dtype=np.int32)
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        words = [word for text in texts for word in text.split()]
+        return sum(not word.isascii() for word in words) / len(words)
+
+
+def dataset(judged: Iterable[Judged], queries: Iterable[str] = ()) -> Dataset:
+    builder = Builder()
+    for query, document, grade in judged:
+        builder.judge(builder.query(query), builder.document(document), grade)
+    for query in queries:
+        builder.query(query)
+    return builder.dataset()
+
+
+def splits(by: str = "given", **judged: list[Judged]) -> Splits:
+    builder = Builder()
+    for side, rows in judged.items():
+        for query, document, grade in rows:
+            builder.judge(builder.query(query), builder.document(document), grade, side)  # type: ignore[arg-type]
+    whole = builder.dataset("train")
+    parts: dict[Side, Dataset] = {side: whole.with_qrels(builder.qrels(side)) for side in SIDES}
+    return Splits(**parts, by=by, groups=np.arange(len(whole.queries), dtype=np.int32))  # type: ignore[arg-type]
+
+
+def leak(found: Check, first: str, second: str) -> Leak:
+    return next(leak for leak in found.leaks if (leak.first, leak.second) == (first, second))
+
+
+def test_counts() -> None:
+    found = check(dataset([("a", "d", 1), ("a", "e", 0), ("a", "f", 0), ("b", "d", 2), ("b", "g", 1), ("c", "d", 0)], ["unjudged"]))
+    assert (found.queries, found.documents, found.judgments) == (4, 4, 6)
+    assert (found.positives.mean, found.positives.least, found.positives.median, found.positives.most) == (1.0, 0, 1.0, 2)
+    assert (found.negatives.mean, found.negatives.least, found.negatives.median, found.negatives.most) == (1.0, 0, 1.0, 2)
+    assert (found.without_candidates, found.without_positive, found.without_negative) == (1, 1, 1)
+    assert found.notes == {"equal_queries": 3, "equal_documents": 2}
+    assert (found.sides, found.leaks, found.lengths, found.by) == ({}, (), {}, None)
+
+
+def test_pairs_judged_both_ways_and_repeated_are_counted() -> None:
+    found = check(dataset([("a", "d", 1), ("a", "d", 0), ("a", "d", 1), ("a", "e", 0)]))
+    assert found.notes["judged_both_ways"] == 1
+    assert found.notes["repeated_judgments"] == 2
+    assert "1 pairs are judged both ways" in " ".join(found.warnings)
+
+
+def test_near_duplicates_are_pairs_of_queries() -> None:
+    assert check(dataset([(LONG, "d", 1), (f"{LONG}?", "e", 1), ("something else", "f", 1)])).near_duplicates == 1
+
+
+def test_no_negatives_at_all_is_a_warning() -> None:
+    none = check(dataset([("a", "d", 1), ("b", "e", 1)]))
+    assert none.without_negative == 2
+    assert any("no judged negatives at all" in warning for warning in none.warnings)
+    assert check(dataset([("a", "d", 1), ("a", "e", 0)])).warnings == []
+
+
+def test_sides_are_counted_together_and_apart() -> None:
+    found = check(splits(train=[("a", "d", 1), ("a", "e", 0)], dev=[("b", "f", 1)], test=[("c", "g", 1), ("c", "e", 0)]))
+    assert found.judgments == 5
+    assert {name: (part.queries, part.judgments, part.positives) for name, part in found.sides.items()} == {
+        "train": (1, 2, 1), "dev": (1, 1, 1), "test": (1, 2, 1)
+    }  # fmt: skip
+    assert found.warnings == []
+    assert all((leak.queries, leak.near_queries, leak.positives, leak.contradicted) == (0, 0, 0, 0) for leak in found.leaks)
+
+
+def test_a_judgment_on_two_sides_counts_once_and_as_relevant() -> None:
+    found = check(splits(train=[("a", "d", 1)], dev=[("a", "d", 0), ("a", "e", 1)], test=[("b", "f", 1)]))
+    assert found.judgments == 3
+    assert found.positives.most == 2
+
+
+def test_planted_leaks_are_found() -> None:
+    clean: dict[str, list[Judged]] = {"train": [("a", "d", 1), ("a", "z", 0)], "dev": [("b", "e", 1)], "test": [("c", "f", 1)]}
+
+    query = check(splits(**clean | {"test": [("c", "f", 1), ("a", "g", 1)]}))
+    assert leak(query, "train", "test") == Leak("train", "test", 1, 0, 0, 0)
+    assert leak(query, "train", "dev") == Leak("train", "dev", 0, 0, 0, 0)
+    assert any("test (2 queries) shares 1 queries with train" in warning for warning in query.warnings)
+
+    near = check(splits(**clean | {"train": [(LONG, "d", 1)], "dev": [(f"{LONG}!", "e", 1), (f"{LONG}...", "h", 1)]}))
+    assert leak(near, "train", "dev") == Leak("train", "dev", 0, 2, 0, 0)
+    assert any("2 near-duplicate queries with train" in warning for warning in near.warnings)
+    turned = check(splits(**clean | {"dev": [(LONG, "e", 1)], "test": [(f"{LONG}!", "h", 1)]}))
+    assert leak(turned, "dev", "test").near_queries == 1
+
+    positive = check(splits(**clean | {"test": [("c", "d", 1)]}))
+    assert leak(positive, "train", "test") == Leak("train", "test", 0, 0, 1, 0)
+    assert any("1 positive documents" in warning for warning in positive.warnings)
+
+    contradicted = check(splits(**clean | {"dev": [("b", "z", 1)]}))
+    assert leak(contradicted, "train", "dev") == Leak("train", "dev", 0, 0, 0, 1)
+    assert any("judged not relevant in train" in warning for warning in contradicted.warnings)
+
+
+def test_what_a_split_was_asked_for_is_no_warning() -> None:
+    rows: dict[str, list[Judged]] = {"train": [("a", "d", 1), ("a", "z", 0)], "dev": [("b", "d", 1)], "test": [("c", "z", 1)]}
+    assert len(check(splits("given", **rows)).warnings) == 2
+    shared = check(splits("query", **rows))
+    assert leak(shared, "train", "dev").positives == 1
+    assert shared.warnings == []
+
+
+def test_removed_queries_are_not_without_candidates() -> None:
+    given = splits(train=[("a", "d", 1), ("a", "z", 0)], dev=[("b", "e", 1)], test=[("c", "f", 1)])
+    dev = given.dev.with_qrels(given.dev.qrels.of(np.array([], dtype=np.int32)))
+    found = check(replace(given, dev=dev, removed=(1,)))
+    assert (found.removed, found.without_candidates) == (1, 0)
+
+
+def test_lengths_with_prompt_cut_and_unknown() -> None:
+    data = dataset([("a b", "one two three four five", 1), ("c", "未知 word", 0)], ["unjudged query that is far too long"])
+    found = check(data, Words())
+    query, document = found.lengths["query"], found.lengths["document"]
+    assert (query.texts, query.median, query.most, query.cut, query.unknown) == (2, 3.5, 4, 0.0, 0.0)
+    assert (document.texts, document.median, document.most, document.cut) == (2, 3.5, 5, 0.5)
+    assert document.unknown == pytest.approx(1 / 7)
+    assert found.max_length == 4
+    assert "UNKNOWN" in found.warnings[0]
+    assert "14% of the tokens of the documents" in found.warnings[0]
+    assert any("50% of the documents are longer than 4 tokens" in warning for warning in found.warnings)
+    assert check(data, Words(), max_length=5).lengths["document"].cut == 0.0
+
+
+@pytest.mark.parametrize("note", ["empty_queries", "pooled_splits", "texts_like_lists", "read_as_gb18030", "judged_both_ways"])
+def test_what_the_readers_mended_is_said(note: str) -> None:
+    data = dataset([("a", "d", 1), ("a", "e", 0)])
+    found = check(replace(data, notes={note: 3}))
+    assert len(found.warnings) == 1
+    assert NOTES[note] in str(found)
+
+
+def test_every_note_of_the_readers_has_words() -> None:
+    sources = [Path(data.__file__), *Path(formats.__file__).parent.glob("*.py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    names = set(re.findall(r'notes\["(\w+)"\]', text)) | set(re.findall(r'notes\.update\(\["(\w+)"\]', text))
+    assert names
+    assert names <= set(NOTES)
+
+
+def plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(type(key) is str and plain(inner) for key, inner in value.items())
+    return all(map(plain, value)) if isinstance(value, list) else type(value) in (str, int, float, bool, type(None))
+
+
+def test_as_dictionary_it_is_plain_and_whole() -> None:
+    found = check(splits(train=[("a", "d", 1)], dev=[("b", "d", 1)], test=[("c", "f", 1)]), Words())
+    told = found.to_dict()
+    assert plain(told)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert told["leaks"][0]["positives"] == 1
+    assert told["warnings"] == found.warnings != []
+
+
+def test_table_shows_the_counts() -> None:
+    table = str(check(splits(train=[("a", "d", 1), ("a", "z", 0)], dev=[("b", "z", 1)], test=[("c", "f", 1)]), Words()))
+    lines = [line.split() for line in table.splitlines()]
+    assert ["queries", "3"] in lines
+    assert ["train", "1", "2", "1"] in lines
+    assert ["train,", "dev", "0", "0", "0", "1"] in lines
+    assert ["positives", "1.00", "1", "1", "1"] in lines
+
+
+words = st.text("ab 字", min_size=1, max_size=6).map(str.strip).filter(bool)
+rows = st.lists(st.tuples(words, words, st.integers(0, 2)), max_size=8)
+
+
+@given(rows, rows, rows, st.booleans())
+def test_any_data_gives_a_table_that_fits(train: list[Judged], dev: list[Judged], test: list[Judged], whole: bool) -> None:
+    train = [*train, ("relevant", "document", 1)]
+    data = dataset(train) if whole else splits(train=train, dev=dev, test=test)
+    found = check(data, Words())
+    assert max(map(len, str(found).splitlines())) <= WIDTH
+    assert plain(found.to_dict())
+    assert found.without_positive + found.without_candidates <= found.queries
+    assert found.judgments == round(found.positives.mean * (found.queries - found.without_candidates)) + round(
+        found.negatives.mean * (found.queries - found.without_candidates)
+    )
+
+
+@pytest.mark.parametrize("name", ["zh-statute", "zh-cli"])
+def test_real_splits_are_clean(shared: Path, name: str) -> None:
+    path = shared / name
+    data = load_splits(path / "train.json", path / "dev.json", path / "test.json")
+    found = check(data)
+    assert found.judgments == sum(part.judgments for part in found.sides.values())
+    assert all((leak.queries, leak.positives, leak.contradicted) == (0, 0, 0) for leak in found.leaks)
