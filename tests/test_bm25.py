@@ -63,10 +63,11 @@ def test_one_rule_cuts_query_and_documents_of_a_list() -> None:
         [
             ("Git 提交更改", ["git commit", shared, "Git push"]),  # a Chinese question about commands
             ("Commit with Git", ["git commit", shared, "GIT push"]),  # one Chinese candidate among English ones
-            ("Git", ["Git 提交", shared, "push"]),  # mostly Chinese candidates
+            ("Git", ["Git 提交", "提交更改", "push"]),  # mostly Chinese candidates
+            ("Replace '前' with '後' everywhere", [shared, "git commit", "sed"]),  # an English question that quotes
         ]
     )
-    assert_scores(data, [True, False, True])
+    assert_scores(data, [True, False, True, False])
 
 
 def test_queries_without_words_and_lists_of_empty_texts_score_zero() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.words import has_han, words
+from homing.words import is_chinese, words
 
 ASCII = ("IT", "C++", "c#", "A", "b", "1", "23", "0.5", "0.1MPa", "com.android.settings", "apt-get", "x86_64", "3D", "@", "/", *".-_%+#&")
 HAN = ("合同", "的", "解除", "卡拉OK", "T恤", "AT&T", "AA制", "B超", "龥", "乾隆", "皇帝", "李小福", "是", "创新办", "主任")
@@ -52,10 +52,14 @@ def test_a_text_decides_by_itself_where_nobody_else_does() -> None:
     assert words("") == words("", chinese=True) == []
 
 
-def test_han_is_seen_anywhere_and_kana_is_not_han() -> None:
-    assert has_han("abc 一")
-    assert has_han("\U00020000")
-    assert not has_han("カナ, é")
+@pytest.mark.parametrize("text", ["pathping 强制使用 IPV4", "Git 提交", "\U00020000", "ykman config 通过 USB 或 NFC 启用"])
+def test_mostly_han_is_chinese(text: str) -> None:
+    assert is_chinese(text)
+
+
+@pytest.mark.parametrize("text", ["", "カナ, é", "Replace 前 with 後 in all files", "Peking (北京) is the capital of China"])
+def test_a_few_han_characters_are_not(text: str) -> None:
+    assert not is_chinese(text)
 
 
 def test_the_dictionary_is_loaded_only_for_chinese() -> None:

@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from tqdm import tqdm
 
 from homing.data import Dataset, Floats, Ints
-from homing.words import has_han, words
+from homing.words import is_chinese, words
 
 K1, B, EPSILON = 1.5, 0.75, 0.25
 _LISTS = 4096  # scored together; bounds the memory
@@ -27,7 +27,7 @@ _LISTS = 4096  # scored together; bounds the memory
 def score_lists(data: Dataset) -> Floats:
     """The BM25 score of each judgment's document for its query, over the documents judged for that query; shape (judgments,).
 
-    A list is cut into words as Chinese where its query or more than half of its documents hold a Han character. Each distinct text is
+    A list is cut into words as Chinese where its query or more than half of its documents are Chinese. Each distinct text is
     cut once (once a rule, where both rules need it).
     """
     lists, row = np.unique(data.qrels.query, return_inverse=True)
@@ -42,10 +42,10 @@ def score_lists(data: Dataset) -> Floats:
 
 def _chinese(data: Dataset, lists: Ints, row: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether each list is Chinese; shape (lists,)."""
-    asked = np.array([has_han(data.queries.texts[query]) for query in lists.tolist()], dtype=bool)
+    asked = np.array([is_chinese(data.queries.texts[query]) for query in lists.tolist()], dtype=bool)
     documents, place = np.unique(data.qrels.document, return_inverse=True)
-    han = np.array([has_han(data.corpus.texts[document]) for document in documents.tolist()], dtype=np.float64)
-    return asked | (np.bincount(row, han[place], len(lists)) > 0.5 * np.bincount(row, minlength=len(lists)))
+    text_is = np.array([is_chinese(data.corpus.texts[document]) for document in documents.tolist()], dtype=np.float64)
+    return asked | (np.bincount(row, text_is[place], len(lists)) > 0.5 * np.bincount(row, minlength=len(lists)))
 
 
 def okapi(queries: Iterable[list[str]], documents: Iterable[list[str]], query: NDArray[Any], document: NDArray[Any]) -> Floats:
