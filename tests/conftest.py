@@ -10,6 +10,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
+from jaxtyping import install_import_hook
+
+# Shapes in signatures are checked in every call that a test makes.
+install_import_hook("homing.losses", "beartype.beartype")
+
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("homing", deadline=None, suppress_health_check=[HealthCheck.too_slow])

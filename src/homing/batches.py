@@ -40,8 +40,8 @@ def make_batch(mined: Mined, rows: NDArray[np.integer], in_batch: bool) -> Batch
         row, column = np.nonzero(own >= 0)
         against[row, np.searchsorted(documents, own[row, column])] = True
     positives = mined.train.qrels.positives
-    for row, query in enumerate(mined.query[rows].tolist()):
-        against[row, np.isin(documents, list(positives[query]))] = False
+    for place, query in enumerate(mined.query[rows].tolist()):
+        against[place, np.isin(documents, list(positives[query]))] = False
     return Batch(queries.astype(np.int32), documents.astype(np.int32), row_query, row_positive, against)
 
 

@@ -44,7 +44,7 @@ class Verb(click.Command):
 
 
 def _flag(each: Any) -> str:
-    return each.metadata.get("flag") or each.name.replace("_", "-")
+    return str(each.metadata.get("flag") or each.name.replace("_", "-"))
 
 
 def _option(section: str, each: Any, kind: Any, shown: bool) -> click.Option:
@@ -62,10 +62,10 @@ def _option(section: str, each: Any, kind: Any, shown: bool) -> click.Option:
     )
 
 
-def settings(*sections: str, shown: Sequence[str] | None = None) -> Callable[[Any], Any]:
+def settings(*sections: str, shown: Sequence[str] | None = None) -> Callable[[click.Command], click.Command]:
     """Options for every setting of these sections; `seed` is one option for all. `shown`: those that the help lists (None: all)."""
 
-    def decorate(command: Any) -> Any:
+    def decorate(command: click.Command) -> click.Command:
         for section in sections:
             kinds = typing.get_type_hints(SECTIONS[section])
             for each in fields(SECTIONS[section]):
@@ -103,11 +103,11 @@ def cli() -> None:
     """
 
 
-def verb(example: str, name: str | None = None) -> Callable[[Callable[..., Any]], Any]:
+def verb(example: str) -> Callable[[Callable[..., Any]], click.Command]:
     """Register a function as a verb; its parameters are one dict of options beside the arguments."""
 
-    def decorate(function: Callable[..., Any]) -> Any:
-        return cli.command(name, cls=Verb, example=example, context_settings=CONTEXT)(function)
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        return cli.command(cls=Verb, example=example, context_settings=CONTEXT)(function)
 
     return decorate
 
@@ -119,7 +119,7 @@ _test = click.option("--test", type=str, default=None, metavar="FILE", help="tes
 _model = click.option("--model", type=str, required=True, metavar="MODEL", help="a model's directory or hub name")
 
 
-def _out(default: str | None, help: str) -> Any:
+def _out(default: str | None, help: str) -> Callable[[Any], Any]:
     return click.option("--out", type=str, default=default, required=False, metavar="PATH", help=help, show_default=default is not None)
 
 
@@ -318,7 +318,9 @@ def _recipe(
     """The recipe that DATA (data, or a recipe.toml) and the flags make, and the run's directory."""
     from homing.recipe import Recipe
 
-    flags = {name: value for name, value in (("model", model), ("dev", dev), ("test", test), ("format", format)) if value is not None}
+    flags: dict[str, Any] = {
+        name: value for name, value in (("model", model), ("dev", dev), ("test", test), ("format", format)) if value is not None
+    }
     if Path(data).suffix == ".toml":
         file = Path(data)
         recipe = Recipe.read(file)
@@ -333,8 +335,17 @@ def _recipe(
         return replace(recipe, **flags, **sections), directory
     if model is None:
         raise SettingError("--model is missing", remedy="Give a model's directory or hub name: --model Qwen/Qwen3-Embedding-0.6B.")
-    made = {section: _make(options, section) for section in SECTIONS}
+    made: dict[str, Any] = {section: _make(options, section) for section in SECTIONS}
     return Recipe(data=data, **{"model": model, **flags}, **made), Path(out) if out else Path("runs") / Path(data).stem
+
+
+@verb("homing demo")
+@_out("runs/demo", "the run's directory")
+def demo(out: str) -> None:
+    """See the whole path work, in minutes, on data made from this Python's standard library; needs no network."""
+    from homing.demo import demo as show
+
+    show(Path(out))
 
 
 @verb("homing status runs/mine")

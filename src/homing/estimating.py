@@ -83,7 +83,7 @@ def demand_room(needed: Estimate, model: Model, directory: Path) -> None:
     free = available(model.device) + own
     if needed.memory * MARGIN > free:
         raise ResourceError(
-            "the run doesn't fit into memory", where=str(model.device), got=f"{needed.memory / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free",
+            "the run doesn't fit into memory", where=str(model.device), got=f"{needed.memory / 1e9:.1f} GB needed, {free / 1e9:.1f} free",
             remedy="Try a smaller --batch-size or --max-length, or a smaller --model.",
         )  # fmt: skip
     there = directory.absolute()

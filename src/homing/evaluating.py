@@ -56,7 +56,8 @@ def _evaluate(model: Model, dev: Dataset, test: Dataset, queries: Ints, draws: F
 
     def scores(data: Dataset) -> Floats:
         rows = np.searchsorted(asked, data.qrels.query)
-        return np.einsum("pd,pd->p", embedded[rows], documents[data.qrels.document], dtype=np.float64)
+        inner: Floats = np.einsum("pd,pd->p", embedded[rows], documents[data.qrels.document], dtype=np.float64)
+        return inner
 
     dev_scores, test_scores = scores(dev), scores(test)
     ties = _ties(test)

@@ -5,19 +5,25 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
 class Contrast(NamedTuple):
     """A loss with the mean scores behind it (scalars; the two scores are detached)."""
 
-    loss: Tensor
-    positive_score: Tensor
-    negative_score: Tensor
+    loss: Float[Tensor, ""]
+    positive_score: Float[Tensor, ""]
+    negative_score: Float[Tensor, ""]
 
 
 def info_nce(
-    queries: Tensor, documents: Tensor, row_query: Tensor, row_positive: Tensor, against: Tensor, temperature: float
+    queries: Float[Tensor, "queries dim"],
+    documents: Float[Tensor, "documents dim"],
+    row_query: Int[Tensor, " rows"],
+    row_positive: Int[Tensor, " rows"],
+    against: Bool[Tensor, "rows documents"],
+    temperature: float,
 ) -> Contrast:
     """InfoNCE of each row's positive against the documents that may stand against it, averaged over rows.
 

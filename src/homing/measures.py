@@ -26,20 +26,23 @@ def discounted_gain(gains: NDArray[np.number], k: int) -> Floats:
     Source: Järvelin and Kekäläinen 2002, in trec_eval's form (gain / log2(rank + 1)).
     """
     top = np.asarray(gains, dtype=np.float64)[:, :k]
-    return top @ (1.0 / np.log2(np.arange(2, top.shape[1] + 2)))
+    gain: Floats = top @ (1.0 / np.log2(np.arange(2, top.shape[1] + 2)))
+    return gain
 
 
 def ndcg(gains: NDArray[np.number], ideal: NDArray[np.number], k: int) -> Floats:
     """nDCG@k; `ideal` (queries, most relevant) holds each query's relevances in descending order. 0 where nothing is relevant."""
     best = discounted_gain(ideal, k)
-    return np.divide(discounted_gain(gains, k), best, out=np.zeros_like(best), where=best > 0)
+    share: Floats = np.divide(discounted_gain(gains, k), best, out=np.zeros_like(best), where=best > 0)
+    return share
 
 
 def recall(gains: NDArray[np.number], relevant: NDArray[np.number], k: int) -> Floats:
     """R@k: the share of a query's `relevant` (queries,) documents among the first k. 0 where nothing is relevant."""
     found = (np.asarray(gains)[:, :k] > 0).sum(axis=1).astype(np.float64)
     total = np.asarray(relevant, dtype=np.float64)
-    return np.divide(found, total, out=np.zeros_like(total), where=total > 0)
+    share: Floats = np.divide(found, total, out=np.zeros_like(total), where=total > 0)
+    return share
 
 
 def reciprocal_rank(gains: NDArray[np.number], k: int | None = None) -> Floats:
@@ -65,7 +68,8 @@ def average_precision(scores: Floats, relevant: NDArray[np.bool_], weights: Floa
     precision = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
     gained = np.diff(hits, axis=1, prepend=0.0)
     total = hits[:, -1]
-    return np.divide((gained * precision).sum(axis=1), total, out=np.full(len(total), np.nan), where=total > 0)
+    averages: Floats = np.divide((gained * precision).sum(axis=1), total, out=np.full(len(total), np.nan), where=total > 0)
+    return averages
 
 
 def roc_auc(scores: Floats, relevant: NDArray[np.bool_]) -> float:

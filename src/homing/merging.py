@@ -125,7 +125,7 @@ def _stored_dtype(path: Path) -> torch.dtype:
 
     for file in sorted(path.rglob("*.safetensors")):
         with safe_open(file, framework="pt") as handle:
-            for name in handle.keys():
+            for name in handle.keys():  # noqa: SIM118 (a safetensors handle is no dict)
                 kind = handle.get_slice(name).get_dtype()
                 if kind in ("F32", "BF16", "F16"):
                     return {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}[kind]

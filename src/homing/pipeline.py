@@ -47,7 +47,9 @@ class Run:
 
     def _resolve(self, recipe: Recipe) -> Recipe:
         """Paths made absolute, and what was left open chosen: what the recipe says is what is done."""
-        paths = {name: str(Path(value).absolute()) for name in ("data", "dev", "test") if (value := getattr(recipe, name)) is not None}
+        paths: dict[str, Any] = {
+            name: str(Path(value).absolute()) for name in ("data", "dev", "test") if (value := getattr(recipe, name)) is not None
+        }
         for name, path in paths.items():
             if not Path(path).exists():
                 raise FormatError("there is no such file or directory", where=path, remedy=f"Check the path given as {name.upper()}.")
@@ -135,7 +137,7 @@ class Run:
         )
         self._keep()
         for stage in STAGES:
-            self.say(f"{stage:>9}  {todo[stage] if stage in todo else 'kept'}")
+            self.say(f"{stage:>9}  {todo.get(stage, 'kept')}")
         depends = self.depends()
         for stage in STAGES:
             if stage in todo:

@@ -41,7 +41,7 @@ class Recipe:
             raise FormatError(
                 "the recipe cannot be read", where=str(path), got=str(error), remedy="Give a recipe.toml that a run wrote."
             ) from None
-        kinds = {each.name: each.default_factory for each in fields(cls) if each.name in cls.SECTIONS}
+        kinds: dict[str, Any] = {each.name: each.default_factory for each in fields(cls) if each.name in cls.SECTIONS}
         plain = {each.name for each in fields(cls)} - set(cls.SECTIONS)
         for name in said:
             if name not in plain | set(kinds):
@@ -53,13 +53,13 @@ class Recipe:
                 raise SettingError("the recipe lacks a setting", where=str(path), expected=name)
         sections: dict[str, Any] = {}
         for name, kind in kinds.items():
-            known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+            known = {each.name for each in fields(kind)}
             unknown = set(said.get(name, {})) - known
             if unknown:
                 raise SettingError(
                     f"[{name}] names an unknown setting", where=str(path), got=sorted(unknown)[0], expected=", ".join(sorted(known))
                 )
-            sections[name] = kind(**said.get(name, {}))  # type: ignore[misc]
+            sections[name] = kind(**said.get(name, {}))
         return cls(**{name: value for name, value in said.items() if name in plain}, **sections)
 
     def write(self, path: Path) -> None:

@@ -90,7 +90,7 @@ class Training:
         _demand(self.alpha > 0, "lora-alpha", self.alpha, "above 0")
         _demand(0 <= self.dropout < 1, "lora-dropout", self.dropout, "0 to below 1")
         _demand(self.learning_rate is None or 0 < self.learning_rate < 1, "learning-rate", self.learning_rate, "between 0 and 1")
-        _demand(0 < self.epochs, "epochs", self.epochs, "above 0")
+        _demand(self.epochs > 0, "epochs", self.epochs, "above 0")
         _demand(self.batch_size >= 1, "batch-size", self.batch_size, "1 or more")
         _demand(self.accumulation >= 1, "accumulation", self.accumulation, "1 or more")
         _demand(self.temperature > 0, "temperature", self.temperature, "above 0")

@@ -32,9 +32,8 @@ def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
     lines = [f"VERDICT ({verdict.outcome}): {verdict.sentence}", ""]
     width = max(22, *(len(each.name) + 2 for each in evaluations))
     lines.append("test".ljust(12) + "".join(each.name.rjust(width) for each in evaluations))
-    for name in ROWS:
-        if any(name in each.measures for each in evaluations):
-            lines.append(name.ljust(12) + "".join(_cell(each.measures.get(name)).rjust(width) for each in evaluations))
+    rows = [name for name in ROWS if any(name in each.measures for each in evaluations)]
+    lines += [name.ljust(12) + "".join(_cell(each.measures.get(name)).rjust(width) for each in evaluations) for name in rows]
     if any(each.threshold is not None for each in evaluations):
         lines.append(
             "threshold".ljust(12)
@@ -92,7 +91,7 @@ def logged(file: Path) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     out, err = sys.stdout, sys.stderr
     with file.open("a", encoding="utf-8") as log:
-        sys.stdout, sys.stderr = _Tee(out, log), _Tee(err, log)  # type: ignore[assignment]
+        sys.stdout, sys.stderr = _Tee(out, log), _Tee(err, log)
         try:
             yield
         except BaseException:

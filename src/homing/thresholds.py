@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from homing.data import Floats
 
@@ -11,7 +11,7 @@ NAMED = (0.4, 0.5, 0.6, 0.7)
 GRID: Floats = np.round(np.arange(-20, 101) / 100, 2)
 
 
-def f1(hits: Floats | float, called: Floats | float, relevant: Floats | float) -> Floats:
+def f1(hits: ArrayLike, called: ArrayLike, relevant: ArrayLike) -> Floats:
     """F1 from counts: relevant pairs called relevant, pairs called relevant, relevant pairs. 0 where nothing is called or relevant."""
     total = np.asarray(called, dtype=np.float64) + np.asarray(relevant, dtype=np.float64)
     return np.divide(2.0 * np.asarray(hits, dtype=np.float64), total, out=np.zeros_like(total), where=total > 0)

@@ -290,7 +290,7 @@ class _Session:
                     remedy=f"Try a smaller --learning-rate (it was {self.peak:g}).",
                 )
             if contrast.loss.requires_grad:
-                (contrast.loss * share).backward()
+                torch.autograd.backward(contrast.loss * share)
             figures += share * np.array([loss, float(contrast.positive_score), float(contrast.negative_score)])
         norm = float(torch.nn.utils.clip_grad_norm_(self.trained, settings.max_grad_norm))
         if not math.isfinite(norm):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +22,7 @@ from homing.settings import Training
 
 DECODER_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 CONVENTIONS = "homing.json"
+FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Adapter:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
+        for name in FILES:
             if not (self.path / name).is_file():
                 raise ModelError("the directory holds no adapter", where=str(self.path), expected=name, remedy="Train one: homing train.")
 
@@ -69,6 +73,14 @@ def targets(body: nn.Module) -> tuple[list[str], list[str]]:
     return own, [name for name in linears if "pooler" in name]
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what peft and transformers say to each other: names that one has deprecated and the other still uses."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")
+        yield
+
+
 def attach(model: Model, settings: Training) -> PeftModel:
     """Put a fresh LoRA (Hu et al. 2021, arXiv 2106.09685) on the model, in place: B is zero, so embeddings are still the base's."""
     body = model.transformer[0].model
@@ -82,14 +94,16 @@ def attach(model: Model, settings: Training) -> PeftModel:
         exclude_modules=left or None,
     )
     torch.manual_seed(settings.seed)
-    return get_peft_model(body, config, autocast_adapter_dtype=True)
+    with _quiet():
+        return get_peft_model(body, config, autocast_adapter_dtype=True)
 
 
 def load(model: Model, adapter: Adapter) -> PeftModel:
     """Put a saved adapter on the model, in place. Raises ModelError where its shapes are not the model's."""
     body = model.transformer[0].model
     try:
-        tuned = PeftModel.from_pretrained(body, str(adapter.path), torch_device=str(model.device))
+        with _quiet():
+            tuned = PeftModel.from_pretrained(body, str(adapter.path), torch_device=str(model.device))
     except (RuntimeError, ValueError) as error:
         raise ModelError(
             "the adapter doesn't fit the model",

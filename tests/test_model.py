@@ -1,0 +1,119 @@
+"""The local encoder against sentence-transformers' own `encode`, its conventions, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from homing.encoders.model import Model
+from homing.errors import ModelError, NotFittedError, PoolingError, SettingError
+
+TEXTS = ["short", "a somewhat longer text about finding files by name", "保证期间是确定保证人承担保证责任的期间", "", "words " * 80]
+
+
+@pytest.mark.parametrize("kind", ["query", "document"])
+@pytest.mark.parametrize("which", ["tiny_model", "minilm"])
+def test_embeddings_and_tokens_are_sentence_transformers_own(which: str, kind: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(which)
+    model, oracle = Model(path, max_length=64), SentenceTransformer(str(path), device="cpu")
+    oracle.max_seq_length = 64
+    wanted = oracle.encode_query(TEXTS) if kind == "query" else oracle.encode_document(TEXTS)
+    assert np.allclose(model.encode(TEXTS, kind), wanted, atol=1e-5)  # type: ignore[arg-type]
+    features = oracle[0].preprocess(TEXTS, prompt=model.prompts[kind])  # type: ignore[index]
+    tokens = model.tokenize(TEXTS, kind)  # type: ignore[arg-type]
+    for row, (ids, mask) in enumerate(zip(features["input_ids"], features["attention_mask"], strict=True)):
+        assert tokens[row].tolist() == ids[mask.bool()].tolist()
+
+
+def test_equal_texts_are_one_embedding(tiny_model: Path) -> None:
+    found = Model(tiny_model).encode(["a", "b", "a"])
+    assert (found[0] == found[2]).all()
+    assert (found[0] != found[1]).any()
+
+
+def test_prompts_are_the_directorys_unless_said(tiny_model: Path) -> None:
+    own = Model(tiny_model)
+    assert own.prompts["query"].startswith("Instruct: ")
+    assert own.prompts["document"] == ""
+    told = Model(tiny_model, instruction="Find the statute")
+    assert told.prompts["query"] == "Instruct: Find the statute\nQuery:"
+    assert told.digest != own.digest
+    assert told.weights_digest == own.weights_digest
+    with pytest.raises(SettingError, match="exclude"):
+        Model(tiny_model, instruction="a", query_prompt="b")
+
+
+def test_search_and_score(tiny_model: Path) -> None:
+    model = Model(tiny_model)
+    with pytest.raises(NotFittedError, match="fit"):
+        model.search("x")
+    with pytest.raises(NotFittedError):
+        model.score("x", 0)
+    found = model.fit(TEXTS[:3]).search("short", top_k=2)
+    assert len(found) == 2
+    assert found[0][1] >= found[1][1]
+    assert model.score("short", found[0][0]) == pytest.approx(found[0][1], abs=1e-6)
+    assert len(model.search("short", top_k=99)) == 3
+
+
+def _copy(source: Path, to: Path) -> Path:
+    return Path(shutil.copytree(source, to))
+
+
+def test_an_unsaid_pooling_is_an_error_that_names_the_flag(tiny_model: Path, tmp_path: Path) -> None:
+    silent = _copy(tiny_model, tmp_path / "silent")
+    (silent / "modules.json").unlink()
+    with pytest.raises(PoolingError, match="--pooling"):
+        Model(silent)
+    said = Model(silent, pooling="lasttoken", query_prompt=Model(tiny_model).prompts["query"])
+    assert np.allclose(said.encode(TEXTS), Model(tiny_model).encode(TEXTS), atol=1e-5)
+    with pytest.raises(PoolingError, match="first token"):
+        Model(silent, pooling="cls")
+
+
+def test_a_flag_that_contradicts_the_directory_is_an_error(tiny_model: Path) -> None:
+    with pytest.raises(PoolingError, match="contradicts"):
+        Model(tiny_model, pooling="mean")
+
+
+def test_first_token_pooling_of_a_causal_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    wrong = _copy(tiny_model, tmp_path / "wrong")
+    pooling = json.loads((wrong / "1_Pooling" / "config.json").read_text())
+    pooling["pooling_mode_lasttoken"], pooling["pooling_mode_cls_token"] = False, True
+    (wrong / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    with pytest.raises(PoolingError, match="first token"):
+        Model(wrong)
+
+
+def test_what_is_no_model_is_named(tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(ModelError, match="no such model directory"):
+        Model(tmp_path / "nowhere")
+    with pytest.raises(ModelError, match="holds no model"):
+        Model(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="homing merge"):
+        Model(tmp_path)
+    empty = _copy(tiny_model, tmp_path / "empty")
+    for file in empty.glob("*.safetensors"):
+        file.unlink()
+    with pytest.raises(ModelError, match="no weights"):
+        Model(empty)
+
+
+def test_padding_side_does_not_change_an_embedding(tiny_model: Path) -> None:
+    model = Model(tiny_model)
+    together = model.encode(TEXTS)
+    model.transformer.tokenizer.padding_side = "right"
+    assert np.allclose(together, model.encode(TEXTS), atol=1e-5)
+
+
+def test_unknown_tokens_and_lengths(minilm: Path) -> None:
+    model = Model(minilm, max_length=16)
+    assert model.token_counts(["words " * 80], "document")[0] == 82
+    assert model.unknown_share(["plain words"]) == 0
+    assert model.unknown_share(["🦄🦄 plain"]) > 0

@@ -1,0 +1,267 @@
+"""Training, merging and evaluating with the tiny Qwen3: what is kept, what is resumed, what is equal, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, get_cosine_schedule_with_warmup
+
+import homing
+from homing import Adapter, Mining, Model, Splits, Training
+from homing.errors import JudgmentError, MergeError, ModelError, TrainingError
+from homing.training import Plan, default_learning_rate, learning_rate
+
+SETTINGS = Training(epochs=2, batch_size=4, accumulation=2, evaluations=3, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
+    from tiny import made_data
+
+    return homing.split(homing.load(made_data(tmp_path_factory.mktemp("made"))))
+
+
+@pytest.fixture(scope="module")
+def mined(splits: Splits) -> homing.Mined:
+    return homing.mine(splits.train, Mining(negatives=2))
+
+
+@pytest.fixture(scope="module")
+def base(tiny_model: Path) -> Model:
+    return Model(tiny_model, max_length=64)
+
+
+@pytest.fixture(scope="module")
+def trained(base: Model, mined: homing.Mined, splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Adapter:
+    return homing.train(base, mined, splits.dev, SETTINGS, out=tmp_path_factory.mktemp("trained") / "adapter")
+
+
+def _metrics(adapter: Adapter) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (adapter.path.parent / "training" / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_schedule_equals_transformers(base: Model) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    schedule = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=3, num_training_steps=25)
+    for update in range(25):
+        optimizer.step()
+        schedule.step()
+        if update + 1 < 25 and update >= 2:  # after the warm-up, where both count alike
+            assert learning_rate(update + 1, 25, 0.3, 0.1) == pytest.approx(schedule.get_last_lr()[0])
+    assert learning_rate(0, 25, 0.3, 0.1) == pytest.approx(0.1)
+    assert max(learning_rate(update, 25, 0.3, 0.1) for update in range(25)) == pytest.approx(0.3)
+
+
+def test_the_learning_rate_follows_the_models_size() -> None:
+    assert default_learning_rate(600_000_000) == pytest.approx(1e-4)
+    assert 8e-4 < default_learning_rate(22_700_000) <= 1e-3
+    assert default_learning_rate(8_000_000_000) == pytest.approx(5e-5)
+
+
+def test_the_plan_covers_every_row_and_ends_with_a_look() -> None:
+    plan = Plan.of(100, Training(batch_size=16, accumulation=2, epochs=3, evaluations=4))
+    assert plan.updates == 12
+    assert max(plan.evaluate_at) == 12
+    assert len(plan.evaluate_at) == 4
+    assert Plan.of(1, Training(epochs=0.1)).updates == 1
+
+
+def test_training_learns_and_records_it(trained: Adapter, base: Model) -> None:
+    lines = _metrics(trained)
+    steps = [line for line in lines if "loss" in line]
+    looks = [line for line in lines if "dev_loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, len(steps) + 1))
+    assert len(looks) == SETTINGS.evaluations + 1
+    assert {"learning_rate", "grad_norm", "positive_score", "negative_score", "seconds", "epoch"} <= set(steps[0])
+    assert looks[-1]["dev_loss"] < looks[0]["dev_loss"]
+    assert len(list((trained.path.parent / "training" / "checkpoints").iterdir())) <= 4
+    assert trained.conventions["base_digest"] == base.weights_digest
+
+
+def test_the_base_goes_out_as_it_came_in(trained: Adapter, base: Model, tiny_model: Path) -> None:
+    assert np.array_equal(base.encode(["some text"]), Model(tiny_model, max_length=64).encode(["some text"]))
+
+
+def test_same_seed_same_bytes(trained: Adapter, base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:
+    again = homing.train(base, mined, splits.dev, SETTINGS, out=tmp_path / "adapter")
+    assert again.digest == trained.digest
+    other = homing.train(base, mined, splits.dev, replace(SETTINGS, seed=7), out=tmp_path / "other")
+    assert other.digest != trained.digest
+
+
+class _Killed(BaseException):
+    """Not an Exception: nothing in between may catch it."""
+
+
+def test_a_training_that_stopped_goes_on_to_the_same_bytes(
+    trained: Adapter, base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from homing.training import _Session
+
+    step = _Session._step
+
+    def until_five(self: _Session, rows: np.ndarray) -> dict[str, float]:
+        if self.update == 5:
+            raise _Killed
+        return step(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Session, "_step", until_five)
+        with pytest.raises(_Killed):
+            homing.train(base, mined, splits.dev, SETTINGS, out=tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
+    said: list[str] = []
+    resumed = homing.train(base, mined, splits.dev, SETTINGS, out=tmp_path / "adapter", say=said.append)
+    assert any(line.startswith("going on from update") for line in said)
+    assert resumed.digest == trained.digest
+    mine, theirs = _metrics(resumed), _metrics(trained)
+    assert [(line["step"], line.get("loss"), line.get("dev_loss")) for line in mine] == [
+        (line["step"], line.get("loss"), line.get("dev_loss")) for line in theirs
+    ]
+
+
+def test_nothing_to_train_on_is_an_error(base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:
+    empty = replace(mined, **{name: getattr(mined, name)[:0] for name in ("query", "positive", "negative", "kind", "rank", "score", "judged")})
+    with pytest.raises(JudgmentError, match="no row"):
+        homing.train(base, empty, splits.dev, SETTINGS, out=tmp_path / "adapter")
+    bare = replace(mined, negative=np.full_like(mined.negative, -1))
+    with pytest.raises(JudgmentError, match="no negative"):
+        homing.train(base, bare, splits.dev, replace(SETTINGS, in_batch=False), out=tmp_path / "adapter")
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_texts(
+    base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import homing.losses
+
+    def broken(*arguments: object) -> homing.losses.Contrast:
+        nothing = torch.tensor(float("nan"), requires_grad=True)
+        return homing.losses.Contrast(nothing, nothing.detach(), nothing.detach())
+
+    monkeypatch.setattr(homing.losses, "info_nce", broken)
+    with pytest.raises(TrainingError, match="learning-rate"):
+        homing.train(base, mined, splits.dev, SETTINGS, out=tmp_path / "adapter")
+
+
+def test_the_adapter_is_peft_own_layout(trained: Adapter, tiny_model: Path, base: Model) -> None:
+    config = json.loads((trained.path / "adapter_config.json").read_text())
+    assert config["r"] == 16
+    assert config["lora_alpha"] == 32
+    assert set(config["target_modules"]) == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    tuned = PeftModel.from_pretrained(AutoModel.from_pretrained(tiny_model, dtype=torch.float32), trained.path).eval()
+    merged = homing.merge(base, trained, out=trained.path.parent / "merged")
+    tokens = merged.tokenize(["list the files"], "document")
+    with torch.inference_mode():
+        hidden = tuned(input_ids=torch.from_numpy(tokens[0][None].astype(np.int64))).last_hidden_state[0, -1]
+    assert np.allclose(torch.nn.functional.normalize(hidden, dim=0).numpy(), merged.encode(["list the files"])[0], atol=1e-5)
+
+
+def test_merged_weights_are_w_plus_scaled_ba(trained: Adapter, tiny_model: Path, base: Model, tmp_path: Path) -> None:
+    homing.merge(base, trained, out=tmp_path / "model")
+    before, after = load_file(tiny_model / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
+    lora = load_file(trained.path / "adapter_model.safetensors")
+    assert before.keys() == after.keys()
+    changed = 0
+    for name, weight in before.items():
+        stem = f"base_model.model.{name.removesuffix('.weight')}"
+        if f"{stem}.lora_A.weight" in lora:
+            delta = 32 / 16 * lora[f"{stem}.lora_B.weight"] @ lora[f"{stem}.lora_A.weight"]
+            assert torch.allclose(after[name], weight + delta, atol=1e-6)
+            changed += 1
+        else:
+            assert torch.equal(after[name], weight)
+    assert changed == 14
+
+
+def test_the_merged_directory_is_what_other_readers_expect(trained: Adapter, tiny_model: Path, base: Model, tmp_path: Path) -> None:
+    merged = homing.merge(base, trained, out=tmp_path / "model")
+    path = tmp_path / "model"
+    pooling = json.loads((path / "1_Pooling" / "config.json").read_text())
+    assert pooling["pooling_mode_lasttoken"] is True
+    assert pooling["pooling_mode_mean_tokens"] is pooling["pooling_mode_cls_token"] is False
+    assert pooling["word_embedding_dimension"] == 64
+    assert [module["type"] for module in json.loads((path / "modules.json").read_text())] == [
+        f"sentence_transformers.models.{name}" for name in ("Transformer", "Pooling", "Normalize")
+    ]
+    assert json.loads((path / "config_sentence_transformers.json").read_text())["prompts"]["query"] == base.prompts["query"]
+    assert json.loads((path / "sentence_bert_config.json").read_text())["max_seq_length"] == 64
+    assert (path / "config.json").read_bytes() == (tiny_model / "config.json").read_bytes()
+    assert (path / "tokenizer.json").read_bytes() == (tiny_model / "tokenizer.json").read_bytes()
+    theirs = SentenceTransformer(str(path), device="cpu")
+    texts = ["list the files", "保险责任"]
+    assert np.allclose(theirs.encode_query(texts), merged.encode(texts, "query"), atol=1e-5)
+    assert np.allclose(theirs.encode_document(texts), merged.encode(texts, "document"), atol=1e-5)
+    assert not np.allclose(merged.encode(texts), base.encode(texts), atol=1e-3)
+
+
+def test_prompts_of_the_training_go_into_the_merged_model(mined: homing.Mined, splits: Splits, tiny_model: Path, tmp_path: Path) -> None:
+    told = Model(tiny_model, instruction="Find the page", max_length=64)
+    adapter = homing.train(told, mined, splits.dev, replace(SETTINGS, epochs=0.5, evaluations=1), out=tmp_path / "adapter")
+    with pytest.raises(ModelError, match="another prompts"):
+        homing.merge(Model(tiny_model, max_length=64), adapter, out=tmp_path / "model")
+    merged = homing.merge(told, adapter, out=tmp_path / "model")
+    assert merged.prompts["query"] == "Instruct: Find the page\nQuery:"
+    assert SentenceTransformer(str(tmp_path / "model")).prompts["query"] == "Instruct: Find the page\nQuery:"
+
+
+def test_an_adapter_that_changes_nothing_is_refused(trained: Adapter, base: Model, tmp_path: Path) -> None:
+    Path(shutil.copytree(trained.path, tmp_path / "zero"))
+    weights = load_file(tmp_path / "zero" / "adapter_model.safetensors")
+    zero = {name: torch.zeros_like(weight) if "lora_B" in name else weight for name, weight in weights.items()}
+    save_file(zero, tmp_path / "zero" / "adapter_model.safetensors")
+    with pytest.raises(MergeError, match="equal the base"):
+        homing.merge(base, Adapter(tmp_path / "zero"), out=tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_merge_that_is_not_the_adapter_is_refused(
+    trained: Adapter, base: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_merging(self: PeftModel, **arguments: object) -> torch.nn.Module:
+        return self.unload()
+
+    monkeypatch.setattr("peft.tuners.lora.LoraModel.merge_and_unload", without_merging)
+    with pytest.raises(MergeError, match="do not reproduce"):
+        homing.merge(base, trained, out=tmp_path / "model")
+    assert os.listdir(tmp_path) == []
+
+
+def test_another_base_is_refused(trained: Adapter, tmp_path: Path) -> None:
+    from tiny import tiny_qwen3
+
+    other = Model(tiny_qwen3(tmp_path / "other", seed=1), max_length=64)
+    with pytest.raises(ModelError, match="another base digest"):
+        homing.merge(other, trained, out=tmp_path / "model")
+
+
+def test_a_half_precision_base_stays_half_precision(mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:
+    from tiny import tiny_qwen3
+
+    half = Model(tiny_qwen3(tmp_path / "half", dtype="bfloat16"), max_length=64)
+    adapter = homing.train(half, mined, splits.dev, SETTINGS, out=tmp_path / "adapter")
+    homing.merge(half, adapter, out=tmp_path / "model")
+    assert {weight.dtype for weight in load_file(tmp_path / "model" / "model.safetensors").values()} == {torch.bfloat16}
+
+
+def test_gradient_checkpointing_changes_no_weight(
+    trained: Adapter, base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("homing.training.needs_checkpointing", lambda model, tokens: True)
+    said: list[str] = []
+    dry = replace(SETTINGS, dropout=0.0)
+    with_it = homing.train(base, mined, splits.dev, dry, out=tmp_path / "a" / "adapter", say=said.append)
+    assert any("gradient checkpointing is on" in line for line in said)
+    monkeypatch.setattr("homing.training.needs_checkpointing", lambda model, tokens: False)
+    without = homing.train(base, mined, splits.dev, dry, out=tmp_path / "b" / "adapter")
+    one, other = (load_file(adapter.path / "adapter_model.safetensors") for adapter in (with_it, without))
+    assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
