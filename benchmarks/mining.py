@@ -91,17 +91,18 @@ def measure(name: str, lists: Lists, turns: int) -> list[str]:
     chinese = sum(is_chinese(query) for query, _ in lists) > 0.5 * len(lists)
     cut = {text: words(text, chinese) for text in (*data.queries.texts, *data.corpus.texts)}
     queries, documents = [cut[text] for text in data.queries.texts], [cut[text] for text in data.corpus.texts]
+    pairs = data.qrels.query, data.qrels.document
     arms: dict[str, Callable[[], object]] = {
         "plain": lambda: list(plain(data, jieba.lcut)),
         "scores": lambda: score_lists(data),
         "mine": lambda: mine(data),
         "same plain": lambda: list(plain(data, cut.__getitem__)),
-        "same scores": lambda: okapi(queries, documents, data.qrels.query, data.qrels.document),
+        "same scores": lambda: okapi(queries, documents, *pairs),
     }
     if not chinese:
         arms["split"] = lambda: list(plain(data, lambda text: text.lower().split()))
     rate = {arm: len(lists) / second for arm, second in race(arms, turns).items()}
-    difference = np.abs(np.concatenate(list(plain(data, cut.__getitem__))) - score_lists(data)).max()
+    difference = np.abs(np.concatenate(list(plain(data, cut.__getitem__))) - okapi(queries, documents, *pairs)).max()
     return [
         *(name, f"{len(lists):,}", f"{rate['plain']:,.0f}", f"{rate['scores']:,.0f}", f"**{rate['scores'] / rate['plain']:.1f}**"),
         *(f"{rate['mine']:,.0f}", f"{rate['mine'] / rate['plain']:.1f}"),

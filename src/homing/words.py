@@ -55,10 +55,10 @@ def _jieba_words(text: str) -> list[str]:
         return found
     again: list[str] = []
     for word in found:
-        if len(word) > 1 and _JOINED.search(word) and not in_dictionary(word):
-            again.extend(part for part in _ASCII_WORD.split(word) if part)
-        else:
+        if word.isalnum() or len(word) == 1 or not _JOINED.search(word) or in_dictionary(word):
             again.append(word)
+        else:
+            again.extend(filter(None, _ASCII_WORD.split(word)))
     return again
 
 

@@ -42,10 +42,12 @@ def score_lists(data: Dataset) -> Floats:
 
 def _chinese(data: Dataset, lists: Ints, row: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether each list is Chinese; shape (lists,)."""
-    asked = np.array([is_chinese(data.queries.texts[query]) for query in lists.tolist()], dtype=bool)
-    documents, place = np.unique(data.qrels.document, return_inverse=True)
-    text_is = np.array([is_chinese(data.corpus.texts[document]) for document in documents.tolist()], dtype=np.float64)
-    return asked | (np.bincount(row, text_is[place], len(lists)) > 0.5 * np.bincount(row, minlength=len(lists)))
+    chinese = np.array([is_chinese(data.queries.texts[query]) for query in lists.tolist()], dtype=bool)
+    unsure = ~chinese[row]
+    documents, place = np.unique(data.qrels.document[unsure], return_inverse=True)
+    answers = np.array([is_chinese(data.corpus.texts[document]) for document in documents.tolist()], dtype=np.float64)
+    chinese |= np.bincount(row[unsure], answers[place], len(lists)) > 0.5 * np.bincount(row, minlength=len(lists))
+    return chinese
 
 
 def okapi(queries: Iterable[list[str]], documents: Iterable[list[str]], query: NDArray[Any], document: NDArray[Any]) -> Floats:
