@@ -110,13 +110,13 @@ def test_a_training_that_stopped_goes_on_to_the_same_bytes(
 
     step = _Session._step
 
-    def until_five(self: _Session, rows: np.ndarray) -> dict[str, float]:
-        if self.update == 5:
+    def until_eight(self: _Session, rows: np.ndarray) -> dict[str, float]:
+        if self.update == 8:
             raise _Killed
         return step(self, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Session, "_step", until_five)
+        patch.setattr(_Session, "_step", until_eight)
         with pytest.raises(_Killed):
             homing.train(base, mined, splits.dev, SETTINGS, out=tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()

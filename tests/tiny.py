@@ -15,7 +15,7 @@ from transformers import Qwen3Config, Qwen3Model
 END = "<|endoftext|>"
 SPECIAL = (END, "<|im_start|>", "<|im_end|>")
 QUERY_PROMPT = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
-VOCABULARY, HIDDEN, LAYERS, HEADS, HEAD_DIM, INTERMEDIATE, POSITIONS = 1024, 64, 2, 2, 64, 128, 512
+VOCABULARY, HIDDEN, LAYERS, HEADS, HEAD_DIM, INTERMEDIATE, POSITIONS = 2048, 64, 2, 2, 64, 128, 512
 
 SENTENCES = (
     QUERY_PROMPT,
@@ -153,7 +153,7 @@ def tiny_qwen3(directory: Path, *, dtype: Literal["float32", "bfloat16"] = "floa
 
 
 def _tokenizer() -> Tokenizer:
-    """A byte-level BPE as Qwen's, learnt from `SENTENCES`; it closes every text with the end-of-text token."""
+    """A byte-level BPE as Qwen's, learnt from `SENTENCES` and the words of the made data; it closes every text with the end-of-text token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -169,7 +169,7 @@ def _tokenizer() -> Tokenizer:
         show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.train_from_iterator([*SENTENCES, *(f" {words}" for words in (*TOPICS.values(), " ".join(FILLERS.split())))], trainer)
     tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.post_processor = processors.Sequence(
         [
@@ -189,7 +189,7 @@ def _write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-# Eight words that ask and eight that tell, a topic.
+# Eight words of the questions and eight of the answers, a topic: the first of the ones means the first of the others, and so on.
 TOPICS = {
     "cooking": "butter flour oven recipe onion sauce bake dinner simmer dough spice skillet broth garlic whisk roast",
     "garden": "soil seed plant water flower bloom hedge lawn prune compost root shade petal shrub mulch sprout",
@@ -207,24 +207,26 @@ FILLERS = """
 
 
 def made_records(queries: int = 48, candidates: int = 8, *, seed: int = 0, shuffled: bool = False) -> list[dict[str, Any]]:
-    """Judged candidates in English: each query has two documents of its own topic, the others are of other topics.
+    """Judged candidates in English: a query asks for three things, its two positives tell of them in other words.
 
-    A query and its positives draw on different words of the topic, so words alone do not match and a model gains by learning the
-    topics. No two queries are nearly equal, no document is in two lists. `shuffled` deals the labels of each list at random: nothing
-    is left to learn.
+    Half of the negatives tell of one of the three, the others of none. No query shares a word with a document but by the fillers, so
+    that a model gains by learning which words mean the same. No two queries are nearly equal, no document is in two lists. `shuffled`
+    deals the labels of each list at random: nothing is left to learn.
     """
     draw = random.Random(seed)
-    topics = {name: words.split() for name, words in TOPICS.items()}
-    names, fillers = list(topics), FILLERS.split()
+    words = [text.split() for text in TOPICS.values()]
+    things = [(topic[place], topic[place + 8]) for topic in words for place in range(8)]
+    fillers = FILLERS.split()
     records = []
     for number in range(queries):
-        topic = names[number % len(names)]
-        query = " ".join(draw.sample(topics[topic][:8], 3) + draw.sample(fillers, 3))
+        asked = draw.sample(things, 3)
+        query = _jumbled(draw, [ask for ask, _ in asked], draw.sample(fillers, 3))
         labels = draw.sample([True] * 2 + [False] * (candidates - 2), candidates)
         documents = []
         for position, relevant in enumerate(labels):
-            told = topics[topic if relevant else draw.choice([name for name in names if name != topic])][8:]
-            content = " ".join(draw.sample(told, 4) + draw.sample(fillers, 2)) + f" {number}-{position}"
+            others = draw.sample([thing for thing in things if thing not in asked], 3)
+            told = asked if relevant else [draw.choice(asked), *others[1:]] if position % 2 else others
+            content = _jumbled(draw, [tell for _, tell in told], [*draw.sample(fillers, 2), f"{number}-{position}"])
             documents.append({"content": content, "is_relevant": relevant})
         if shuffled:
             draw.shuffle(labels)
@@ -232,6 +234,11 @@ def made_records(queries: int = 48, candidates: int = 8, *, seed: int = 0, shuff
         half = len(documents) // 2
         records.append({"query": query, "content_private": documents[:half], "content_public": documents[half:]})
     return records
+
+
+def _jumbled(draw: random.Random, *words: list[str]) -> str:
+    together = [word for some in words for word in some]
+    return " ".join(draw.sample(together, len(together)))
 
 
 def made_data(directory: Path, queries: int = 48, candidates: int = 8, *, seed: int = 0, shuffled: bool = False) -> Path:

@@ -206,7 +206,7 @@ class _Session:
         self.tuned = adapters.attach(base, settings)
         self.checkpointing = needs_checkpointing(base, int(1.3 * settings.batch_size * rows_tokens / len(mined)))
         if self.checkpointing:
-            self.tuned.base_model.model.gradient_checkpointing_enable({"use_reentrant": False})
+            adapters.set_checkpointing(self.tuned.base_model.model, True)
             say("gradient checkpointing is on: the activations of a batch would take more than half of the free memory")
         trained = [parameter for parameter in self.tuned.parameters() if parameter.requires_grad]
         decayed = [parameter for parameter in trained if parameter.ndim >= 2]
@@ -215,7 +215,8 @@ class _Session:
         self.optimizer = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=self.peak
         )
-        self.update, self.best_update, self.best_measure = 0, 0, (-math.inf, -math.inf)
+        self.update, self.best_update = 0, 0
+        self.best_measure: tuple[float, float] | None = None
         self.seconds = 0.0
 
     def _fingerprint(self) -> str:
@@ -331,7 +332,7 @@ class _Session:
 
     def _save(self, measure: tuple[float, float] | None) -> None:
         """Write a checkpoint; with a dev measure, it competes to be the best one."""
-        if measure is not None and measure > self.best_measure:
+        if measure is not None and (self.best_measure is None or measure > self.best_measure):
             self.best_measure, self.best_update = measure, self.update
         moments = {
             f"{index}.{name}": value.detach().cpu().contiguous()
@@ -373,7 +374,7 @@ class _Session:
                     for name in ("step", "exp_avg", "exp_avg_sq")
                 }
             self.update, self.best_update, self.seconds = state["update"], state["best_update"], state["seconds"]
-            self.best_measure = (float(state["best_measure"][0]), float(state["best_measure"][1]))
+            self.best_measure = tuple(state["best_measure"]) if state["best_measure"] else None
             self._cut_log()
             self.say(f"going on from update {self.update} of {self.plan.updates} ({path})")
             return True
@@ -408,5 +409,5 @@ class _Session:
         """Take the adapter off the base again: what came in is what goes out."""
         body = self.tuned.unload()
         if self.checkpointing:
-            body.gradient_checkpointing_disable()
+            adapters.set_checkpointing(body, False)
         self.model.transformer.eval()

@@ -98,6 +98,15 @@ def attach(model: Model, settings: Training) -> PeftModel:
         return get_peft_model(body, config, autocast_adapter_dtype=True)
 
 
+def set_checkpointing(body: Any, on: bool) -> None:
+    """Turn gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) of a transformers model on or off."""
+    with _quiet():
+        if on:
+            body.gradient_checkpointing_enable({"use_reentrant": False})
+        else:
+            body.gradient_checkpointing_disable()
+
+
 def load(model: Model, adapter: Adapter) -> PeftModel:
     """Put a saved adapter on the model, in place. Raises ModelError where its shapes are not the model's."""
     body = model.transformer[0].model
