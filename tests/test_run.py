@@ -69,7 +69,9 @@ def test_a_run_leaves_everything_it_promises(finished: tuple[Path, str]) -> None
     assert "\t0" in (out / "dataset" / "qrels" / "test.tsv").read_text()
     assert "VERDICT" in printed
     assert "95 %" in printed
-    assert printed.split("VERDICT")[1][:200] in (out / "run.log").read_text().replace("\n", "\n") or "VERDICT" in (out / "run.log").read_text()
+    assert (
+        printed.split("VERDICT")[1][:200] in (out / "run.log").read_text().replace("\n", "\n") or "VERDICT" in (out / "run.log").read_text()
+    )
     manifest = json.loads((out / "manifest.json").read_text())
     assert set(manifest["stages"]) == set(STAGES)
     assert manifest["seeds"]["training"] == 42
@@ -149,9 +151,7 @@ def _start(data: Path, model: Path, out: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_kill_9_in_each_stage_and_go_on(
-    stage: str, finished: tuple[Path, str], data: Path, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_kill_9_in_each_stage_and_go_on(stage: str, finished: tuple[Path, str], data: Path, tiny_model: Path, tmp_path: Path) -> None:
     """The process kills itself in the middle of the stage's work; the next one ends with the same numbers."""
     out = tmp_path / "run"
     script = f"""
@@ -192,7 +192,9 @@ main(sys.argv[1:])
     metrics, wanted = (json.loads((path / "evaluation" / "metrics.json").read_text()) for path in (out, finished[0]))
     for one, other in zip(metrics["models"], wanted["models"], strict=True):
         assert one["measures"] == other["measures"]
-    assert (out / "adapter" / "adapter_model.safetensors").read_bytes() == (finished[0] / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert (out / "adapter" / "adapter_model.safetensors").read_bytes() == (
+        finished[0] / "adapter" / "adapter_model.safetensors"
+    ).read_bytes()
 
 
 def test_a_failure_ends_with_what_is_done_and_how_to_go_on(
@@ -298,7 +300,20 @@ def test_every_stage_is_a_verb(data: Path, tiny_model: Path, tmp_path: Path, mon
         ["mine", "dataset", "--out", "mined"],
         ["train", "mined", "--dataset", "dataset", "--model", tiny_model, "--out", "adapter", *train],
         ["merge", "adapter", "--model", tiny_model, "--out", "model"],
-        ["evaluate", "dataset", "--model", tiny_model, "--model", "model", "--max-length", "48", "--out", "evaluation", "--resamples", "200"],
+        [
+            "evaluate",
+            "dataset",
+            "--model",
+            tiny_model,
+            "--model",
+            "model",
+            "--max-length",
+            "48",
+            "--out",
+            "evaluation",
+            "--resamples",
+            "200",
+        ],
         ["report", "evaluation", "--dataset", "dataset", "--training", "training", "--out", "report.html"],
     ):
         code, printed = homing_run(*arguments)

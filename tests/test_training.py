@@ -131,7 +131,9 @@ def test_a_training_that_stopped_goes_on_to_the_same_bytes(
 
 
 def test_nothing_to_train_on_is_an_error(base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:
-    empty = replace(mined, **{name: getattr(mined, name)[:0] for name in ("query", "positive", "negative", "kind", "rank", "score", "judged")})
+    empty = replace(
+        mined, **{name: getattr(mined, name)[:0] for name in ("query", "positive", "negative", "kind", "rank", "score", "judged")}
+    )
     with pytest.raises(JudgmentError, match="no row"):
         homing.train(base, empty, splits.dev, SETTINGS, out=tmp_path / "adapter")
     bare = replace(mined, negative=np.full_like(mined.negative, -1))
@@ -224,9 +226,7 @@ def test_an_adapter_that_changes_nothing_is_refused(trained: Adapter, base: Mode
     assert not (tmp_path / "model").exists()
 
 
-def test_a_merge_that_is_not_the_adapter_is_refused(
-    trained: Adapter, base: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_merge_that_is_not_the_adapter_is_refused(trained: Adapter, base: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def without_merging(self: PeftModel, **arguments: object) -> torch.nn.Module:
         return self.unload()
 

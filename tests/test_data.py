@@ -1,0 +1,130 @@
+"""The vocabulary of the data, artefacts that are whole or not there, and settings out of range."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from homing.data import Builder, Qrels, text_id
+from homing.errors import JudgmentError, SettingError
+from homing.manifest import file_digest, replace_directory, write_json
+from homing.recipe import Recipe
+from homing.settings import Encoding, Evaluating, Mining, Splitting, Training
+
+
+def test_equal_texts_are_one_and_judgments_are_joined() -> None:
+    builder = Builder()
+    query = builder.query(" a question ")
+    assert builder.query("a question") == query
+    document = builder.document("an answer")
+    assert builder.document("an answer\n") == document
+    other = builder.document("another")
+    builder.judge(query, other, 0)
+    builder.judge(query, document, 0)
+    builder.judge(query, document, 1)
+    data = builder.dataset()
+    assert data.corpus.texts == ("an answer", "another")
+    assert data.qrels.document.tolist() == [other, document]  # in list order
+    assert data.qrels.relevance.tolist() == [0, 1]
+    assert data.notes["judged_both_ways"] == 1
+    assert data.qrels.positives == {query: frozenset({document})}
+    assert data.corpus.ids[0] == text_id("d", "an answer")
+
+
+def test_one_id_for_two_texts_is_an_error() -> None:
+    builder = Builder()
+    builder.judge(builder.query("q", "1"), builder.document("a", "same"), 1)
+    builder.document("b", "same")
+    with pytest.raises(JudgmentError, match="two different texts"):
+        builder.dataset()
+
+
+def test_no_positive_at_all_is_an_error() -> None:
+    builder = Builder()
+    builder.judge(builder.query("q"), builder.document("a"), 0)
+    with pytest.raises(JudgmentError, match="no document is judged relevant"):
+        builder.dataset()
+
+
+def test_qrels_are_grouped_by_query_and_keep_list_order() -> None:
+    qrels = Qrels(np.array([2, 0, 2, 0]), np.array([7, 1, 3, 9]), np.array([1, 0, 0, 1]))  # type: ignore[arg-type]
+    lists = [(query, documents.tolist(), relevance.tolist()) for query, documents, relevance in qrels.lists()]
+    assert lists == [(0, [1, 9], [0, 1]), (2, [7, 3], [1, 0])]
+    assert next(iter(qrels.of(np.array([2])).lists()))[1].tolist() == [7, 3]
+
+
+def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "artefact"
+    with replace_directory(target) as fresh:
+        (fresh / "a").write_text("1")
+        assert not target.exists()
+
+    def broken() -> None:
+        with replace_directory(target) as fresh:
+            (fresh / "a").write_text("2")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken()
+    assert (target / "a").read_text() == "1"
+    with replace_directory(target) as fresh:
+        (fresh / "b").write_text("3")
+    assert [path.name for path in target.iterdir()] == ["b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["artefact"]
+
+
+def test_json_with_nan_is_refused_and_digests_follow_content(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    write_json(tmp_path / "a.json", {"x": 1})
+    first = file_digest(tmp_path)
+    write_json(tmp_path / "a.json", {"x": 2})
+    assert file_digest(tmp_path) != first
+
+
+@pytest.mark.parametrize(
+    ("make", "flag"),
+    [
+        (lambda: Splitting(dev=0.0), "--dev-share"),
+        (lambda: Splitting(dev=0.5, test=0.5), "--test-share"),
+        (lambda: Splitting(by="row"), "--split-by"),  # type: ignore[arg-type]
+        (lambda: Mining(negatives=-1), "--negatives"),
+        (lambda: Mining(negatives=1, hard=2), "--hard-negatives"),
+        (lambda: Training(rank=0), "--lora-rank"),
+        (lambda: Training(learning_rate=2.0), "--learning-rate"),
+        (lambda: Training(learning_rate=float("nan")), "--learning-rate"),
+        (lambda: Training(temperature=0.0), "--temperature"),
+        (lambda: Training(warmup=1.0), "--warmup"),
+        (lambda: Evaluating(resamples=1), "--resamples"),
+        (lambda: Encoding(pooling="first"), "--pooling"),
+        (lambda: Encoding(max_length=2), "--max-length"),
+    ],
+)
+def test_a_setting_out_of_range_names_its_flag(make: object, flag: str) -> None:
+    with pytest.raises(SettingError, match=flag):
+        make()  # type: ignore[operator]
+
+
+def test_a_recipe_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    recipe = Recipe("data.json", "model", encoding=Encoding(query_prompt="问：\n"), training=Training(learning_rate=1e-4, in_batch=False))
+    recipe.write(tmp_path / "recipe.toml")
+    assert Recipe.read(tmp_path / "recipe.toml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("data = 'd'", "lacks"), ("data = 'd'\nmodel = 'm'\nspeed = 1", "unknown"), ("not toml", "cannot be read"),
+     ("data = 'd'\nmodel = 'm'\n[training]\nlr = 1", "unknown")],
+)  # fmt: skip
+def test_what_is_no_recipe_is_named(text: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(text)
+    with pytest.raises(ValueError, match=expected):
+        Recipe.read(tmp_path / "recipe.toml")
+
+
+@pytest.mark.parametrize("section", [Encoding, Splitting, Mining, Training, Evaluating])
+def test_every_setting_has_help(section: type) -> None:
+    assert all(each.metadata.get("help") for each in fields(section))

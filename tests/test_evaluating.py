@@ -1,0 +1,174 @@
+"""Evaluation against sentence-transformers' own evaluator and sklearn; verdicts on made-up results; what is kept on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.evaluation import InformationRetrievalEvaluator
+from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
+
+import homing
+import homing.verdicts
+from homing import Evaluating, Evaluation, Model, Splits
+from homing.data import Builder, Dataset
+from homing.errors import JudgmentError, SettingError
+from homing.evaluating import read_evaluation, save_evaluation
+from homing.retrievers.dense import search_embeddings
+from homing.significance import resample
+from homing.verdicts import compare, samples
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
+    from tiny import made_data
+
+    return homing.split(homing.load(made_data(tmp_path_factory.mktemp("made"))))
+
+
+@pytest.fixture(scope="module")
+def evaluation(splits: Splits, tiny_model: Path) -> Evaluation:
+    return homing.evaluate([Model(tiny_model, name="base")], splits.dev, splits.test, Evaluating(resamples=200))[0]
+
+
+def test_retrieval_equals_sentence_transformers_evaluator(evaluation: Evaluation, splits: Splits, tiny_model: Path) -> None:
+    test = splits.test
+    evaluator = InformationRetrievalEvaluator(
+        queries={test.queries.ids[q]: test.queries.texts[q] for q in evaluation.queries.tolist()},
+        corpus=dict(zip(test.corpus.ids, test.corpus.texts, strict=True)),
+        relevant_docs={test.queries.ids[q]: {test.corpus.ids[d] for d in found} for q, found in test.qrels.positives.items()},
+        ndcg_at_k=[10],
+        mrr_at_k=[10],
+        precision_recall_at_k=[10, 100],
+        map_at_k=[10],
+        accuracy_at_k=[1],
+        write_csv=False,
+        query_prompt=Model(tiny_model).prompts["query"],
+        main_score_function="cosine",
+    )
+    wanted = evaluator(SentenceTransformer(str(tiny_model), device="cpu"))
+    for name, theirs in (("nDCG@10", "ndcg@10"), ("RR@10", "mrr@10"), ("R@10", "recall@10"), ("R@100", "recall@100")):
+        assert evaluation.measures[name].value == pytest.approx(wanted[f"cosine_{theirs}"], abs=1e-6), name
+
+
+def test_deciding_equals_sklearn(evaluation: Evaluation) -> None:
+    relevant, scores = evaluation.test.qrels.relevance > 0, evaluation.test_scores
+    assert evaluation.threshold is not None
+    called = scores >= evaluation.threshold
+    for name, wanted in (
+        ("AP", average_precision_score(relevant, scores)),
+        ("ROC AUC", roc_auc_score(relevant, scores)),
+        ("F1", f1_score(relevant, called)),
+        ("precision", precision_score(relevant, called)),
+        ("recall", recall_score(relevant, called)),
+    ):
+        assert evaluation.measures[name].value == pytest.approx(wanted, abs=1e-9), name
+    dev = evaluation.dev.qrels.relevance > 0
+    best = max(f1_score(dev, evaluation.dev_scores >= at) for at in evaluation.dev_scores)
+    assert evaluation.dev_f1 == pytest.approx(best)
+    assert evaluation.dev_f1 == pytest.approx(f1_score(dev, evaluation.dev_scores >= evaluation.threshold))
+
+
+def test_bootstrap_samples_are_the_measures_of_drawn_lists(evaluation: Evaluation) -> None:
+    """A resample is the set with each drawn list as often as it was drawn: measured again, plainly."""
+    judged = evaluation.test.qrels.queries
+    draws = resample(len(judged), 5, seed=1)
+    found = samples(evaluation, draws)
+    for at, counts in enumerate(draws.astype(int)):
+        rows = np.concatenate(
+            [np.flatnonzero(evaluation.test.qrels.query == q) for q, count in zip(judged, counts, strict=True) for _ in range(count)]
+        )
+        relevant, scores = (evaluation.test.qrels.relevance > 0)[rows], evaluation.test_scores[rows]
+        assert found["AP"][1][at] == pytest.approx(average_precision_score(relevant, scores))
+        assert found["F1"][1][at] == pytest.approx(f1_score(relevant, scores >= evaluation.threshold))
+        values = dict(zip(evaluation.queries.tolist(), evaluation.per_query["nDCG@10"], strict=True))
+        drawn = [values[q] for q, count in zip(judged.tolist(), counts, strict=True) for _ in range(count) if q in values]
+        assert found["nDCG@10"][1][at] == pytest.approx(np.mean(drawn))
+
+
+def _moved(evaluation: Evaluation, name: str, ndcg: float, scores: float) -> Evaluation:
+    """The evaluation with every nDCG@10 and every relevant pair's score moved."""
+    relevant = evaluation.test.qrels.relevance > 0
+    per_query = {**evaluation.per_query, "nDCG@10": evaluation.per_query["nDCG@10"] + ndcg}
+    moved = replace(evaluation, name=name, per_query=per_query, test_scores=evaluation.test_scores + scores * relevant)
+    return replace(moved, measures={**evaluation.measures, "nDCG@10": homing.verdicts.Interval(float(per_query["nDCG@10"].mean()))})
+
+
+@pytest.mark.parametrize(
+    ("ndcg", "scores", "outcome"),
+    [
+        (0.1, 3.0, "gained"),
+        (-0.1, -3.0, "lost"),
+        (0.1, -3.0, "mixed"),
+        (0.0, 0.0, "undecided"),
+        (-0.1, 0.0, "lost"),
+        (0.1, 0.0, "undecided"),
+    ],
+)
+def test_verdicts(evaluation: Evaluation, ndcg: float, scores: float, outcome: str) -> None:
+    verdict = compare([evaluation, _moved(evaluation, "tuned", ndcg, scores)], resamples=200)
+    assert verdict.outcome == outcome
+    assert verdict.differences[0].measures["nDCG@10"].value == pytest.approx(ndcg)
+    assert f"{ndcg:+.4f}" in verdict.sentence
+    assert ("is better than base:" in verdict.sentence and "do not show" not in verdict.sentence) == (outcome == "gained")
+
+
+def test_one_model_alone_is_no_verdict(evaluation: Evaluation) -> None:
+    assert compare([evaluation]).outcome == "undecided"
+
+
+def test_without_judged_negatives_there_is_no_f1_but_a_ranking(tiny_model: Path) -> None:
+    builder = Builder()
+    for at in range(6):
+        builder.judge(builder.query(f"question {at}"), builder.document(f"answer {at}"), 1)
+    data: Dataset = builder.dataset()
+    found = homing.evaluate([Model(tiny_model, name="base")], data, data, Evaluating(resamples=100))[0]
+    assert found.threshold is None
+    assert "F1" not in found.measures
+    assert "AP" not in found.measures
+    assert 0 <= found.measures["nDCG@10"].value <= 1
+    verdict = compare([found, replace(found, name="again")], resamples=100)
+    assert set(verdict.differences[0].measures) == {"nDCG@10"}
+    assert any("no AP and no F1" in note for note in verdict.notes)
+
+
+def test_two_models_of_one_name_and_a_test_without_positives_are_errors(splits: Splits, tiny_model: Path) -> None:
+    with pytest.raises(SettingError, match="same name"):
+        homing.evaluate([Model(tiny_model), Model(tiny_model)], splits.dev, splits.test)
+    bare = splits.test.with_qrels(splits.test.qrels.of(np.array([], dtype=np.int32)))
+    with pytest.raises(JudgmentError, match="no query with a relevant"):
+        homing.evaluate([Model(tiny_model)], splits.dev, bare)
+
+
+def test_an_evaluation_is_read_back_as_it_was(evaluation: Evaluation, splits: Splits, tmp_path: Path) -> None:
+    verdict = compare([evaluation], resamples=100)
+    save_evaluation([evaluation], verdict, tmp_path / "evaluation")
+    (again,) = read_evaluation(tmp_path / "evaluation", splits)
+    assert np.array_equal(again.test_scores, evaluation.test_scores)
+    assert np.array_equal(again.queries, evaluation.queries)
+    assert all(np.array_equal(again.per_query[name], evaluation.per_query[name]) for name in evaluation.per_query)
+    assert again.threshold == evaluation.threshold
+    assert again.measures["F1"] == evaluation.measures["F1"]
+    assert np.isnan(again.measures["ROC AUC"].low)
+    json.loads((tmp_path / "evaluation" / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in metrics.json"))
+
+
+def test_ties_do_not_depend_on_where_the_relevant_document_stands(tiny_model: Path) -> None:
+    """A model that gives every document one score must not look good because the relevant ones come first in the file."""
+    queries, documents = np.ones((1, 2), dtype=np.float32), np.ones((4, 2), dtype=np.float32)
+    run = search_embeddings(queries, documents, 4, np.array([2, 0, 3, 1], dtype=np.int32))
+    assert run.document[0].tolist() == [2, 0, 3, 1]
+
+
+def test_search_in_blocks_is_search_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    queries, documents = generator.normal(size=(9, 5)).astype(np.float32), generator.normal(size=(40, 5)).astype(np.float32)
+    whole = search_embeddings(queries, documents, 7)
+    assert np.array_equal(whole.document, np.argsort(-(queries @ documents.T), axis=1)[:, :7])
+    monkeypatch.setattr("homing.retrievers.dense.BLOCK_SCORES", 80)
+    assert np.array_equal(search_embeddings(queries, documents, 7).document, whole.document)
+    assert search_embeddings(queries, documents, 99).document.shape == (9, 40)
