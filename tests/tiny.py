@@ -153,7 +153,7 @@ def tiny_qwen3(directory: Path, *, dtype: Literal["float32", "bfloat16"] = "floa
 
 
 def _tokenizer() -> Tokenizer:
-    """A byte-level BPE as Qwen's, learnt from `SENTENCES` and the words of the made data; it closes every text with the end-of-text token."""
+    """A byte-level BPE as Qwen's, learnt from `SENTENCES` and the made data's words; it closes every text with the end-of-text token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
