@@ -63,7 +63,8 @@ def section(directory: Path) -> str:
     stages = manifest["stages"]
     lines += ["", "| stage | " + " | ".join(STAGES) + " |", "|---|" + "---|" * len(STAGES)]
     lines.append("| seconds | " + " | ".join(f"{stages[stage]['seconds']:.0f}" for stage in STAGES) + " |")
-    lines.append("| peak memory so far, GB | " + " | ".join(f"{stages[stage]['peak_memory_bytes'] / 1e9:.1f}" for stage in STAGES) + " |")
+    peaks = (f"{stages[stage]['peak_memory_bytes'] / 1e9:.1f}" for stage in STAGES)
+    lines.append("| peak memory so far, GB | " + " | ".join(peaks) + " |")
     return "\n".join(lines)
 
 
