@@ -26,6 +26,7 @@ from homing.data import digest as digest_texts
 from homing.encoders import adapter as adapters
 from homing.encoders.adapter import Adapter
 from homing.encoders.devices import token_budget
+from homing.encoders.dropout import replace_dropout
 from homing.encoders.memory import needs_checkpointing
 from homing.encoders.model import Model, Tokens
 from homing.errors import JudgmentError, TrainingError
@@ -208,6 +209,7 @@ class _Session:
         if self.checkpointing:
             adapters.set_checkpointing(self.tuned.base_model.model, True)
             say("gradient checkpointing is on: the activations of a batch would take more than half of the free memory")
+        self.bits = replace_dropout(self.tuned) if base.device.type == "cpu" and not self.checkpointing else None
         trained = [parameter for parameter in self.tuned.parameters() if parameter.requires_grad]
         decayed = [parameter for parameter in trained if parameter.ndim >= 2]
         plain = [parameter for parameter in trained if parameter.ndim < 2]
@@ -271,7 +273,10 @@ class _Session:
     def _step(self, rows: NDArray[np.intp]) -> dict[str, float]:
         """One update; loss, learning rate, gradient norm (before clipping), mean positive and negative score."""
         settings = self.settings
-        torch.manual_seed(settings.seed * 1_000_003 + self.update)  # dropout depends on the update alone, so a resumed run repeats it
+        seed = settings.seed * 1_000_003 + self.update  # dropout depends on the update alone, so a resumed run repeats it
+        torch.manual_seed(seed)
+        if self.bits is not None:
+            self.bits.seed(seed)
         rate = learning_rate(self.update, self.plan.updates, self.peak, settings.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

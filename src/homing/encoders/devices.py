@@ -41,4 +41,4 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 def token_budget(device: torch.device) -> int:
     """Padded tokens a chunk: on a CPU few, so that activations stay in its cache; on an accelerator enough to fill it."""
-    return 1024 if device.type == "cpu" else 16384
+    return 512 if device.type == "cpu" else 16384
