@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor, nn
 
@@ -38,7 +37,7 @@ class CpuDropout(nn.Module):
         super().__init__()
         self.p, self.bits = p, bits
 
-    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def forward(self, x: Tensor) -> Tensor:
         dropped = round(self.p * SCALE)
         if not self.training or not dropped:
             return x
