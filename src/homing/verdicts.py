@@ -73,6 +73,7 @@ class Verdict:
 
 
 LABELS = {"nDCG@10": "nDCG@10 over the corpus", "AP": "AP over judged pairs", "F1": "F1 at the dev-chosen threshold"}
+DECISIVE = ("nDCG@10", "AP")
 BLOCK = 64
 
 
@@ -131,7 +132,7 @@ def compare(evaluations: Sequence[Evaluation], resamples: int = 1000, seed: int 
         differences.append(Difference(other.name, first.name, measures))
     if not differences:
         return Verdict("undecided", f"{first.name} alone was measured: there is nothing to compare it with.", ())
-    decisive = [differences[-1].measures[name] for name in ("nDCG@10", "AP") if name in differences[-1].measures]
+    decisive = [differences[-1].measures[name] for name in DECISIVE if name in differences[-1].measures]
     above, below = [each.low > 0 for each in decisive], [each.high < 0 for each in decisive]
     outcome: Outcome = "undecided"
     if all(above):
@@ -144,18 +145,19 @@ def compare(evaluations: Sequence[Evaluation], resamples: int = 1000, seed: int 
 
 
 def _sentence(outcome: Outcome, first: Evaluation, last: Evaluation, difference: Difference) -> str:
-    gain = difference.measures["nDCG@10"]
-    figures = (
-        f"nDCG@10 {first.measures['nDCG@10'].value:.4f} -> {last.measures['nDCG@10'].value:.4f}, "
-        f"difference {gain.value:+.4f} (95 % interval {gain.low:+.4f} to {gain.high:+.4f}, {len(last.queries)} test queries)"
+    figures = ", ".join(
+        f"{name} {first.measures[name].value:.4f} to {last.measures[name].value:.4f} "
+        f"({gain.value:+.4f}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f})"
+        for name, gain in difference.measures.items()
+        if name in DECISIVE
     )
     openings = {
         "gained": f"{last.name} is better than {first.name}",
-        "lost": f"{last.name} is worse than {first.name}: keep {first.name}",
+        "lost": f"{last.name} is worse than {first.name}, keep {first.name}",
         "mixed": f"{last.name} is better than {first.name} in one measure and worse in another",
         "undecided": f"These test queries do not show that {last.name} is better than {first.name}",
     }
-    return f"{openings[outcome]}: {figures}." if outcome != "lost" else f"{openings[outcome]} ({figures})."
+    return f"{openings[outcome]}: {figures}; {len(last.queries):,} test queries."
 
 
 def _notes(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
