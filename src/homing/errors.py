@@ -1,18 +1,18 @@
 """Errors that name the place, what was there, what was expected, and the remedy.
 
-    HomingError
-    ├── InputError (ValueError)        the user's input; exit code 2
-    │   ├── FormatError                a file that cannot be read as its format
-    │   ├── JudgmentError              judgments that contradict the texts or lack what is needed
-    │   ├── SplitError                 a split that cannot be made, or that leaks
-    │   ├── SettingError               a setting out of its range, or settings that exclude each other
-    │   └── ModelError                 a model directory that cannot be used as it stands
-    │       └── PoolingError           a directory that does not say how it pools, or says it wrongly
-    ├── ResourceError (RuntimeError)   the run cannot fit into this machine
-    ├── TrainingError (RuntimeError)   training went wrong (a loss that is not finite)
-    ├── MergeError (RuntimeError)      a merge that is not the adapter, or that is the base
-    ├── NotFittedError (RuntimeError)  a search before `fit`
-    └── RunError (RuntimeError)        a run directory that is in use, missing or foreign
+HomingError
+├── InputError (ValueError)        the user's input; exit code 2
+│   ├── FormatError                a file that cannot be read as its format
+│   ├── JudgmentError              judgments that contradict the texts or lack what is needed
+│   ├── SplitError                 a split that cannot be made, or that leaks
+│   ├── SettingError               a setting out of its range, or settings that exclude each other
+│   └── ModelError                 a model directory that cannot be used as it stands
+│       └── PoolingError           a directory that does not say how it pools, or says it wrongly
+├── ResourceError (RuntimeError)   the run cannot fit into this machine
+├── TrainingError (RuntimeError)   training went wrong (a loss that is not finite)
+├── MergeError (RuntimeError)      a merge that is not the adapter, or that is the base
+├── NotFittedError (RuntimeError)  a search before `fit`
+└── RunError (RuntimeError)        a run directory that is in use, missing or foreign
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def merge(base: Model, adapter: Adapter, *, out: str | Path = "runs/model", text
             )  # fmt: skip
         _demand_equal(wanted, _embed(reloaded, probes), stored, "the written directory, loaded afresh,")
         del reloaded
-    return Model(out, device=base.device, dtype=base.dtype)
+    return Model(out, device=base.device, dtype=base.dtype, name=f"{base.name}, tuned")
 
 
 def _same_conventions(base: Model, adapter: Adapter) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import sys
+import textwrap
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import TextIO
 from homing.thresholds import NAMED, f1_of_all
 from homing.verdicts import Evaluation, Interval, Verdict
 
+WIDTH = 80
 ROWS = ("nDCG@10", "R@10", "R@100", "RR@10", "AP", "ROC AUC", "list nDCG", "list RR", "F1", "precision", "recall")
 
 
@@ -26,10 +28,14 @@ def _cell(found: Interval | None) -> str:
     return f"{found.value:.4f} [{found.low:.3f}, {found.high:.3f}]"
 
 
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
 def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
     """The verdict: one sentence, a table of models with 95 % intervals, the paired differences, and what to know about them."""
     first = evaluations[0]
-    lines = [f"VERDICT ({verdict.outcome}): {verdict.sentence}", ""]
+    lines = [_wrapped(f"VERDICT ({verdict.outcome}): {verdict.sentence}"), ""]
     width = max(22, *(len(each.name) + 2 for each in evaluations))
     lines.append("test".ljust(12) + "".join(each.name.rjust(width) for each in evaluations))
     rows = [name for name in ROWS if any(name in each.measures for each in evaluations)]
@@ -47,11 +53,13 @@ def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
             f"{relevant.mean():.1%} of the test pairs are relevant; calling all of them relevant has F1 {f1_of_all(relevant):.4f}."
         )
     for each in verdict.differences:
-        found = ", ".join(f"{name} {value.value:+.4f} [{value.low:+.4f}, {value.high:+.4f}]" for name, value in each.measures.items())
-        lines += ["", f"{each.name} - {each.against}, paired, 95 %:", f"  {found}"]
+        lines += ["", f"{each.name} - {each.against}, paired, 95 %"]
+        lines += [f"  {name:8} {value.value:+.4f} [{value.low:+.4f}, {value.high:+.4f}]" for name, value in each.measures.items()]
+    lines.append("")
     for evaluated in evaluations:
-        lines.append(f"prompts of {evaluated.name}: query {evaluated.prompts['query']!r}, document {evaluated.prompts['document']!r}")
-    lines += [f"- {note}" for note in verdict.notes]
+        prompts = f"query {evaluated.prompts['query']!r}, document {evaluated.prompts['document']!r}"
+        lines.append(_wrapped(f"- prompts of {evaluated.name}: {prompts}"))
+    lines += [_wrapped(f"- {note}") for note in verdict.notes]
     return "\n".join(lines)
 
 
