@@ -42,9 +42,8 @@ def demo(out: Path, say: Callable[[str], None] = print) -> Verdict:
     start = time.perf_counter()
     model = model_directory()
     data = out.with_name(f"{out.name}-data")
-    if not (data / "train.json").is_file():
-        say("making data from the standard library: find a function by the first sentence of its docstring")
-        standard_library.write(data)
+    say("making data from the standard library: find a function by the first sentence of its docstring")
+    standard_library.write(data)
     recipe = Recipe(
         data=str(data / "train.json"),
         dev=str(data / "dev.json"),
@@ -52,7 +51,7 @@ def demo(out: Path, say: Callable[[str], None] = print) -> Verdict:
         model=str(model),
         encoding=Encoding(max_length=80),
         mining=Mining(negatives=1),
-        training=Training(epochs=1, batch_size=32, accumulation=1, evaluations=2),
+        training=Training(epochs=1.25, batch_size=32, accumulation=1, evaluations=2),
     )
     verdict = run(recipe, out, say)
     say(f"{time.perf_counter() - start:.0f} s in all; open {(out / 'report.html').absolute()}")
