@@ -74,7 +74,7 @@ def estimate(model: Model, data: Dataset | Splits, splitting: Splitting, mining:
     activations = min(activation_bytes(model, batch), max(available(model.device) // 2, activation_bytes(model, batch, checkpointing=True)))
     embeddings = 4 * model.dimension * (len(whole.corpus) + len(whole.queries))
     disk = weights + sum(len(text.encode()) for text in (*whole.corpus.texts, *whole.queries.texts)) * 2 + int(0.2 * weights)
-    return Estimate(training_seconds, evaluation_seconds, int(3 * weights + activations + 3 * embeddings + 7e8), disk, rate)
+    return Estimate(training_seconds, evaluation_seconds, int(3 * weights + activations + 3 * embeddings + 1.2e9), disk, rate)
 
 
 def demand_room(needed: Estimate, model: Model, directory: Path) -> None:
