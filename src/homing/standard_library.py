@@ -117,7 +117,7 @@ def _functions_in(path: Path, root: Path) -> Iterator[Function]:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (sentence := _first_sentence(node)):
             source = _source(node, lines)
-            if source and sentence not in source:
+            if source:
                 yield Function(module, node.name, sentence, source)
 
 
