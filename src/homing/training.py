@@ -44,7 +44,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 120.0
 def default_learning_rate(parameters: int) -> float:
     """The peak learning rate for LoRA on a model of this size: 1e-4 for 0.6B, more for smaller ones, between 5e-5 and 1e-3.
 
-    1e-4 at 0.6B and 1e-3 at 23M (measured; see docs/log.md), a power law between them.
+    1e-4 at 0.6B and about 1e-3 at 23M, a power law between them. Of these only 1e-3 on MiniLM was tried (benchmarks/results/runs.md).
     """
     return float(np.clip(1e-4 * (0.6e9 / parameters) ** 0.7, 5e-5, 1e-3))
 
