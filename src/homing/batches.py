@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from homing.data import Ints, Mined
 
+UNJUDGED, POSITIVE, NEGATIVE, MINED = range(4)  # what a document of a batch is to a query; two kinds of negative are never confused
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
