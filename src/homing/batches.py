@@ -1,4 +1,4 @@
-"""What a training step works on: which texts, each once, in which chunks, and what may stand against what. No torch."""
+"""What a training step works on: which texts, each once, in which chunks, and what each document is to each query. No torch."""
 
 from __future__ import annotations
 
@@ -15,36 +15,75 @@ UNJUDGED, POSITIVE, NEGATIVE, MINED = range(4)  # what a document of a batch is 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Rows over distinct texts.
+    """Queries with all their positives and drawn negatives, over distinct texts.
 
-    Shapes: `queries` (distinct queries,) and `documents` (distinct documents,): positions in the dataset; `row_query` and
-    `row_positive` (rows,): positions in those two; `against` (rows, distinct documents): true where a document is a negative of the row.
+    Shapes: `queries` (queries,) and `documents` (documents,): distinct positions in the dataset, ascending; `relevance`
+    (queries, documents): UNJUDGED, POSITIVE (judged), NEGATIVE (judged) or MINED (drawn for this query, without a judgment).
     """
 
     queries: Ints
     documents: Ints
-    row_query: NDArray[np.int64]
-    row_positive: NDArray[np.int64]
-    against: NDArray[np.bool_]
+    relevance: NDArray[np.int8]
 
 
-def make_batch(mined: Mined, rows: NDArray[np.integer], in_batch: bool) -> Batch:
-    """The batch of these rows. With `in_batch`, every other document of the batch stands against a row; without, its own negatives.
+class Groups:
+    """The rows of `mined`, by query. A batch is made of whole groups, so that a query meets all its positives at once."""
 
-    Either way no judged positive of a row's query stands against it.
-    """
-    queries, row_query = np.unique(mined.query[rows], return_inverse=True)
-    own = mined.negative[rows]
-    documents = np.unique(np.concatenate([mined.positive[rows], own[own >= 0]]))
-    row_positive = np.searchsorted(documents, mined.positive[rows])
-    against = np.full((len(rows), len(documents)), in_batch)
-    if not in_batch:
+    def __init__(self, mined: Mined) -> None:
+        self.mined = mined
+        self._rows = np.argsort(mined.query, kind="stable")
+        self.queries, self._starts = np.unique(mined.query[self._rows], return_index=True)
+        self._ends = np.append(self._starts[1:], len(mined))
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def tokens(self, query_lengths: NDArray[np.integer], document_lengths: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Tokens that each group brings into a batch, shape (groups,); the lengths are by position in the dataset."""
+        mined = self.mined
+        a_row = document_lengths[mined.positive] + np.where(mined.negative >= 0, document_lengths[mined.negative], 0).sum(axis=1)
+        return np.add.reduceat(a_row[self._rows], self._starts) + query_lengths[self.queries]
+
+    def batch(self, groups: NDArray[np.integer], negative: Ints) -> Batch:
+        """The batch of these groups; `negative` (rows, most negatives) is the epoch's draw.
+
+        Every judgment of the training split between the batch's queries and documents is in `relevance`, whichever query brought the
+        document; no judged positive is ever anything else.
+        """
+        rows = np.concatenate([self._rows[self._starts[group] : self._ends[group]] for group in groups.tolist()])
+        queries = np.sort(self.queries[groups])
+        own = negative[rows]
+        documents = np.unique(np.concatenate([self.mined.positive[rows], own[own >= 0]]))
+        relevance = np.zeros((len(queries), len(documents)), dtype=np.int8)
         row, column = np.nonzero(own >= 0)
-        against[row, np.searchsorted(documents, own[row, column])] = True
-    positives = mined.train.qrels.positives
-    for place, query in enumerate(mined.query[rows].tolist()):
-        against[place, np.isin(documents, list(positives[query]))] = False
-    return Batch(queries.astype(np.int32), documents.astype(np.int32), row_query, row_positive, against)
+        relevance[np.searchsorted(queries, self.mined.query[rows[row]]), np.searchsorted(documents, own[row, column])] = MINED
+        judge(relevance, self.mined, queries, documents)
+        return Batch(queries, documents, relevance)
+
+
+def judge(relevance: NDArray[np.int8], mined: Mined, queries: Ints, documents: Ints) -> None:
+    """Write every judgment of the training split into `relevance` (queries, documents), in place; `documents` ascend."""
+    qrels = mined.train.qrels
+    first, last = np.searchsorted(qrels.query, queries, "left"), np.searchsorted(qrels.query, queries, "right")
+    for place, (start, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+        judged = qrels.document[start:end]
+        column = np.minimum(np.searchsorted(documents, judged), len(documents) - 1)
+        there = documents[column] == judged
+        relevance[place, column[there]] = np.where(qrels.relevance[start:end][there] > 0, POSITIVE, NEGATIVE)
+
+
+def epoch_batches(tokens: NDArray[np.integer], batches: int, epoch: int, seed: int) -> list[NDArray[np.intp]]:
+    """The groups of each batch of an epoch: every group once, in an order that seed and epoch alone decide, batches balanced by tokens.
+
+    Shape of `tokens`: (groups,), tokens a group. Each batch has at least one group; there are `batches` of them, or one a group.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(tokens))
+    batches = min(batches, len(order))
+    upto = np.cumsum(tokens[order])
+    cuts = np.searchsorted(upto - tokens[order] / 2, upto[-1] * np.arange(1, batches) / batches)
+    cuts = np.maximum.accumulate(cuts - np.arange(1, batches)) + np.arange(1, batches)  # at least one group before each cut
+    cuts = np.minimum(np.maximum(cuts, np.arange(1, batches)), len(order) - batches + np.arange(1, batches))
+    return np.split(order, cuts)
 
 
 def chunks(lengths: NDArray[np.integer], budget: int) -> Iterator[NDArray[np.intp]]:
@@ -59,8 +98,3 @@ def chunks(lengths: NDArray[np.integer], budget: int) -> Iterator[NDArray[np.int
         size = max(1, budget // max(1, int(lengths[by_length[start]])))
         yield by_length[start : start + size]
         start += size
-
-
-def epoch_order(rows: int, epoch: int, seed: int) -> NDArray[np.intp]:
-    """The order of the rows in this epoch: a permutation that seed and epoch alone decide, so that a resumed run continues it."""
-    return np.random.default_rng([seed, epoch]).permutation(rows)

@@ -132,12 +132,28 @@ class Splits:
 
 
 @dataclass(frozen=True, eq=False)
+class Pool:
+    """What the negatives of each query may be drawn from, and how many a row draws.
+
+    Shapes: `query`, `document`, `kind` (candidates,), ordered by query; `kind` indexes `Mined.KINDS`. No judged positive is among them.
+    """
+
+    query: Ints
+    document: Ints
+    kind: Ints
+    negatives: int
+    hard: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
 class Mined:
     """Training rows: a query, one of its positives, and negatives with their record.
 
     Shapes: `query` and `positive` (rows,); `negative`, `kind`, `rank`, `score`, `judged` (rows, most negatives), where a row that ended
     short holds -1 in `negative`. `kind` indexes `KINDS`; `rank` counts from 1 in the query's own BM25 ranking; `judged` tells a judged
-    negative from an unjudged document. `train` holds the texts and every judged positive of the training split.
+    negative from an unjudged document. `train` holds the texts and every judged positive of the training split. `pool`, where there is
+    one, is what later epochs draw their negatives from; without it every epoch has the same.
     """
 
     KINDS = ("hard", "easy", "other")
@@ -151,6 +167,7 @@ class Mined:
     score: Floats
     judged: NDArray[np.bool_]
     source: str = "list:bm25"
+    pool: Pool | None = None
 
     def __len__(self) -> int:
         return len(self.query)

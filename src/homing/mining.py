@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from homing.data import Dataset, Mined
+from homing.data import Dataset, Mined, Pool
 from homing.errors import JudgmentError, RunError
+from homing.negatives import EASY, HARD, OTHER, draw, places
 from homing.retrievers.bm25 import score_lists
 from homing.settings import Mining
 
-FILE = "rows.parquet"
+FILE, POOL = "rows.parquet", "pool.parquet"
 _WINDOW = 10  # hard: ranks 1 to 10; easy: the last 10 of the list
-_HARD, _EASY, _OTHER = range(3)  # of Mined.KINDS
 
 
 def mine(train: Dataset, settings: Mining | None = None, *, seed: int | None = None) -> Mined:
@@ -26,11 +25,8 @@ def mine(train: Dataset, settings: Mining | None = None, *, seed: int | None = N
 
     Every candidate of a query is ranked by BM25 over its list, relevant ones too, ties by list position. Hard are the non-relevant ones at
     ranks 1 to 10, easy those among the last 10 that are not hard. A row draws `settings.hard` hard ones, then easy ones, and where
-    these run out the remaining hard ones, then any other. A query without a positive gives no row; where there are too few candidates
-    a row ends short, down to no negative at all.
-
-    A draw depends on the seed and on the texts of query, positive and candidates alone: other queries and the order of a list do not
-    move it (but for ties in rank).
+    these run out the remaining hard ones, then any other (`negatives.draw`; training draws anew from `Mined.pool` in each epoch). A query
+    without a positive gives no row; where there are too few candidates a row ends short, down to no negative at all.
     """
     settings = settings or Mining()
     qrels = train.qrels
@@ -40,30 +36,16 @@ def mine(train: Dataset, settings: Mining | None = None, *, seed: int | None = N
     start = np.cumsum(size) - size
     rank = np.empty(len(qrels), dtype=np.int32)
     rank[order] = np.arange(len(qrels)) - start[of_list] + 1
-    kind = np.select([rank <= _WINDOW, rank > size[of_list] - _WINDOW], [_HARD, _EASY], _OTHER).astype(np.int32)
+    kind = np.select([rank <= _WINDOW, rank > size[of_list] - _WINDOW], [HARD, EASY], OTHER).astype(np.int32)
 
-    # One cell for each row with each non-relevant candidate of its query.
-    positives = np.flatnonzero(qrels.relevance > 0)
-    negatives = np.flatnonzero(qrels.relevance <= 0)
-    count = np.bincount(of_list[negatives], minlength=len(lists))
-    width = count[of_list[positives]]
-    row = np.repeat(np.arange(len(positives)), width)
-    first = (np.cumsum(count) - count)[of_list[positives]]
-    cell = negatives[np.arange(len(row)) - np.repeat(np.cumsum(width) - width, width) + np.repeat(first, width)]
-
-    query_key, document_key = _keys(train.queries.texts, qrels.query), _keys(train.corpus.texts, qrels.document)
-    row_key = _mixed(_mixed(query_key[positives]) ^ document_key[positives] ^ _key(str(settings.seed if seed is None else seed)))
-    draw = _mixed(row_key[row] ^ document_key[cell])
-    drawn = np.lexsort((draw, kind[cell], row))  # each kind of each row in the order drawn
-    row, cell = row[drawn], cell[drawn]
-    surplus = (kind[cell] == _HARD) & (_place(row * 3 + kind[cell]) >= settings.hard)
-    turn = np.argsort(row * 4 + np.select([surplus, kind[cell] == _OTHER], [2, 3], kind[cell]), kind="stable")
-    row, cell = row[turn], cell[turn]
-    place = _place(row)
-    taken = place < settings.negatives
-    row, cell, place = row[taken], cell[taken], place[taken]
-
-    mined = _empty(train, qrels.query[positives], qrels.document[positives], int(place.max(initial=-1)) + 1)
+    positives, cells = np.flatnonzero(qrels.relevance > 0), np.flatnonzero(qrels.relevance <= 0)
+    pool = Pool(
+        qrels.query[cells], qrels.document[cells], kind[cells], settings.negatives, settings.hard, settings.seed if seed is None else seed
+    )
+    query, positive = qrels.query[positives], qrels.document[positives]
+    row, drawn = draw(train, pool, query, positive)
+    place, cell = places(row), cells[drawn]
+    mined = _empty(train, query, positive, int(place.max(initial=-1)) + 1, pool=pool)
     for column, values in ((mined.negative, qrels.document), (mined.kind, kind), (mined.rank, rank), (mined.score, scores)):
         column[row, place] = values[cell]
     mined.judged[row, place] = True
@@ -71,7 +53,10 @@ def mine(train: Dataset, settings: Mining | None = None, *, seed: int | None = N
 
 
 def save_mined(mined: Mined, directory: Path) -> None:
-    """Write the rows as `rows.parquet` into an existing directory: ids of query, positive and negatives, and the negatives' records."""
+    """Write the rows as `rows.parquet` into an existing directory: ids of query, positive and negatives, and the negatives' records.
+
+    Beside it `pool.parquet`: the candidates that later epochs draw from.
+    """
     held = mined.negative >= 0
     offsets = pa.array(np.append(0, np.cumsum(held.sum(axis=1))), pa.int32())
 
@@ -91,6 +76,14 @@ def save_mined(mined: Mined, directory: Path) -> None:
         }
     )
     pq.write_table(table.replace_schema_metadata({"source": mined.source}), directory / FILE)
+    if (pool := mined.pool) is not None:
+        columns = {
+            "query_id": queries.take(pa.array(pool.query)),
+            "document_id": documents.take(pa.array(pool.document)),
+            "kind": pa.array(Mined.KINDS).take(pa.array(pool.kind)),
+        }
+        said = {"negatives": str(pool.negatives), "hard": str(pool.hard), "seed": str(pool.seed)}
+        pq.write_table(pa.table(columns).replace_schema_metadata(said), directory / POOL)
 
 
 def read_mined(directory: Path, train: Dataset) -> Mined:
@@ -107,9 +100,9 @@ def read_mined(directory: Path, train: Dataset) -> Mined:
     width = np.diff(table["negative_ids"].combine_chunks().offsets.to_numpy())
     query = _positions(table["query_id"], train.queries.ids, "query", path)
     positive = _positions(table["positive_id"], train.corpus.ids, "document", path)
-    mined = _empty(train, query, positive, int(width.max(initial=0)), source)
+    mined = _empty(train, query, positive, int(width.max(initial=0)), source, _read_pool(directory / POOL, train))
     row = np.repeat(np.arange(len(width)), width)
-    place = _place(row)
+    place = places(row)
     mined.negative[row, place] = _positions(_flat(table["negative_ids"]), train.corpus.ids, "document", path)
     mined.kind[row, place] = _positions(_flat(table["kinds"]), Mined.KINDS, "kind of negative", path)
     for column, name in ((mined.rank, "ranks"), (mined.score, "scores"), (mined.judged, "judged")):
@@ -117,11 +110,26 @@ def read_mined(directory: Path, train: Dataset) -> Mined:
     return mined
 
 
-def _empty(train: Dataset, query: NDArray[np.int32], positive: NDArray[np.int32], width: int, source: str = "list:bm25") -> Mined:
+def _read_pool(path: Path, train: Dataset) -> Pool | None:
+    """The pool beside the rows; None for rows that came without one."""
+    if not path.is_file():
+        return None
+    table = pq.read_table(path)
+    query, document = (
+        _positions(table[name], known, what, path)
+        for name, known, what in (("query_id", train.queries.ids, "query"), ("document_id", train.corpus.ids, "document"))
+    )
+    said = {name.decode(): int(value) for name, value in table.schema.metadata.items() if name in (b"negatives", b"hard", b"seed")}
+    return Pool(query, document, _positions(table["kind"], Mined.KINDS, "kind of negative", path), **said)
+
+
+def _empty(
+    train: Dataset, query: NDArray[np.int32], positive: NDArray[np.int32], width: int, source: str = "list:bm25", pool: Pool | None = None
+) -> Mined:
     """Rows with room for so many negatives: -1 as negative and kind, 0 as rank and score."""
     shape = len(query), width
     none = np.full(shape, -1, dtype=np.int32)
-    return Mined(train, query, positive, none, none.copy(), np.zeros(shape, np.int32), np.zeros(shape), np.zeros(shape, bool), source)
+    return Mined(train, query, positive, none, none.copy(), np.zeros(shape, np.int32), np.zeros(shape), np.zeros(shape, bool), source, pool)
 
 
 def _flat(lists: pa.ChunkedArray) -> pa.Array:
@@ -140,25 +148,3 @@ def _positions(names: pa.Array, known: Sequence[str], what: str, path: Path) -> 
             expected=f"one of the training split's {len(position):,}",
             remedy="The rows were mined from other data: run `homing mine` again.",
         ) from None
-
-
-def _place(group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The place of each element among those of its group, from 0; `group` is sorted."""
-    return np.arange(len(group)) - np.searchsorted(group, group)
-
-
-def _keys(texts: Sequence[str], position: NDArray[np.int32]) -> NDArray[np.uint64]:
-    """64 bits of the content of each position's text; each distinct text is hashed once."""
-    distinct, place = np.unique(position, return_inverse=True)
-    return np.array([_key(texts[number]) for number in distinct.tolist()], dtype=np.uint64)[place]
-
-
-def _key(text: str) -> np.uint64:
-    return np.uint64(int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"))
-
-
-def _mixed(key: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Each bit a function of all bits: the finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014), so that orders are as drawn."""
-    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return key ^ (key >> np.uint64(31))

@@ -66,38 +66,59 @@ class Mining:
         _demand(0 <= self.hard <= self.negatives, "hard-negatives", self.hard, f"0 to {self.negatives} (--negatives)")
 
 
+TUNINGS = ("lora", "rslora", "dora", "full")
+
+
 @dataclass(frozen=True)
 class Training:
-    """How the adapter is trained."""
+    """What learns, from what, and for how long."""
 
+    train: Literal["both", "queries"] = _setting("both", "queries: documents keep the base's embeddings")
+    tuning: Literal["lora", "rslora", "dora", "full"] | None = _setting(None, "what learns (by model size)")
     rank: int = _setting(16, "LoRA rank", "lora-rank")
     alpha: float = _setting(32.0, "LoRA alpha", "lora-alpha")
-    dropout: float = _setting(0.05, "LoRA dropout", "lora-dropout")
+    dropout: float = _setting(0.0, "LoRA dropout", "lora-dropout")
     learning_rate: float | None = _setting(None, "peak learning rate (by model size)")
-    epochs: float = _setting(3.0, "passes over the rows")
-    batch_size: int = _setting(16, "rows that contrast with one another")
-    accumulation: int = _setting(2, "batches an update")
+    epochs: float = _setting(3.0, "passes over the queries")
+    minutes: float | None = _setting(None, "train so long instead, evaluations included")
+    batch_size: int = _setting(32, "queries an update; all their documents contrast")
     temperature: float = _setting(0.05, "temperature of the loss")
-    in_batch: bool = _setting(True, "contrast with the batch's other documents")
+    positives: Literal["each", "sum"] = _setting("each", "each positive alone, or their sum")
+    in_batch: bool = _setting(True, "contrast with documents of the batch's other queries")
+    margin: float | None = _setting(None, "leave out unjudged documents that score above positive + X")
+    cross_query: float = _setting(0.0, "weight of the term that aligns scores across queries")
+    distill: float = _setting(1.0, "weight of the teacher, where there is one")
+    dimensions: str = _setting("", "shorter embeddings to train too, as 256,128")
     weight_decay: float = _setting(0.01, "AdamW, none on biases and norms")
     warmup: float = _setting(0.1, "share of the updates that warm up")
     max_grad_norm: float = _setting(1.0, "gradients are clipped to this norm")
     evaluations: int = _setting(6, "evaluations on dev while training")
+    patience: int = _setting(3, "evaluations without a gain before it stops")
+    scale: float | None = _setting(None, "share of what was learned that is kept (chosen on dev)")
+    report_to: str = _setting("", "trackers, as tensorboard,swanlab")
     seed: int = _setting(42, "seed of everything drawn")
 
     def __post_init__(self) -> None:
+        _demand(self.train in ("both", "queries"), "train", self.train, "both or queries")
+        _demand(self.tuning is None or self.tuning in TUNINGS, "tuning", self.tuning, " or ".join(TUNINGS))
         _demand(self.rank >= 1, "lora-rank", self.rank, "1 or more")
         _demand(self.alpha > 0, "lora-alpha", self.alpha, "above 0")
         _demand(0 <= self.dropout < 1, "lora-dropout", self.dropout, "0 to below 1")
         _demand(self.learning_rate is None or 0 < self.learning_rate < 1, "learning-rate", self.learning_rate, "between 0 and 1")
         _demand(self.epochs > 0, "epochs", self.epochs, "above 0")
+        _demand(self.minutes is None or self.minutes > 0, "minutes", self.minutes, "above 0")
         _demand(self.batch_size >= 1, "batch-size", self.batch_size, "1 or more")
-        _demand(self.accumulation >= 1, "accumulation", self.accumulation, "1 or more")
         _demand(self.temperature > 0, "temperature", self.temperature, "above 0")
+        _demand(self.positives in ("each", "sum"), "positives", self.positives, "each or sum")
+        _demand(self.cross_query >= 0, "cross-query", self.cross_query, "0 or more")
+        _demand(self.distill >= 0, "distill", self.distill, "0 or more")
+        _demand(all(part.strip().isdigit() for part in self.dimensions.split(",") if part), "dimensions", self.dimensions, "like 256,128")
         _demand(self.weight_decay >= 0, "weight-decay", self.weight_decay, "0 or more")
         _demand(0 <= self.warmup < 1, "warmup", self.warmup, "a share from 0 to below 1")
         _demand(self.max_grad_norm > 0, "max-grad-norm", self.max_grad_norm, "above 0")
         _demand(self.evaluations >= 1, "evaluations", self.evaluations, "1 or more")
+        _demand(self.patience >= 1, "patience", self.patience, "1 or more")
+        _demand(self.scale is None or 0 <= self.scale <= 1, "scale", self.scale, "0 to 1")
 
 
 @dataclass(frozen=True)

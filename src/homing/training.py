@@ -1,4 +1,4 @@
-"""Train an adapter on mined rows: InfoNCE, LoRA, evaluation while training, the best checkpoint kept, resumed after any stop."""
+"""Train on mined rows: whole groups a batch, each text once a step, evaluation while training, the best checkpoint kept, any stop resumed."""
 
 from __future__ import annotations
 
@@ -8,152 +8,50 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from tqdm import tqdm
 
-from homing import losses
-from homing.batches import Batch, chunks, epoch_order, make_batch
+from homing.batches import MINED, Batch, Groups, epoch_batches, judge
 from homing.data import Dataset, Ints, Mined
 from homing.data import digest as digest_texts
 from homing.encoders import adapter as adapters
 from homing.encoders.adapter import Adapter
-from homing.encoders.devices import token_budget
-from homing.encoders.dropout import replace_dropout
-from homing.encoders.memory import needs_checkpointing
 from homing.encoders.model import Model, Tokens
+from homing.encoders.step import Step
 from homing.errors import JudgmentError, TrainingError
+from homing.losses import Contrast
 from homing.manifest import replace_directory, write_json
-from homing.measures import ndcg, order
+from homing.negatives import redraw
+from homing.objective import Objective, Taught
 from homing.progress import BAR
+from homing.schedule import Pace, default_learning_rate, learning_rate
+from homing.selection import SCALES, DevLists, Look, smallest_scale
 from homing.settings import Training
+from homing.tracking import Trackers
 
 KEPT_CHECKPOINTS = 3
-DEV_SHARE_OF_TIME = 0.1
-FEWEST_DEV_LISTS = 50
+LOOKS_SHARE = 0.1  # of the training's time is for looks at dev
+ENCODING_SPEED = 3.0  # tokens encoded in the time that training takes for one: forward against forward and backward
+MOST_DOCUMENTS = 1 << 15  # that stand against a query of fixed documents at once
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
 
 
-def default_learning_rate(parameters: int) -> float:
-    """The peak learning rate for LoRA on a model of this size: 1e-4 for 0.6B, more for smaller ones, between 5e-5 and 1e-3.
+class Teacher(Protocol):
+    """Something that knows better: scores of queries and documents, by their positions in the training split."""
 
-    1e-4 at 0.6B and about 1e-3 at 23M, a power law between them. Of these only 1e-3 on MiniLM was tried (benchmarks/results/runs.md).
-    """
-    return float(np.clip(1e-4 * (0.6e9 / parameters) ** 0.7, 5e-5, 1e-3))
+    def teach(self, queries: Ints, documents: Ints, device: torch.device) -> Taught: ...
 
-
-def learning_rate(update: int, updates: int, peak: float, warmup: float) -> float:
-    """The rate of an update (counted from 0): a linear warm-up over the share `warmup`, then half a cosine down to 0."""
-    rising = math.ceil(warmup * updates)
-    if update < rising:
-        return peak * (update + 1) / rising
-    return peak * 0.5 * (1.0 + math.cos(math.pi * (update - rising) / max(1, updates - rising)))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long the training is, in updates, and when it looks at dev."""
-
-    updates: int
-    updates_an_epoch: int
-    evaluate_at: frozenset[int]
-
-    @classmethod
-    def of(cls, rows: int, settings: Training) -> Plan:
-        an_epoch = math.ceil(rows / (settings.batch_size * settings.accumulation))
-        updates = max(1, math.ceil(an_epoch * settings.epochs))
-        looks = min(settings.evaluations, updates)
-        return cls(updates, an_epoch, frozenset(round(updates * (look + 1) / looks) for look in range(looks)))
-
-
-@dataclass(eq=False)
-class _Texts:
-    """The texts that training touches, tokenised once; `query` and `document` map dataset positions to token rows."""
-
-    queries: Tokens
-    documents: Tokens
-    query: dict[int, int]
-    document: dict[int, int]
-
-    @classmethod
-    def of(cls, model: Model, data: Dataset, queries: NDArray[np.integer], documents: NDArray[np.integer]) -> _Texts:
-        own_queries, own_documents = np.unique(queries).tolist(), np.unique(documents).tolist()
-        return cls(
-            model.tokenize([data.queries.texts[query] for query in own_queries], "query"),
-            model.tokenize([data.corpus.texts[document] for document in own_documents], "document"),
-            {query: row for row, query in enumerate(own_queries)},
-            {document: row for row, document in enumerate(own_documents)},
-        )
-
-
-class DevLists:
-    """Judged dev lists, scored while training: loss and nDCG@10 over each list.
-
-    As many lists as cost about a tenth of the training's time (at least 50, or all), drawn by the seed. Lists without a judged
-    non-relevant document are ranked among all documents of the sample instead.
-    """
-
-    def __init__(self, model: Model, dev: Dataset, training_tokens: int, plan: Plan, settings: Training) -> None:
-        lists = [(query, documents, relevance) for query, documents, relevance in dev.qrels.lists() if (relevance > 0).any()]
-        if not lists:
-            raise JudgmentError("dev has no query with a relevant document", remedy="Give more judgments, or a larger --dev-share.")
-        generator = np.random.default_rng(settings.seed)
-        lists = [lists[index] for index in generator.permutation(len(lists))]
-        counted = model.tokenize([dev.corpus.texts[document] for _, documents, _ in lists[:20] for document in documents], "document")
-        a_list = counted.lengths.sum() / min(20, len(lists))
-        affordable = int(DEV_SHARE_OF_TIME * 3 * training_tokens / len(plan.evaluate_at) / a_list)
-        lists = lists[: max(FEWEST_DEV_LISTS, affordable)]
-        if not any((relevance == 0).any() for _, _, relevance in lists):
-            pool = np.unique(np.concatenate([documents for _, documents, _ in lists]))
-            lists = [(query, pool, np.isin(pool, documents).astype(np.int32)) for query, documents, _ in lists]
-        width = max(len(documents) for _, documents, _ in lists)
-        self.queries = np.array([query for query, _, _ in lists])
-        self.documents = np.full((len(lists), width), -1, dtype=np.int32)
-        self.relevance = np.zeros((len(lists), width), dtype=np.int32)
-        for row, (_, documents, relevance) in enumerate(lists):
-            self.documents[row, : len(documents)] = documents
-            self.relevance[row, : len(documents)] = relevance
-        self.texts = _Texts.of(model, dev, self.queries, self.documents[self.documents >= 0])
-        self.model, self.temperature = model, settings.temperature
-
-    def __len__(self) -> int:
-        return len(self.queries)
-
-    def measure(self) -> dict[str, float]:
-        """dev_loss, dev_nDCG@10, dev_positive_score and dev_negative_score of the model as it stands."""
-        was_training = {name for name, module in self.model.transformer.named_modules() if module.training}
-        self.model.transformer.eval()
-        queries = self.model.encode_tokens(self.texts.queries)
-        documents = self.model.encode_tokens(self.texts.documents)
-        for name, module in self.model.transformer.named_modules():
-            module.training = name in was_training
-        rows = np.array([self.texts.query[query] for query in self.queries.tolist()])
-        columns = np.array([self.texts.document.get(document, 0) for document in self.documents.ravel().tolist()]).reshape(
-            self.documents.shape
-        )
-        there = self.documents >= 0
-        scores = np.where(there, np.einsum("qd,qcd->qc", queries[rows], documents[columns]), -np.inf).astype(np.float64)
-        ranked = order(scores, self.documents)
-        gains = np.take_along_axis(self.relevance, ranked, axis=1)
-        relevant, other = self.relevance > 0, there & (self.relevance == 0)
-        list_loss = []
-        for row in range(len(scores)):
-            against = np.exp(scores[row][other[row]] / self.temperature).sum()
-            positive = np.exp(scores[row][relevant[row]] / self.temperature)
-            list_loss.extend(np.log1p(against / positive).tolist())
-        return {
-            "dev_loss": float(np.mean(list_loss)),
-            "dev_nDCG@10": float(ndcg(gains, -np.sort(-self.relevance, axis=1), 10).mean()),
-            "dev_positive_score": float(scores[relevant].mean()),
-            "dev_negative_score": float(scores[other].mean()) if other.any() else float("nan"),
-        }
+    @property
+    def digest(self) -> str: ...
 
 
 def train(
@@ -164,16 +62,20 @@ def train(
     *,
     out: str | Path = "runs/adapter",
     logs: str | Path | None = None,
+    teacher: Teacher | None = None,
+    general: Dataset | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Adapter:
-    """Train a LoRA adapter for `base` on mined rows; returns the checkpoint with the best nDCG@10 over dev lists.
+    """Train `base` on mined rows; returns what was learned, at the checkpoint with the best nDCG@10 on dev and the scale that dev chose.
 
-    `out` becomes the adapter's directory (PEFT). `logs` (by default `training` beside it) holds metrics.jsonl, a line an update and a
-    line an evaluation, and the last checkpoints: called again with the same inputs after a stop, training goes on from the last one
-    and ends with the same weights. `base` itself is not changed.
+    `out` becomes the adapter's directory. `logs` (by default `training` beside it) holds metrics.jsonl, a line an update and a line a look
+    at dev, scales.json and the last checkpoints: called again with the same inputs after a stop, training goes on from the last one and
+    ends with the same weights (with `settings.minutes` a clock decides how many updates there are, and two trainings differ). `base`
+    itself is not changed. `general`: judgments outside the domain, looked at beside dev to show what is forgotten.
 
     Raises JudgmentError where there is nothing to train on, TrainingError where a loss or gradient is not finite.
     """
+    began = time.monotonic()
     settings = settings or Training()
     out = Path(out)
     logs = Path(logs) if logs is not None else out.parent / "training"
@@ -181,210 +83,394 @@ def train(
         raise JudgmentError("there is no row to train on", remedy="Training needs at least one query with a relevant document.")
     if not settings.in_batch and not (mined.negative >= 0).any():
         raise JudgmentError("there is no negative to train against", remedy="Leave --no-in-batch out, or give judged negatives.")
-    session = _Session(base, mined, dev, settings, logs, say)
+    settings = resolved(base, settings)
+    session = _Session(base, mined, dev, settings, logs, teacher, general, say, began)
     try:
-        best = session.run()
+        best, scale = session.run()
     finally:
-        session.detach()
+        session.tuning.detach()
+        base.transformer.eval()
     with replace_directory(out) as fresh:
         shutil.copytree(best, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns("optimizer.safetensors", "state.json", "README.md"))
-        write_json(fresh / adapters.CONVENTIONS, adapters.conventions(base))
+        said = {**adapters.conventions(base), "tuning": settings.tuning, "scale": scale, "train": settings.train}
+        write_json(fresh / adapters.CONVENTIONS, said)
     return Adapter(out)
 
 
-class _Session:
-    """One training: the model with its adapter, the optimiser, and where it stands."""
+def resolved(base: Model, settings: Training) -> Training:
+    """The settings with what was left open chosen by the model's size and the free memory."""
+    tuning = settings.tuning or adapters.default_tuning(base)
+    return replace(settings, tuning=tuning, learning_rate=settings.learning_rate or default_learning_rate(base.parameters, tuning))
 
-    def __init__(self, base: Model, mined: Mined, dev: Dataset, settings: Training, logs: Path, say: Callable[[str], None]) -> None:
-        self.model, self.mined, self.settings, self.logs, self.say = base, mined, settings, logs, say
-        self.peak = settings.learning_rate or default_learning_rate(base.parameters)
-        self.plan = Plan.of(len(mined), settings)
-        documents = np.concatenate([mined.positive, mined.negative[mined.negative >= 0]])
-        self.texts = _Texts.of(base, mined.train, mined.query, documents)
-        rows_tokens = int(sum(self.texts.documents.lengths[self.texts.document[d]] for d in documents.tolist()))
-        self.dev = DevLists(base, dev, int(rows_tokens * settings.epochs), self.plan, settings)
+
+class _Texts:
+    """The texts that training touches, tokenised once for all epochs and mapped from disk; queries come first.
+
+    `query` and `document` map positions in the dataset to positions in `tokens`, -1 for a text that training does not touch.
+    """
+
+    def __init__(self, model: Model, data: Dataset, queries: NDArray[np.integer], documents: NDArray[np.integer], logs: Path) -> None:
+        queries, documents = np.unique(queries), np.unique(documents)
+        texts = [data.queries.texts[query] for query in queries.tolist()], [data.corpus.texts[each] for each in documents.tolist()]
+        name = digest_texts([model.digest, str(len(queries)), *texts[0], *texts[1]])
+        place = logs / "tokens" / name
+        if not place.is_dir():
+            both = [model.tokenize(texts[0], "query"), model.tokenize(texts[1], "document")]
+            with replace_directory(place) as fresh:
+                np.save(fresh / "ids.npy", np.concatenate([each.ids for each in both]))
+                np.save(fresh / "offsets.npy", np.concatenate([both[0].offsets, both[0].offsets[-1] + both[1].offsets[1:]]))
+        self.tokens = Tokens(np.load(place / "ids.npy", mmap_mode="r"), np.load(place / "offsets.npy"))
+        self.query = np.full(len(data.queries), -1, dtype=np.int64)
+        self.document = np.full(len(data.corpus), -1, dtype=np.int64)
+        self.query[queries] = np.arange(len(queries))
+        self.document[documents] = len(queries) + np.arange(len(documents))
+
+    def query_lengths(self) -> NDArray[np.int64]:
+        """Tokens by position in the dataset, 0 for a text that training does not touch."""
+        return np.where(self.query >= 0, self.tokens.lengths[self.query], 0)
+
+    def document_lengths(self) -> NDArray[np.int64]:
+        """Tokens by position in the corpus, 0 for a text that training does not touch."""
+        return np.where(self.document >= 0, self.tokens.lengths[self.document], 0)
+
+
+class _Figures(NamedTuple):
+    """What an update will say when the device has caught up."""
+
+    update: int
+    epoch: float
+    rate: float
+    values: Tensor  # loss, gradient norm, positive score, negative score
+    queries: Ints
+    seconds: float
+
+
+class _Session:
+    """One training: what learns, the optimiser, and where it stands."""
+
+    def __init__(
+        self, base: Model, mined: Mined, dev: Dataset, settings: Training, logs: Path, teacher: Teacher | None, general: Dataset | None,
+        say: Callable[[str], None], began: float,
+    ) -> None:  # fmt: skip
+        self.model, self.mined, self.dev_data, self.settings, self.logs = base, mined, dev, settings, logs
+        self.teacher, self.general_data, self.say, self.began = teacher, general, say, began
+        self.trackers = Trackers(
+            [name for name in settings.report_to.split(",") if name], logs, {**asdict(settings), "parameters": base.parameters}, logs.parent.name,
+        )  # fmt: skip
+        self.groups = Groups(mined)
+        self.pace = Pace.of(len(self.groups), settings)
+        self.objective = Objective(settings, base.dimension)
+        self.fixed = self._fixed_documents(mined.train) if settings.train == "queries" else None
+        pooled = [] if mined.pool is None else [mined.pool.document[np.isin(mined.pool.query, self.groups.queries)]]
+        documents = np.concatenate([mined.positive, mined.negative[mined.negative >= 0], *pooled])
+        self.texts = _Texts(base, mined.train, mined.query, documents[:0] if self.fixed is not None else documents, logs)
+        self.group_tokens = self.groups.tokens(self.texts.query_lengths(), self.texts.document_lengths())
         self.fingerprint = self._fingerprint()
-        self.tuned = adapters.attach(base, settings)
-        self.checkpointing = needs_checkpointing(base, int(1.3 * settings.batch_size * rows_tokens / len(mined)))
-        if self.checkpointing:
-            adapters.set_checkpointing(self.tuned.base_model.model, True)
-            say("gradient checkpointing is on: the activations of a batch would take more than half of the free memory")
-        self.bits = replace_dropout(self.tuned) if base.device.type == "cpu" and not self.checkpointing else None
-        trained = [parameter for parameter in self.tuned.parameters() if parameter.requires_grad]
-        decayed = [parameter for parameter in trained if parameter.ndim >= 2]
-        plain = [parameter for parameter in trained if parameter.ndim < 2]
-        self.trained = decayed + plain
+
+        self.tuning = adapters.tune(base, settings)
+        self.trained = self.tuning.parameters()
+        decayed = [parameter for parameter in self.trained if parameter.ndim >= 2]
+        plain = [parameter for parameter in self.trained if parameter.ndim < 2]
         self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=self.peak
-        )
-        self.update, self.best_update = 0, 0
-        self.best_measure: tuple[float, float] | None = None
-        self.seconds = 0.0
+            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=settings.learning_rate or 0.0, fused=base.device.type in ("cpu", "cuda"),
+        )  # fmt: skip
+        self.step = Step(base, self.trained, self.tuning.set_checkpointing, self.tuning.bits, say)
+        self.base_look: Look | None = None
+        self.best_look: Look | None = None
+        self.best_update = 0
+        self.waiting: _Figures | None = None
+
+    def _fixed_documents(self, data: Dataset) -> NDArray[np.float32]:
+        """The base's embeddings of the whole corpus, shape (documents, dimension), encoded once and kept beside the logs."""
+        place = self.logs / "documents" / digest_texts([self.model.digest, data.corpus.digest])
+        if not place.is_dir():
+            embeddings = self.model.encode(data.corpus.texts, "document", progress="documents, once")
+            with replace_directory(place) as fresh:
+                np.save(fresh / "embeddings.npy", embeddings)
+        embeddings = np.load(place / "embeddings.npy", mmap_mode="r")
+        self.began = time.monotonic()  # an index that exists holds these: they are not the training's time
+        return embeddings
 
     def _fingerprint(self) -> str:
         """What must be equal for a checkpoint to be gone on from."""
-        mined = self.mined
-        texts = [mined.train.queries.texts[q] for q in mined.query.tolist()] + [
-            mined.train.corpus.texts[d] for d in mined.positive.tolist()
-        ]
+        mined, dev = self.mined, self.dev_data
+        texts = [mined.train.queries.texts[query] for query in mined.query.tolist()]
+        texts += [mined.train.corpus.texts[document] for document in mined.positive.tolist()]
         parts = [self.model.digest, json.dumps(asdict(self.settings), sort_keys=True), digest_texts(texts)]
-        parts.append(sha256(mined.negative.tobytes() + self.dev.documents.tobytes() + self.dev.queries.tobytes()).hexdigest())
+        columns = [mined.negative, dev.qrels.query, dev.qrels.document, dev.qrels.relevance]
+        if mined.pool is not None:
+            columns += [mined.pool.document, mined.pool.kind]
+        parts.append(sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in columns)).hexdigest())
+        parts.append(self.teacher.digest if self.teacher is not None else "")
         return digest_texts(parts)
 
-    def run(self) -> Path:
-        """Train to the end, from the last checkpoint where there is one; the directory of the best checkpoint."""
-        if not self._resume():
-            self.logs.mkdir(parents=True, exist_ok=True)
-            self._log({"step": 0, "epoch": 0.0, **self.dev.measure()})
-        adapters.adapt_mode(self.model)
-        bar = tqdm(total=self.plan.updates, initial=self.update, desc="training", unit="update", **BAR)
+    def run(self) -> tuple[Path, float]:
+        """Train to the end, from the last checkpoint where there is one; the directory of the best checkpoint, and its scale."""
+        state = self._resume()
+        self.dev = self._dev_lists(state["dev_lists"] if state else self._affordable_lists())
+        self.general = self._general_lists()
+        with self.trackers:
+            if state is None:
+                self.base_look = self._look()
+                self.pace.looks, self.pace.look_seconds = 0, 0.0
+            self.tuning.train_mode()
+            if state is None:
+                self.pace.other_seconds = time.monotonic() - self.began
+            self._updates()
+            scale = self.settings.scale if self.settings.scale is not None else self._choose_scale()
+        return self._checkpoint(self.best_update), scale
+
+    def _updates(self) -> None:
+        """Every update that is still to come, with looks at dev between them."""
+        bar = tqdm(total=self.pace.updates, initial=self.pace.update, desc="training", unit="update", **BAR)
         saved = time.monotonic()
+        unimproved = 0
+        batches = self._batches()
         with bar:
-            for rows in self._updates():
-                began = time.perf_counter()
-                figures = self._step(rows)
-                self.seconds += time.perf_counter() - began
-                self.update += 1
-                epoch = round(self.update / self.plan.updates_an_epoch, 4)
-                self._log({"step": self.update, "epoch": epoch, **figures, "seconds": round(self.seconds, 3)})
-                bar.set_postfix(loss=f"{figures['loss']:.3f}")
+            while not self.pace.over and unimproved < self.settings.patience:
+                start = time.monotonic()
+                self._update(next(batches))
+                self.pace.update += 1
+                self.pace.update_seconds += time.monotonic() - start
+                bar.total = self.pace.updates
                 bar.update()
-                if self.update in self.plan.evaluate_at:
-                    measured = self.dev.measure()
-                    self._log({"step": self.update, "epoch": epoch, **measured})
-                    self._save((measured["dev_nDCG@10"], -measured["dev_loss"]))
-                    self.say(
-                        f"update {self.update} of {self.plan.updates} (epoch {epoch:.2f}): loss {figures['loss']:.4f}, "
-                        f"dev loss {measured['dev_loss']:.4f}, dev nDCG@10 {measured['dev_nDCG@10']:.4f} over {len(self.dev)} lists"
-                    )
+                if self.pace.look_is_due:
+                    unimproved = 0 if self._evaluate() else unimproved + 1
                     saved = time.monotonic()
                 elif time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
-                    self._save(None)
+                    self._save()
                     saved = time.monotonic()
-        return self._checkpoint(self.best_update)
+        self._flush()
+        if unimproved and unimproved >= self.settings.patience and not self.pace.over:
+            self.say(f"stopped after update {self.pace.update}: {unimproved} looks at dev without a gain")
 
-    def _updates(self) -> Iterator[NDArray[np.intp]]:
-        """The rows of each update that is still to come."""
-        size = self.settings.batch_size * self.settings.accumulation
-        for update in range(self.update, self.plan.updates):
-            epoch, place = divmod(update, self.plan.updates_an_epoch)
-            yield epoch_order(len(self.mined), epoch, self.settings.seed)[place * size : (place + 1) * size]
+    def _batches(self) -> Iterator[Batch]:
+        """The batches from where the training stands, epoch after epoch; negatives are drawn anew for each."""
+        epoch, place = divmod(self.pace.update, self.pace.updates_an_epoch)
+        while True:
+            negative = redraw(self.mined, epoch)
+            plan = epoch_batches(self.group_tokens, self.pace.updates_an_epoch, epoch, self.settings.seed)
+            for groups in plan[place:]:
+                yield self.groups.batch(groups, negative)
+            epoch, place = epoch + 1, 0
 
-    def _step(self, rows: NDArray[np.intp]) -> dict[str, float]:
-        """One update; loss, learning rate, gradient norm (before clipping), mean positive and negative score."""
-        settings = self.settings
-        seed = settings.seed * 1_000_003 + self.update  # dropout depends on the update alone, so a resumed run repeats it
-        torch.manual_seed(seed)
-        if self.bits is not None:
-            self.bits.seed(seed)
-        rate = learning_rate(self.update, self.plan.updates, self.peak, settings.warmup)
+    def _update(self, batch: Batch) -> None:
+        """One update of the weights. What it found is said once the device has caught up: at once on a CPU, else an update later."""
+        settings, device = self.settings, self.model.device
+        update = self.pace.update
+        rate = learning_rate(update, self.pace.updates, settings.learning_rate or 0.0, settings.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        figures = np.zeros(3)
-        for start in range(0, len(rows), settings.batch_size):
-            part = rows[start : start + settings.batch_size]
-            batch = make_batch(self.mined, part, settings.in_batch)
-            contrast = self._contrast(batch)
-            share = len(part) / len(rows)
-            loss = float(contrast.loss.detach())
-            if not math.isfinite(loss):
-                texts = [self.mined.train.queries.texts[query] for query in batch.queries[:5].tolist()]
-                raise TrainingError(
-                    f"the loss of update {self.update + 1} is not finite",
-                    got=str(loss),
-                    where=f"queries {texts}",
-                    remedy=f"Try a smaller --learning-rate (it was {self.peak:g}).",
-                )
-            if contrast.loss.requires_grad:
-                torch.autograd.backward(contrast.loss * share)
-            figures += share * np.array([loss, float(contrast.positive_score), float(contrast.negative_score)])
-        norm = float(torch.nn.utils.clip_grad_norm_(self.trained, settings.max_grad_norm))
-        if not math.isfinite(norm):
-            raise TrainingError(
-                f"the gradient of update {self.update + 1} is not finite", got=str(norm), remedy="Try a smaller --learning-rate."
-            )
+        seed = (settings.seed * 1_000_003 + update) << 20  # dropout depends on the update alone, so that a resumed run repeats it
+        contrast = self.step.gradients(self.texts.tokens, self._texts_of(batch), self._loss(batch), seed % (1 << 62))
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, settings.max_grad_norm)
+        values = torch.stack([contrast.loss.detach(), norm.detach(), contrast.positive_score, contrast.negative_score])
+        self._flush()
+        self.waiting = _Figures(update + 1, round((update + 1) / self.pace.updates_an_epoch, 4), rate, values, batch.queries, self.pace.seconds)
+        if device.type == "cpu":
+            self._flush()
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return {
-            "loss": figures[0], "learning_rate": rate, "grad_norm": norm, "positive_score": figures[1], "negative_score": figures[2],
-        }  # fmt: skip
 
-    def _contrast(self, batch: Batch) -> losses.Contrast:
-        queries = self._embed(self.texts.queries, self.texts.query, batch.queries)
-        documents = self._embed(self.texts.documents, self.texts.document, batch.documents)
+    def _texts_of(self, batch: Batch) -> NDArray[np.int64]:
+        queries = self.texts.query[batch.queries]
+        return queries if self.fixed is not None else np.concatenate([queries, self.texts.document[batch.documents]])
+
+    def _loss(self, batch: Batch) -> Callable[[Tensor], Contrast]:
+        """The loss as a function of the embeddings of the batch's texts."""
         device = self.model.device
-        return losses.info_nce(
-            queries,
-            documents,
-            torch.from_numpy(batch.row_query).to(device),
-            torch.from_numpy(batch.row_positive).to(device),
-            torch.from_numpy(batch.against).to(device),
-            self.settings.temperature,
-        )
+        documents, relevance, fixed = batch.documents, batch.relevance, None
+        if self.fixed is not None:
+            documents, relevance = self._whole_corpus(batch)
+            fixed = torch.from_numpy(np.ascontiguousarray(self.fixed[documents])).to(device, non_blocking=True)
+        relation = torch.from_numpy(relevance).to(device, non_blocking=True)
+        taught = self.teacher.teach(batch.queries, documents, device) if self.teacher is not None else None
+        queries = len(batch.queries)
 
-    def _embed(self, tokens: Tokens, place: dict[int, int], positions: Ints) -> torch.Tensor:
-        """Embeddings of distinct texts with gradients, encoded in chunks of like length, in the order of `positions`."""
-        rows = np.array([place[position] for position in positions.tolist()])
-        pieces, where = [], []
-        for chunk in chunks(tokens.lengths[rows], token_budget(self.model.device)):
-            pieces.append(self.model.embed(tokens, rows[chunk]))
-            where.append(chunk)
-        back = torch.from_numpy(np.argsort(np.concatenate(where))).to(self.model.device)
-        return torch.cat(pieces)[back]
+        def loss(embeddings: Tensor) -> Contrast:
+            return self.objective(embeddings[:queries], embeddings[queries:] if fixed is None else fixed, relation, taught)
+
+        return loss
+
+    def _whole_corpus(self, batch: Batch) -> tuple[Ints, NDArray[np.int8]]:
+        """The corpus (or its batch and a sample, where it is large) as what stands against the batch's queries, and their relevance."""
+        corpus = len(self.mined.train.corpus)
+        documents = np.arange(corpus, dtype=np.int32)
+        if corpus > MOST_DOCUMENTS:
+            sample = np.random.default_rng([self.settings.seed, self.pace.update]).choice(corpus, MOST_DOCUMENTS, replace=False)
+            documents = np.union1d(sample, batch.documents).astype(np.int32)
+        relevance = np.zeros((len(batch.queries), len(documents)), dtype=np.int8)
+        row, column = np.nonzero(batch.relevance == MINED)
+        relevance[row, np.searchsorted(documents, batch.documents[column])] = MINED
+        judge(relevance, self.mined, batch.queries, documents)
+        return documents, relevance
+
+    def _flush(self) -> None:
+        """Log what the last update found. Raises TrainingError where it is not finite."""
+        if self.waiting is None:
+            return
+        waiting, self.waiting = self.waiting, None
+        loss, norm, positive, negative = waiting.values.tolist()
+        for what, value in (("loss", loss), ("gradient", norm)):
+            if not math.isfinite(value):
+                texts = [self.mined.train.queries.texts[query] for query in waiting.queries.tolist()]
+                raise TrainingError(
+                    f"the {what} of update {waiting.update} is not finite", got=str(value),
+                    where="queries " + "; ".join(repr(text[:80]) for text in texts[:8]) + (f" and {len(texts) - 8} more" if len(texts) > 8 else ""),
+                    remedy=f"Try a smaller --learning-rate (it was {self.settings.learning_rate:g}), or look at these texts.",
+                )  # fmt: skip
+        figures = {
+            "loss": loss, "learning_rate": waiting.rate, "grad_norm": norm, "positive_score": positive, "negative_score": negative,
+        }  # fmt: skip
+        self._log({"step": waiting.update, "epoch": waiting.epoch, **figures, "seconds": round(waiting.seconds, 3)})
+
+    def _affordable_lists(self) -> int:
+        """As many dev lists as cost a tenth of the training's time."""
+        lists = [candidates for _, candidates, relevance in self.dev_data.qrels.lists() if (relevance > 0).any()]
+        drawn = np.random.default_rng(self.settings.seed).permutation(len(lists))[:50]
+        queries, corpus = self.dev_data.queries.texts, self.dev_data.corpus.texts
+        a_list = len(self.model.tokenize(queries[:100], "query").ids) / max(1, min(100, len(queries)))
+        if self.fixed is None and len(drawn):
+            sample = np.unique(np.concatenate([lists[index] for index in drawn.tolist()]))
+            a_list += len(self.model.tokenize([corpus[document] for document in sample.tolist()], "document").ids) / len(drawn)
+        if self.settings.minutes is None:
+            trained = float(self.group_tokens.sum()) * self.settings.epochs
+        else:
+            trained = self.settings.minutes * 60.0 * self._tokens_a_second()
+        return int(LOOKS_SHARE * ENCODING_SPEED * trained / self.settings.evaluations / max(1.0, a_list))
+
+    def _tokens_a_second(self) -> float:
+        """The rate of training, measured on the first batch without an update of the weights."""
+        batch = next(self._batches())
+        self.tuning.train_mode()
+        rates = []
+        for _ in range(2):  # the first pass warms up
+            start = time.monotonic()
+            self.step.gradients(self.texts.tokens, self._texts_of(batch), self._loss(batch), 0)
+            if self.model.device.type != "cpu":
+                torch.accelerator.synchronize(self.model.device)
+            rates.append(int(self.texts.tokens.lengths[self._texts_of(batch)].sum()) / (time.monotonic() - start))
+        return rates[-1]
+
+    def _dev_lists(self, lists: int) -> DevLists:
+        dev, settings = self.dev_data, self.settings
+        fixed = self.fixed
+        if fixed is not None and dev.corpus is not self.mined.train.corpus and dev.corpus.digest != self.mined.train.corpus.digest:
+            fixed = self._fixed_documents(dev)
+        return DevLists(self.model, dev, lists, settings.temperature, settings.seed, fixed)
+
+    def _general_lists(self) -> DevLists | None:
+        """The general set's sample: as large as dev's. With fixed documents, its documents stay the base's too."""
+        if self.general_data is None:
+            return None
+        fixed = self._fixed_documents(self.general_data) if self.fixed is not None else None
+        return DevLists(self.model, self.general_data, len(self.dev), self.settings.temperature, self.settings.seed, fixed)
+
+    def _look(self) -> Look:
+        start = time.monotonic()
+        look = self.dev.look()
+        figures = {f"dev_{name}": value for name, value in look.figures.items()}
+        if self.general is not None:
+            figures["general_nDCG@10"] = self.general.look().figures["nDCG@10"]
+        self.pace.look_seconds += time.monotonic() - start
+        self.pace.looks += 1
+        self._log({"step": self.pace.update, "epoch": self.pace.epoch, **figures})
+        return look
+
+    def _evaluate(self) -> bool:
+        """Look at dev and keep a checkpoint; whether it is the best so far."""
+        self._flush()
+        look = self._look()
+        better = self.best_look is None or look.rank > self.best_look.rank
+        if better:
+            self.best_look, self.best_update = look, self.pace.update
+        self._save()
+        self.say(
+            f"update {self.pace.update} of {self.pace.updates} (epoch {self.pace.epoch:.2f}): dev loss {look.figures['loss']:.4f}, "
+            f"dev nDCG@10 {look.figures['nDCG@10']:.4f} over {len(self.dev)} queries{', the best so far' if better else ''}"
+        )
+        return better
+
+    def _choose_scale(self) -> float:
+        """The smallest share of what was learned that is as good on dev as the best; scales.json holds what each one gave."""
+        assert self.base_look is not None and self.best_look is not None
+        self.tuning.restore(self._checkpoint(self.best_update))
+        looks = {0.0: self.base_look, 1.0: self.best_look}
+        general: dict[float, float] = {}
+        for scale in SCALES if self.general is None else (0.0, *SCALES, 1.0):
+            self.tuning.set_scale(scale)
+            if scale in SCALES:
+                looks[scale] = self.dev.look()
+            if self.general is not None:
+                general[scale] = self.general.look().figures["nDCG@10"]
+        self.tuning.set_scale(1.0)
+        chosen = smallest_scale({scale: look.per_query for scale, look in looks.items()})
+        found = [
+            {"scale": scale, "dev_nDCG@10": looks[scale].figures["nDCG@10"], "dev_AP": looks[scale].figures["AP"], "general_nDCG@10": general.get(scale)}
+            for scale in sorted(looks)
+        ]  # fmt: skip
+        write_json(self.logs / "scales.json", {"chosen": chosen, "queries": len(self.dev), "scales": found})
+        for each in found:
+            away = "" if each["general_nDCG@10"] is None else f", general nDCG@10 {each['general_nDCG@10']:.4f}"
+            self.say(f"scale {each['scale']:.2f}: dev nDCG@10 {each['dev_nDCG@10']:.4f}{away}{' <- chosen' if each['scale'] == chosen else ''}")
+        if chosen == 0.0:
+            self.say("nothing that was learned is better on dev than the base by more than the standard error: keep the base")
+        return chosen
 
     def _checkpoint(self, update: int) -> Path:
         return self.logs / "checkpoints" / f"step-{update:07d}"
 
-    def _save(self, measure: tuple[float, float] | None) -> None:
-        """Write a checkpoint; with a dev measure, it competes to be the best one."""
-        if measure is not None and (self.best_measure is None or measure > self.best_measure):
-            self.best_measure, self.best_update = measure, self.update
+    def _save(self) -> None:
+        """Write a checkpoint: the weights, the optimiser, and where the training stands."""
+        self._flush()
         moments = {
             f"{index}.{name}": value.detach().cpu().contiguous()
             for index, parameter in enumerate(self.trained)
             for name, value in self.optimizer.state[parameter].items()
         }
-        with replace_directory(self._checkpoint(self.update)) as fresh:
-            self.tuned.save_pretrained(str(fresh))
+        pace = {name: value for name, value in asdict(self.pace).items() if name not in ("settings", "updates_an_epoch")}
+        looks = {name: None if look is None else [look.figures, look.per_query.tolist()] for name, look in self._kept_looks().items()}
+        with replace_directory(self._checkpoint(self.pace.update)) as fresh:
+            self.tuning.save(fresh)
             save_file(moments, str(fresh / "optimizer.safetensors"))
-            write_json(
-                fresh / "state.json",
-                {
-                    "fingerprint": self.fingerprint,
-                    "update": self.update,
-                    "best_update": self.best_update,
-                    "best_measure": self.best_measure,
-                    "seconds": self.seconds,
-                },
-            )
+            state = {"fingerprint": self.fingerprint, "pace": pace, "best_update": self.best_update, "dev_lists": len(self.dev)}
+            write_json(fresh / "state.json", {**state, "budget": self.step.budget, "looks": looks})
         kept = {self._checkpoint(self.best_update).name, *(path.name for path in self._checkpoints()[-KEPT_CHECKPOINTS:])}
         for path in self._checkpoints():
             if path.name not in kept:
                 shutil.rmtree(path)
 
+    def _kept_looks(self) -> dict[str, Look | None]:
+        return {"base": self.base_look, "best": self.best_look}
+
     def _checkpoints(self) -> list[Path]:
         return sorted((self.logs / "checkpoints").glob("step-*"))
 
-    def _resume(self) -> bool:
-        """Go on from the last whole checkpoint of the same training; anything else in the directory is cleared away."""
+    def _resume(self) -> dict[str, Any] | None:
+        """Go on from the last whole checkpoint of the same training, whose state is returned; anything else is cleared away."""
         for path in reversed(self._checkpoints()):
-            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            if state["fingerprint"] != self.fingerprint:
+            state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            if state.get("fingerprint") != self.fingerprint:
                 break
-            adapters.restore(self.tuned, path / "adapter_model.safetensors")
+            self.tuning.restore(path)
             moments = load_file(path / "optimizer.safetensors")
             for index, parameter in enumerate(self.trained):
                 self.optimizer.state[parameter] = {
-                    name: moments[f"{index}.{name}"].to(parameter.device if name != "step" else "cpu")
-                    for name in ("step", "exp_avg", "exp_avg_sq")
+                    name: moments[f"{index}.{name}"].to(parameter.device) for name in ("step", "exp_avg", "exp_avg_sq")
                 }
-            self.update, self.best_update, self.seconds = state["update"], state["best_update"], state["seconds"]
-            self.best_measure = tuple(state["best_measure"]) if state["best_measure"] else None
+            for name, value in state["pace"].items():
+                setattr(self.pace, name, value)
+            self.best_update, self.step.budget = state["best_update"], state["budget"]
+            looks = {name: None if kept is None else Look(kept[0], np.array(kept[1])) for name, kept in state["looks"].items()}
+            self.base_look, self.best_look = looks["base"], looks["best"]
             self._cut_log()
-            self.say(f"going on from update {self.update} of {self.plan.updates} ({path})")
-            return True
-        shutil.rmtree(self.logs, ignore_errors=True)
-        return False
+            self.say(f"going on from update {self.pace.update} of {self.pace.updates} ({path})")
+            return state
+        for name in ("checkpoints", "metrics.jsonl", "scales.json"):
+            there = self.logs / name
+            shutil.rmtree(there) if there.is_dir() else there.unlink(missing_ok=True)
+        self.logs.mkdir(parents=True, exist_ok=True)
+        return None
 
     def _cut_log(self) -> None:
         """Drop what was logged after the checkpoint: it will be done again."""
@@ -393,7 +479,7 @@ class _Session:
         kept = []
         for line in lines:
             try:
-                if json.loads(line)["step"] <= self.update:
+                if json.loads(line)["step"] <= self.pace.update:
                     kept.append(line)
             except ValueError:  # the line that a kill cut short
                 break
@@ -402,17 +488,7 @@ class _Session:
         os.replace(temporary, file)
 
     def _log(self, figures: dict[str, Any]) -> None:
+        finite = {name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in figures.items()}
         with (self.logs / "metrics.jsonl").open("a", encoding="utf-8") as handle:
-            handle.write(
-                json.dumps(
-                    {name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in figures.items()}
-                )
-                + "\n"
-            )
-
-    def detach(self) -> None:
-        """Take the adapter off the base again: what came in is what goes out."""
-        body = self.tuned.unload()
-        if self.checkpointing:
-            adapters.set_checkpointing(body, False)
-        self.model.transformer.eval()
+            handle.write(json.dumps(finite) + "\n")
+        self.trackers.log(figures["step"], {name: value for name, value in finite.items() if name != "step" and value is not None})

@@ -1,9 +1,14 @@
-"""What training a model needs in memory, estimated from its shape, and what there is."""
+"""What training a model needs in memory: estimated from its shape, measured on a chunk, and what there is."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
 import psutil
 import torch
+from torch import Tensor
 
 from homing.encoders.model import Model
 
@@ -11,30 +16,44 @@ MARGIN = 0.9
 
 
 def available(device: torch.device) -> int:
-    """Bytes that can still be taken on this device."""
+    """Bytes that can still be taken on this device; on an accelerator with those that PyTorch holds without using them."""
     if device.type == "cpu":
         return int(psutil.virtual_memory().available)
     free, _ = torch.accelerator.get_memory_info(device)
-    return int(free)
+    return int(free) + torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
 
 
-def activation_bytes(model: Model, tokens: int, *, checkpointing: bool = False) -> int:
-    """Bytes that the activations of so many tokens hold until the backward pass.
+@dataclass
+class Saved:
+    """What forward passes held for their backward pass: bytes, and the storages that they are in."""
 
-    Per token and layer about 20 vectors of the hidden size and 4 of the intermediate size (LoRA keeps the input of every adapted
-    layer); with gradient checkpointing one hidden vector a layer, and one layer in full for the tokens of one chunk.
+    total: int = 0
+    storages: set[int] = field(default_factory=set)
+
+
+@contextmanager
+def saved_bytes(known: Set[int] = frozenset()) -> Iterator[Saved]:
+    """Counts the bytes that the forward passes within keep for their backward pass, each storage once, those `known` left out."""
+    saved = Saved()
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known and storage.data_ptr() not in saved.storages:
+            saved.storages.add(storage.data_ptr())
+            saved.total += storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield saved
+
+
+def activation_bytes(model: Model, tokens: int) -> int:
+    """Bytes that the activations of so many tokens hold until the backward pass: an estimate, before anything is run.
+
+    Per token and layer about 20 vectors of the hidden size and 4 of the intermediate size.
     """
     config = model.transformer[0].model.config
     hidden = int(getattr(config, "hidden_size", model.dimension))
     wide = int(getattr(config, "intermediate_size", 4 * hidden))
     layers = int(getattr(config, "num_hidden_layers", 12))
-    a_number = model.dtype.itemsize
-    whole = (20 * hidden + 4 * wide) * a_number
-    if checkpointing:
-        return tokens * layers * hidden * a_number + min(tokens, 1 << 14) * whole
-    return tokens * layers * whole
-
-
-def needs_checkpointing(model: Model, tokens: int) -> bool:
-    """Whether the activations of so many tokens would take more than half of what is free."""
-    return activation_bytes(model, tokens) > available(model.device) // 2
+    return tokens * layers * (20 * hidden + 4 * wide) * model.dtype.itemsize

@@ -1,0 +1,85 @@
+"""LoRA layers at the cost of the layers that they sit on.
+
+PEFT computes x W' + b, then s (x A') B' beside it and adds the two: three more passes over the activations, forward and backward, and a second
+input kept. In float32 the sum W + s B A is made once an update instead; the forward pass is then the base's own, and the backward pass adds
+four products with the rank as their short side. The gradients are those of PEFT's layer, to rounding (tests/test_fused.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+
+class _MergedLinear(torch.autograd.Function):
+    """x (..., in) -> x W' + b with W = `merged` (out, in); gradients for x, A (rank, in) and B (out, rank), none for the merged weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, merged: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float) -> Tensor:
+        ctx.save_for_backward(x, merged, a, b)
+        ctx.scaling = scaling
+        return nn.functional.linear(x, merged, bias)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (out,) = gradients
+        x, merged, a, b = ctx.saved_tensors  # type: ignore[attr-defined]
+        flat, wide = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])
+        through_b = (wide @ b).mul_(ctx.scaling)  # type: ignore[attr-defined]
+        to_a = through_b.T @ flat
+        to_b = wide.T @ (flat @ a.T).mul_(ctx.scaling)  # type: ignore[attr-defined]
+        to_x = (wide @ merged).view_as(x) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
+        return to_x, None, None, to_a, to_b, None
+
+
+class _Fused:
+    """The forward pass of one LoRA layer; the merged weight is made anew when A, B or the scale have changed."""
+
+    def __init__(self, layer: LoraLinear, name: str) -> None:
+        self.layer, self.name = layer, name
+        self.base: nn.Linear = layer.get_base_layer()
+        self.merged = torch.empty(0)
+        self.made_from: tuple[Any, ...] = ()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        a, b, scaling = self.layer.lora_A[self.name].weight, self.layer.lora_B[self.name].weight, self.layer.scaling[self.name]
+        if self.base.weight.dtype != torch.float32:  # a sum in half precision would round the small change away
+            inner = nn.functional.linear(x, a.to(x.dtype))
+            return nn.functional.linear(x, self.base.weight, self.base.bias) + nn.functional.linear(inner, (b * scaling).to(x.dtype))
+        made_from = (a._version, b._version, scaling, a.data_ptr(), b.data_ptr())
+        if made_from != self.made_from:
+            with torch.no_grad():
+                self.merged = torch.addmm(self.base.weight, b, a, alpha=scaling)
+            self.made_from = made_from
+        out: Tensor = _MergedLinear.apply(x, self.merged, self.base.bias, a, b, scaling)
+        return out
+
+
+def fuse(tuned: PeftModel) -> int:
+    """Give every plain LoRA layer without dropout the fused forward pass, in place; the number of layers that took it.
+
+    Layers with dropout, DoRA and other variants keep PEFT's own. Saving, loading and merging see no difference.
+    """
+    fused = 0
+    for module in tuned.modules():
+        if not isinstance(module, LoraLinear) or not isinstance(module.get_base_layer(), nn.Linear):
+            continue
+        (name,) = module.active_adapters
+        dropout = module.lora_dropout[name]
+        if name in module.lora_variant or getattr(dropout, "p", 0.0) or module.lora_bias[name] or module.fan_in_fan_out:
+            continue
+        module.forward = _Fused(module, name)
+        fused += 1
+    return fused
+
+
+def unfuse(tuned: PeftModel) -> None:
+    """Take the fused passes off again, in place."""
+    for module in tuned.modules():
+        if isinstance(module, LoraLinear):
+            module.__dict__.pop("forward", None)

@@ -1,0 +1,143 @@
+"""The gradients of one training step: each distinct text once, chunk by chunk, exact whatever fits into memory.
+
+The loss of a batch needs all embeddings at once, their activations need not be held at once. Every chunk is embedded; the activations of as
+many chunks as there is room for are kept. The loss gives the gradient of each embedding, and chunk by chunk that gradient goes back into the
+weights: through the activations that were kept, or through those of a second forward pass (gradient caching: Gao et al. 2021,
+arXiv 2101.06983). What a chunk adds, and in which order, does not depend on what was kept: the bits are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from homing.batches import chunks
+from homing.encoders.devices import token_budget
+from homing.encoders.dropout import Bits
+from homing.encoders.memory import available, saved_bytes
+from homing.encoders.model import Model, Tokens
+from homing.errors import TrainingError
+from homing.losses import Contrast
+
+ROOM = 0.5  # of the free memory is for activations
+
+
+@dataclass
+class Step:
+    """Makes the gradients of `parameters`; remembers what a token takes, and what was too much.
+
+    `budget`: padded tokens a chunk. It is halved when the device runs out of memory, and the step begins again. `checkpoint` turns
+    gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) on: it is called where one text alone does not fit.
+    """
+
+    model: Model
+    parameters: Sequence[nn.Parameter]
+    checkpoint: Callable[[], None]
+    bits: Bits | None = None
+    say: Callable[[str], None] = lambda line: None
+    budget: int = 0
+    checkpointing: bool = False
+    bytes_a_token: float = 0.0
+    recomputed: int = field(default=0, init=False)  # chunks whose activations were not kept, so far
+
+    def __post_init__(self) -> None:
+        self.budget = self.budget or token_budget(self.model.device)
+
+    def gradients(self, tokens: Tokens, texts: NDArray[np.integer], loss: Callable[[Tensor], Contrast], seed: int) -> Contrast:
+        """Fill the parameters' `grad` with the gradient of the loss, and return the loss; `seed` decides all dropout of the step.
+
+        `texts` (distinct texts,) are positions in `tokens`; `loss` takes their embeddings, shape (distinct texts, dimension), in that
+        order. Raises TrainingError where even one text at a time, with checkpointing, is too much for the memory.
+        """
+        while True:
+            for parameter in self.parameters:
+                parameter.grad = None
+            try:
+                return self._gradients(tokens, texts, loss, seed)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+            self._shrink(int(tokens.lengths[texts].max()))
+
+    def _gradients(self, tokens: Tokens, texts: NDArray[np.integer], loss: Callable[[Tensor], Contrast], seed: int) -> Contrast:
+        lengths = tokens.lengths[texts]
+        planned = list(chunks(lengths, self.budget))
+        room = ROOM * available(self.model.device)
+        if not self.bytes_a_token:
+            self._weigh(tokens, texts[planned[0]], seed, room)
+        held: list[Tensor | None] = []
+        values = []
+        for number, chunk in enumerate(planned):
+            room -= self.bytes_a_token * int(lengths[chunk].sum())
+            keep = room >= 0
+            with torch.set_grad_enabled(keep):
+                embedded = self._embed(tokens, texts[chunk], seed, number)
+            held.append(embedded if keep else None)
+            values.append(embedded.detach())
+        self.recomputed += sum(each is None for each in held)
+
+        back = torch.from_numpy(np.argsort(np.concatenate(planned))).to(self.model.device, non_blocking=True)
+        embeddings = torch.cat(values)[back].requires_grad_()
+        contrast = loss(embeddings)
+        if contrast.loss.requires_grad:
+            torch.autograd.backward(contrast.loss)
+        if embeddings.grad is None:  # nothing stands against anything
+            return contrast._replace(loss=contrast.loss.detach())
+        forward = torch.from_numpy(np.concatenate(planned)).to(self.model.device, non_blocking=True)
+        gradients = embeddings.grad[forward].split([len(chunk) for chunk in planned])
+        for number, chunk in enumerate(planned):
+            embedded_again = held[number]
+            held[number] = None
+            if embedded_again is None:
+                embedded_again = self._embed(tokens, texts[chunk], seed, number)
+            torch.autograd.backward(embedded_again, gradients[number])
+        return contrast._replace(loss=contrast.loss.detach())
+
+    def _embed(self, tokens: Tokens, texts: NDArray[np.integer], seed: int, number: int) -> Tensor:
+        """One chunk; its dropout depends on the step's seed and its number alone, so that a second pass repeats it."""
+        torch.manual_seed(seed + number)
+        if self.bits is not None:
+            self.bits.seed(seed + number)
+        return self.model.embed(tokens, texts)
+
+    def _weigh(self, tokens: Tokens, texts: NDArray[np.integer], seed: int, room: float) -> None:
+        """Measure what the activations of a token take, on the first chunk, and turn checkpointing on where one text is too much."""
+        longest = int(tokens.lengths[texts].max())
+        with saved_bytes() as before:
+            first = self._embed(tokens, texts, seed, 0)
+        with saved_bytes(before.storages) as saved:  # weights are in the storages of both, activations are not
+            self._embed(tokens, texts, seed, 0)
+        del first
+        self.bytes_a_token = saved.total / int(tokens.lengths[texts].sum())
+        if self.bytes_a_token * longest > room and not self.checkpointing:
+            self._checkpoint(f"the activations of {longest} tokens take {self.bytes_a_token * longest / 1e9:.1f} GB")
+            self._weigh(tokens, texts, seed, room)
+
+    def _shrink(self, longest: int) -> None:
+        if self.budget > longest:
+            self.budget = max(longest, self.budget // 2)
+            self.say(f"out of memory: the step begins again with chunks of {self.budget} tokens")
+        elif not self.checkpointing:
+            self._checkpoint("out of memory with one text at a time")
+        else:
+            raise TrainingError(
+                "one text at a time is too much for the memory", got=f"{longest} tokens",
+                remedy="Try a smaller --max-length, or a smaller --model.",
+            )  # fmt: skip
+        self.bytes_a_token = 0.0
+        if self.model.device.type != "cpu":
+            torch.accelerator.empty_cache()
+
+    def _checkpoint(self, why: str) -> None:
+        self.say(f"gradient checkpointing is on: {why}")
+        self.checkpoint()
+        self.checkpointing = True
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,62 @@
+"""The loss of a training batch as the settings have it: the contrastive term, and what may stand beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from homing import losses
+from homing.losses import Contrast
+from homing.settings import Training
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a teacher says about a batch.
+
+    Shapes: `scores` (queries, documents), NaN where the teacher said nothing; `queries` (queries, teacher's dimension) and `documents`
+    (documents, teacher's dimension): its embeddings, where it has any.
+    """
+
+    scores: Tensor
+    queries: Tensor | None = None
+    documents: Tensor | None = None
+
+
+class Objective:
+    """Called with embeddings of queries and documents and their relevance, gives the loss with the mean scores behind it."""
+
+    def __init__(self, settings: Training, dimension: int) -> None:
+        self.settings = settings
+        shorter = sorted({int(part) for part in settings.dimensions.split(",") if part}, reverse=True)
+        self.dimensions = [dimension, *(each for each in shorter if each < dimension)]
+
+    def __call__(self, queries: Tensor, documents: Tensor, relevance: Tensor, taught: Taught | None = None) -> Contrast:
+        def term(queries: Tensor, documents: Tensor) -> Contrast:
+            return self._at_one_dimension(queries, documents, relevance, taught)
+
+        found = losses.matryoshka(term, queries, documents, self.dimensions) if len(self.dimensions) > 1 else term(queries, documents)
+        if taught is not None and taught.queries is not None and taught.documents is not None and self.settings.distill:
+            near = losses.embedding_distillation(torch.cat([queries, documents]), torch.cat([taught.queries, taught.documents]))
+            found = found._replace(loss=found.loss + self.settings.distill * near)
+        return found
+
+    def _at_one_dimension(self, queries: Tensor, documents: Tensor, relevance: Tensor, taught: Taught | None) -> Contrast:
+        settings = self.settings
+        found = losses.contrastive(
+            queries, documents, relevance, settings.temperature,
+            positives=settings.positives, in_batch=settings.in_batch, margin=settings.margin,
+        )  # fmt: skip
+        loss = found.loss
+        if settings.cross_query or taught is not None:
+            scores = queries.float() @ documents.float().T
+            if settings.cross_query:
+                loss = loss + settings.cross_query * losses.cosent(scores, relevance, 1.0 / settings.temperature)
+            if taught is not None and settings.distill:
+                known = ~taught.scores.isnan()
+                loss = loss + settings.distill * losses.distillation(
+                    scores, torch.where(known, taught.scores, 0.0), known, settings.temperature, settings.temperature
+                )
+        return found._replace(loss=loss)

@@ -1,0 +1,123 @@
+"""Looks at dev while training, and what is chosen by them: the best checkpoint, and the share of what was learned that is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homing.data import Dataset, Floats
+from homing.encoders.model import Model
+from homing.errors import JudgmentError
+from homing.measures import average_precision, ndcg, order
+
+FEWEST_LISTS = 50
+SCALES = (0.25, 0.5, 0.75)  # beside 0, the base, and 1, all that was learned
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look found: `figures` by name, and nDCG@10 of each query, shape (queries,)."""
+
+    figures: dict[str, float]
+    per_query: Floats
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What checkpoints compete by: nDCG@10, then the smaller loss."""
+        return self.figures["nDCG@10"], -self.figures["loss"]
+
+
+class DevLists:
+    """A sample of the judged lists of dev: each query ranked among all documents of the sample, and over its own list.
+
+    `lists` as many, drawn by the seed, at least 50 or all. `documents`, where given, holds fixed embeddings of the whole corpus by position:
+    then a look encodes the queries alone. Raises JudgmentError where no query has a relevant document.
+    """
+
+    def __init__(
+        self, model: Model, dev: Dataset, lists: int, temperature: float, seed: int, documents: NDArray[np.float32] | None = None
+    ) -> None:
+        whole = dev.qrels.lists()
+        judged = [(query, candidates, relevance) for query, candidates, relevance in whole if (relevance > 0).any()]
+        if not judged:
+            raise JudgmentError("dev has no query with a relevant document", remedy="Give more judgments, or a larger --dev-share.")
+        drawn = np.random.default_rng(seed).permutation(len(judged))[: max(FEWEST_LISTS, lists)]
+        judged = [judged[index] for index in drawn.tolist()]
+        self.model, self.temperature = model, temperature
+        self.documents = np.unique(np.concatenate([candidates for _, candidates, _ in judged]))
+        width = max(len(candidates) for _, candidates, _ in judged)
+        self.candidates = np.full((len(judged), width), -1, dtype=np.int32)
+        self.relevance = np.zeros((len(judged), width), dtype=np.int32)
+        for row, (_, candidates, relevance) in enumerate(judged):
+            self.candidates[row, : len(candidates)] = np.searchsorted(self.documents, candidates)
+            self.relevance[row, : len(candidates)] = relevance
+        self._queries = model.tokenize([dev.queries.texts[query] for query, _, _ in judged], "query")
+        self._fixed = None if documents is None else documents[self.documents]
+        texts = [dev.corpus.texts[document] for document in self.documents.tolist()] if documents is None else []
+        self._documents = model.tokenize(texts, "document")
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a look encodes."""
+        return len(self._queries.ids) + len(self._documents.ids)
+
+    def look(self) -> Look:
+        """nDCG@10 over the sample's documents; loss, AP and mean scores over the judged lists; of the model as it stands."""
+        was_training = {name for name, module in self.model.transformer.named_modules() if module.training}
+        self.model.transformer.eval()
+        queries = self.model.encode_tokens(self._queries)
+        documents = self.model.encode_tokens(self._documents) if self._fixed is None else self._fixed
+        for name, module in self.model.transformer.named_modules():
+            module.training = name in was_training
+        scores = (queries @ documents.T).astype(np.float64)
+        there = self.candidates >= 0
+        listed = np.where(there, np.take_along_axis(scores, np.maximum(self.candidates, 0), axis=1), -np.inf)
+        relevant, other = self.relevance > 0, there & (self.relevance == 0)
+        per_query = self._ndcg(scores)
+        return Look(
+            {
+                "loss": self._loss(listed, relevant, other),
+                "nDCG@10": float(per_query.mean()),
+                "AP": average_precision(listed[there], relevant[there]).item() if other.any() else float("nan"),
+                "positive_score": float(listed[relevant].mean()),
+                "negative_score": float(listed[other].mean()) if other.any() else float("nan"),
+            },
+            per_query,
+        )
+
+    def _ndcg(self, scores: Floats) -> Floats:
+        """nDCG@10 of each query over all documents of the sample; what isn't judged for it counts as not relevant."""
+        top = np.argpartition(-scores, min(20, scores.shape[1] - 1), axis=1)[:, :20]
+        top = np.take_along_axis(top, order(np.take_along_axis(scores, top, axis=1), top), axis=1)
+        gains = np.zeros(scores.shape, dtype=np.int32)
+        row, column = np.nonzero(self.relevance > 0)
+        gains[row, self.candidates[row, column]] = self.relevance[row, column]
+        return ndcg(np.take_along_axis(gains, top, axis=1), -np.sort(-self.relevance, axis=1), 10)
+
+    def _loss(self, listed: Floats, relevant: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+        """InfoNCE of each positive against its list's judged non-relevant documents, averaged over positives."""
+        highest = np.where(relevant | other, listed, -np.inf).max(axis=1, keepdims=True)
+        logits = np.exp((np.where(relevant | other, listed, -np.inf) - highest) / self.temperature)
+        against = np.where(other, logits, 0.0).sum(axis=1, keepdims=True)
+        return float((np.log(np.where(relevant, logits + against, 1.0)) - np.log(np.where(relevant, logits, 1.0)))[relevant].mean())
+
+
+def smallest_scale(found: Mapping[float, Floats]) -> float:
+    """The smallest scale whose mean is within one standard error of the best scale's; the error is that of the paired difference.
+
+    `found` maps a scale to nDCG@10 of the same queries, shape (queries,). The one-standard-error rule (Breiman et al. 1984, Classification
+    and Regression Trees, 3.4.3) on interpolated weights (Wortsman et al. 2022, arXiv 2109.01903). 0 means: keep the base.
+    """
+    best = max(sorted(found), key=lambda scale: float(found[scale].mean()))
+    for scale in sorted(found):
+        behind = found[best] - found[scale]
+        error = float(behind.std(ddof=1)) / len(behind) ** 0.5 if len(behind) > 1 else 0.0
+        if float(behind.mean()) <= error:
+            return scale
+    return best
