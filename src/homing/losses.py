@@ -1,12 +1,24 @@
-"""The contrastive losses, in fp32, on embeddings of distinct texts."""
+"""The losses, in fp32, on embeddings or scores of distinct texts.
+
+What a document is to a query is a number of `homing.batches`: POSITIVE, NEGATIVE, MINED or UNJUDGED. What has nothing to be compared
+with adds 0 and no gradient. Shapes never depend on values and nothing is read back to the host, so that a step never waits for the device.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int8
 from torch import Tensor
+
+from homing.batches import MINED, NEGATIVE, POSITIVE, UNJUDGED
+from homing.errors import SettingError
+
+# The logarithm of nothing. Finite, for with -inf the gradient of an empty sum passes through NaN; no logit is anywhere near it.
+LOG_ZERO = -1e30
 
 
 class Contrast(NamedTuple):
@@ -17,25 +29,179 @@ class Contrast(NamedTuple):
     negative_score: Float[Tensor, ""]
 
 
-def info_nce(
+def contrastive(
     queries: Float[Tensor, "queries dim"],
     documents: Float[Tensor, "documents dim"],
-    row_query: Int[Tensor, " rows"],
-    row_positive: Int[Tensor, " rows"],
-    against: Bool[Tensor, "rows documents"],
-    temperature: float,
+    relevance: Int8[Tensor, "queries documents"],
+    temperature: float | Float[Tensor, ""],
+    *,
+    positives: Literal["each", "sum"] = "each",
+    in_batch: bool = True,
+    margin: float | None = None,
+    hardness: float = 0.0,
 ) -> Contrast:
-    """InfoNCE of each row's positive against the documents that may stand against it, averaged over rows.
+    """InfoNCE over inner products s: a query's positives p against the documents n that may stand against it.
 
-    Shapes: `queries` (distinct queries, dim) and `documents` (distinct documents, dim), inner product = score; `row_query` and
-    `row_positive` (rows,) their positions; `against` (rows, distinct documents), true where a document is a negative of the row: never
-    at the row's positive, nor at any other judged positive of its query. A row with nothing against it has loss 0.
+    With `positives` "each", every pair of a query and a positive is a term, -log(e^(p/t) / (e^(p/t) + sum_n e^(n/t))): every positive is
+    pulled, and those beside it are left out. With "sum", every query that has a positive is one, with sum_p e^(p/t) in place of
+    e^(p/t): its best positives are pulled most, and one that cannot be reached costs little. The loss is the mean over terms.
 
-    Source: van den Oord et al. 2018 (arXiv 1807.03748), multi-negative as in Karpukhin et al. 2020 (arXiv 2004.04906).
+    Judged negatives always stand against a query, judged positives never; mined documents do, and with `in_batch` also the unjudged.
+    `margin`, in units of score, leaves out of a term the mined and unjudged documents that score above its positive plus `margin`: these
+    are likely positives that nobody judged. In a "sum" that is the best positive, for measured from the worst, one positive that
+    the model misses would excuse nearly every negative. A judged negative is never left out.
+    `hardness` weights the negatives of a query by e^(hardness * n), without gradient and with mean 1 over all that may stand against it.
+
+    The mean scores are over the positives, and over what may stand against them before `margin`, of the queries that have a positive.
+
+    Source: van den Oord et al. 2018 (arXiv 1807.03748). The two forms: Khosla et al. 2020 (SupCon, arXiv 2004.11362), whose "out" keeps the
+    other positives in the denominator. A mask relative to the positive's score: GISTEmbed (arXiv 2402.16829, by a guide model) and
+    NV-Retriever (arXiv 2407.15831, in mining); here by the model's own scores. Hardness: Robinson et al. 2021 (arXiv 2010.04592).
     """
-    scores = queries.float()[row_query] @ documents.float().T
-    positive = scores.gather(1, row_positive[:, None])
-    logits = torch.where(against, scores, -torch.inf)
-    loss = torch.logsumexp(torch.cat([positive, logits], dim=1) / temperature, dim=1) - positive[:, 0] / temperature
-    negatives = against.sum().clamp(min=1)
-    return Contrast(loss.mean(), positive.detach().mean(), torch.where(against, scores.detach(), 0.0).sum() / negatives)
+    scores = queries.float() @ documents.float().T
+    fixed = scores.detach()
+    positive, judged = relevance == POSITIVE, relevance == NEGATIVE
+    answered = positive.any(dim=1, keepdim=True)
+    presumed = (relevance == MINED) | ((relevance == UNJUDGED) & in_batch)
+    against = judged | presumed
+
+    logits = scores / temperature
+    if positives == "each":
+        pulled, terms, reference = logits, positive, fixed
+    else:
+        pulled, terms = _log_sum(logits, positive), answered
+        reference = torch.where(positive, fixed, -torch.inf).amax(dim=1, keepdim=True)
+
+    if hardness:
+        logits = logits + hardness * fixed - _log_sum(hardness * fixed, against) + against.sum(dim=1, keepdim=True).clamp(min=1).log()
+    if margin is None:
+        pushed = _log_sum(logits, against)
+    else:
+        pushed = torch.logaddexp(_log_sum(logits, judged), _log_sum_up_to(logits, presumed, fixed, reference + margin))
+
+    return Contrast(_mean(F.softplus(pushed - pulled), terms), _mean(fixed, positive), _mean(fixed, against & answered))
+
+
+def cosent(
+    scores: Float[Tensor, "queries documents"],
+    relevance: Int8[Tensor, "queries documents"],
+    scale: float | Float[Tensor, ""] = 20.0,
+) -> Float[Tensor, ""]:
+    """log(1 + sum over judged positive pairs i and judged negative pairs j of e^(scale (s_j - s_i))), across all queries of the batch.
+
+    It asks that one threshold part positives from negatives whatever the query; a contrastive loss only orders each query's own documents.
+    Pairs that nobody judged take no part. No average: it grows with the logarithm of the number of pairs.
+
+    Source: CoSENT (Huang et al. 2024, doi 10.1109/TASLP.2024.3402087). The double sum is the product of two sums.
+    """
+    logits = (scores.float() * scale).flatten()
+    positive, negative = (relevance == POSITIVE).flatten(), (relevance == NEGATIVE).flatten()
+    return F.softplus(_log_sum(-logits, positive) + _log_sum(logits, negative))[0]
+
+
+def sigmoid(
+    scores: Float[Tensor, "queries documents"],
+    relevance: Int8[Tensor, "queries documents"],
+    scale: float | Float[Tensor, ""],
+    bias: float | Float[Tensor, ""],
+) -> Float[Tensor, ""]:
+    """The logistic loss -log sigmoid(y (scale s + bias)), y = 1 at a judged positive and -1 at a judged negative, mean over judged pairs.
+
+    Where `scale` and `bias` are learned, sigmoid(scale s + bias) becomes the probability that a document is relevant.
+
+    Source: SigLIP (Zhai et al. 2023, arXiv 2303.15343), which takes every other pair of the batch for a negative: here only judged ones.
+    """
+    positive, negative = relevance == POSITIVE, relevance == NEGATIVE
+    logits = scores.float() * scale + bias
+    return _mean(F.softplus(torch.where(positive, -logits, logits)), positive | negative)
+
+
+def distillation(
+    scores: Float[Tensor, "queries documents"],
+    teacher: Float[Tensor, "queries documents"],
+    known: Bool[Tensor, "queries documents"],
+    temperature: float | Float[Tensor, ""],
+    teacher_temperature: float,
+) -> Float[Tensor, ""]:
+    """KL(teacher || student) of the softmax over each query's `known` candidates, mean over the queries with at least two of them.
+
+    The two temperatures differ because a reranker's scores have another range than cosines. The divergence is not multiplied by the
+    squared temperature: so its gradient has the scale of `contrastive` at the same temperature, and the two can be added.
+    What `teacher` holds outside `known` is never used.
+
+    Source: Hinton et al. 2015 (arXiv 1503.02531); for retrieval Lin et al. 2020 (arXiv 2010.11386).
+    """
+    student = torch.log_softmax(torch.where(known, scores.float() / temperature, LOG_ZERO), dim=1)
+    wanted = torch.log_softmax(torch.where(known, teacher.detach().float() / teacher_temperature, LOG_ZERO), dim=1)
+    divergence = torch.where(known, wanted.exp() * (wanted - student), 0.0).sum(dim=1)
+    return _mean(divergence, known.sum(dim=1) >= 2)
+
+
+def embedding_distillation(embeddings: Float[Tensor, "texts dim"], teacher: Float[Tensor, "texts teacher_dim"]) -> Float[Tensor, ""]:
+    """How far embeddings are from a teacher's: 1 - cosine, mean over texts.
+
+    Where the dimensions differ, embeddings cannot be compared and geometries can: the mean squared difference of the two
+    matrices of cosines between all the texts. The two forms have different scales.
+
+    Source: cosine to the teacher, jina-embeddings-v5 (arXiv 2602.15547, through a projection); matrices of cosines, Jasper and Stella
+    (arXiv 2412.19048).
+    """
+    student, wanted = F.normalize(embeddings.float(), dim=1), F.normalize(teacher.detach().float(), dim=1)
+    if student.shape == wanted.shape:
+        return 1.0 - (student * wanted).sum(dim=1).mean()
+    return F.mse_loss(student @ student.T, wanted @ wanted.T)
+
+
+def matryoshka(
+    loss: Callable[[Tensor, Tensor], Contrast],
+    queries: Float[Tensor, "queries dim"],
+    documents: Float[Tensor, "documents dim"],
+    dimensions: Sequence[int],
+    weights: Sequence[float] | None = None,
+) -> Contrast:
+    """`loss` of the embeddings cut to their first d numbers and normalised again, averaged over d in `dimensions`.
+
+    The full dimension is always among them, with weight 1 where `dimensions` doesn't name it. `weights`, one a dimension, make it a
+    weighted average. The mean scores are those of the full dimension.
+
+    Raises SettingError for a dimension that the embeddings don't have, and for weights that don't match.
+
+    Source: Kusupati et al. 2022 (arXiv 2205.13147).
+    """
+    full = queries.shape[1]
+    if not all(1 <= dimension <= full for dimension in dimensions):
+        raise SettingError(
+            "a Matryoshka dimension is out of range", got=str(list(dimensions)), expected=f"each from 1 to {full}, the model's"
+        )
+    if weights is not None and (len(weights) != len(dimensions) or min(weights, default=1.0) <= 0.0):
+        raise SettingError("weights don't match the dimensions", got=str(list(weights)), expected=f"{len(dimensions)} numbers above 0")
+    weight = {full: 1.0, **dict(zip(dimensions, weights or [1.0] * len(dimensions), strict=True))}
+    contrasts = {d: loss(F.normalize(queries.float()[:, :d], dim=1), F.normalize(documents.float()[:, :d], dim=1)) for d in weight}
+    total = torch.stack([weight[d] * contrasts[d].loss for d in weight]).sum() / sum(weight.values())
+    return contrasts[full]._replace(loss=total)
+
+
+def _mean(values: Float[Tensor, "*shape"], counted: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """The mean of the values that count; 0 where none does."""
+    return torch.where(counted, values, 0.0).sum() / counted.sum().clamp(min=1)
+
+
+def _log_sum(logits: Float[Tensor, "*lists n"], counted: Bool[Tensor, "*lists n"]) -> Float[Tensor, "*lists 1"]:
+    """The logarithm of the sum of e^logit over those that count, of each list."""
+    return torch.logsumexp(torch.where(counted, logits, LOG_ZERO), dim=-1, keepdim=True)
+
+
+def _log_sum_up_to(
+    logits: Float[Tensor, "queries documents"],
+    counted: Bool[Tensor, "queries documents"],
+    scores: Float[Tensor, "queries documents"],
+    bounds: Float[Tensor, "queries terms"],
+) -> Float[Tensor, "queries terms"]:
+    """As `_log_sum`, for every bound of a query over those of its documents that score no more than the bound.
+
+    One sort and one running sum serve all the bounds; a mask for each would take queries x terms x documents of memory.
+    """
+    ascending, order = scores.sort(dim=1)
+    running = torch.logcumsumexp(torch.where(counted, logits, LOG_ZERO).gather(1, order), dim=1)
+    below = torch.searchsorted(ascending, bounds, right=True)
+    return F.pad(running, (1, 0), value=LOG_ZERO).gather(1, below)
