@@ -21,7 +21,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging as transformers_logging
 
 from homing.batches import chunks
+from homing.encoders import packed
 from homing.encoders.devices import default_device, fast_dtype, token_budget
+from homing.encoders.packed import Packer
 from homing.errors import ModelError, NotFittedError, PoolingError
 from homing.progress import BAR
 from homing.protocols import Kind
@@ -169,8 +171,19 @@ class Model:
         ids = self.tokenize(texts, "document", truncate=False).ids
         return float((ids == unknown).mean()) if unknown is not None and len(ids) else 0.0
 
+    @cached_property
+    def packer(self) -> Packer | None:
+        """What encodes this model's texts without padding; None where the model doesn't allow it (tried once, on a few made texts)."""
+        return packed.admit(self)[0]
+
     def embed(self, tokens: Tokens, texts: NDArray[np.integer]) -> Tensor:
-        """Embeddings of these texts as one padded chunk, with gradients where they are enabled; shape (texts, dimension)."""
+        """Embeddings of these texts as one chunk, with gradients where they are enabled; shape (texts, dimension)."""
+        pooled = self.packer.embed(tokens, texts) if self.packer else self.embed_padded(tokens, texts)
+        embeddings = pooled.float()
+        return torch.nn.functional.normalize(embeddings, dim=-1) if self.similarity == "cosine" else embeddings
+
+    def embed_padded(self, tokens: Tokens, texts: NDArray[np.integer]) -> Tensor:
+        """What the last module gives for these texts as one padded chunk; shape (texts, dimension)."""
         lengths = tokens.lengths[texts]
         width, left = int(lengths.max()), self.transformer.tokenizer.padding_side == "left"
         ids = np.full((len(texts), width), self.transformer.tokenizer.pad_token_id or 0, dtype=np.int64)
@@ -181,8 +194,7 @@ class Model:
             mask[row, place] = 1
         features: dict[str, Any] = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         features = {name: tensor.to(self.device, non_blocking=True) for name, tensor in features.items()}
-        embeddings = cast(Tensor, self.transformer(features)["sentence_embedding"]).float()
-        return torch.nn.functional.normalize(embeddings, dim=-1) if self.similarity == "cosine" else embeddings
+        return cast(Tensor, self.transformer(features)["sentence_embedding"])
 
     @property
     def similarity(self) -> str:

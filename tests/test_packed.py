@@ -1,0 +1,281 @@
+"""Packed texts: their embeddings and gradients are those of padded chunks, whatever the model; the kernel's signature in every version."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import Normalize, Pooling, Transformer
+from torch import Tensor, nn
+from transformers import (
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaModel,
+    ModernBertConfig,
+    ModernBertModel,
+    MPNetConfig,
+    MPNetModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3Model,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
+
+from homing.encoders import packed
+from homing.encoders.model import Model, Tokens
+from homing.encoders.packed import Packing, admit
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 2048,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.15,
+}
+GROUPED: dict[str, Any] = {**SMALL, "num_key_value_heads": 2, "head_dim": 16, "use_cache": False}
+SLIDING = ["sliding_attention", "full_attention"]
+BODIES: dict[str, tuple[type[PreTrainedModel], PreTrainedConfig]] = {
+    "bert": (BertModel, BertConfig(**SMALL)),
+    "xlm-roberta": (XLMRobertaModel, XLMRobertaConfig(**SMALL, pad_token_id=1)),
+    "llama": (LlamaModel, LlamaConfig(**GROUPED)),
+    "qwen3, both directions": (Qwen3Model, Qwen3Config(**GROUPED, is_causal=False)),
+    "qwen3, sliding": (Qwen3Model, Qwen3Config(**GROUPED, use_sliding_window=True, sliding_window=8, layer_types=SLIDING)),
+    "modernbert, sliding": (ModernBertModel, ModernBertConfig(**SMALL, local_attention=8, layer_types=SLIDING, pad_token_id=0)),
+}
+
+
+def directory(at: Path, tiny: Path, body: PreTrainedModel, pooling: str = "mean", padding: str = "right") -> Path:
+    """The body with random weights, pooled so, under the tiny model's tokenizer, which pads on this side."""
+    body.save_pretrained(at / "body")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny / file, at / "body")
+    said = json.loads((at / "body" / "tokenizer_config.json").read_text())
+    (at / "body" / "tokenizer_config.json").write_text(json.dumps({**said, "padding_side": padding, "model_max_length": 200}))
+    transformer = Transformer(str(at / "body"))
+    SentenceTransformer(modules=[transformer, Pooling(64, pooling), Normalize()], device="cpu").save(str(at / "model"))
+    return at / "model"
+
+
+def made_tokens(lengths: list[int], vocabulary: int = 2000) -> Tokens:
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Tokens(np.random.default_rng(7).integers(3, vocabulary, offsets[-1], dtype=np.int32), offsets)
+
+
+def padded(model: Model, tokens: Tokens, texts: np.ndarray) -> Tensor:
+    return nn.functional.normalize(model.embed_padded(tokens, texts), dim=-1)
+
+
+TOKENS = made_tokens([5, 30, 12, 1, 12, 12, 41, 5])
+TEXTS = np.array([1, 0, 3, 6, 4, 2, 5])  # not all, in no order
+
+
+def agree(model: Model) -> None:
+    packer, why = admit(model)
+    assert packer is not None, why
+    assert model.packer is not None
+    with torch.no_grad():
+        embeddings, expected = model.embed(TOKENS, TEXTS), padded(model, TOKENS, TEXTS)
+    torch.testing.assert_close(embeddings, expected, atol=2e-6, rtol=0)
+    apart = (expected[:, None] - expected[None]).norm(dim=-1)
+    assert float((apart + torch.eye(len(TEXTS))).min()) > 0.01  # an embedding that ignores its text would pass
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
+@pytest.mark.parametrize("padding", ["left", "right"])
+def test_qwen3_agrees_with_padding(tiny_model: Path, tmp_path: Path, padding: str, pooling: str) -> None:
+    """Causal, with grouped heads: the first token's state knows nothing but itself, so `cls` is tried on a body of both directions."""
+    config = Qwen3Config(**GROUPED, is_causal=pooling != "cls")
+    torch.manual_seed(1)
+    agree(Model(directory(tmp_path, tiny_model, Qwen3Model(config), pooling, padding), device="cpu"))
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_other_bodies_agree_with_padding(tiny_model: Path, tmp_path: Path, name: str) -> None:
+    kind, config = BODIES[name]
+    torch.manual_seed(1)
+    agree(Model(directory(tmp_path, tiny_model, kind(config)), device="cpu"))
+
+
+def test_minilm_agrees_with_padding(minilm: Path) -> None:
+    agree(Model(minilm, device="cpu"))
+
+
+def test_a_padding_token_inside_a_text_counts_as_the_model_counts_it(tiny_model: Path, tmp_path: Path) -> None:
+    """XLM-R numbers the tokens of its input without the padding tokens; a text may hold one."""
+    kind, config = BODIES["xlm-roberta"]
+    model = Model(directory(tmp_path, tiny_model, kind(config)), device="cpu")
+    tokens = made_tokens([9, 6])
+    tokens.ids[[3, 11]] = 1
+    with torch.no_grad():
+        torch.testing.assert_close(model.embed(tokens, np.arange(2)), padded(model, tokens, np.arange(2)), atol=2e-6, rtol=0)
+
+
+def gradients(model: Model, embed: Callable[[Tokens, np.ndarray], Tensor]) -> dict[str, Tensor]:
+    model.transformer.zero_grad(set_to_none=True)
+    weight = torch.linspace(-1, 1, 64)
+    (nn.functional.normalize(embed(TOKENS, TEXTS), dim=-1) @ weight).square().sum().backward()
+    return {name: p.grad for name, p in model.transformer.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_of_an_adapter_agree_with_padding(tiny_model: Path, checkpointing: bool) -> None:
+    model = Model(tiny_model, device="cpu")
+    assert model.packer is not None
+    body = model.transformer[0].model
+    get_peft_model(body, LoraConfig(r=4, target_modules="all-linear", task_type="FEATURE_EXTRACTION", init_lora_weights=False))
+    if checkpointing:
+        body.gradient_checkpointing_enable({"use_reentrant": False})
+        model.transformer.train()
+    with torch.no_grad():
+        torch.testing.assert_close(model.embed(TOKENS, TEXTS), padded(model, TOKENS, TEXTS), atol=2e-6, rtol=0)
+    got, expected = gradients(model, model.embed), gradients(model, model.embed_padded)
+    assert set(got) == set(expected)
+    assert len(got) >= 2 * 7 * 2  # A and B of seven linears in two layers
+    for name in expected:
+        assert float((got[name] - expected[name]).norm() / expected[name].norm()) < 1e-5, name
+
+
+def test_a_model_whose_attention_is_its_own_stays_padded(tiny_model: Path, tmp_path: Path) -> None:
+    """MPNet adds its relative positions itself."""
+    config = MPNetConfig(**SMALL, pad_token_id=1)
+    model = Model(directory(tmp_path, tiny_model, MPNetModel(config)), device="cpu")
+    packer, why = admit(model)
+    assert packer is None
+    assert why
+    with torch.no_grad():
+        assert torch.equal(model.embed(TOKENS, TEXTS), padded(model, TOKENS, TEXTS))
+
+
+def test_eager_attention_is_left_as_it_is(tiny_model: Path) -> None:
+    model = Model(tiny_model, device="cpu")
+    model.transformer[0].model.set_attn_implementation("eager")
+    assert admit(model) == (None, "its attention is eager, not sdpa")
+
+
+def test_a_model_that_comes_out_different_is_refused(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts that see each other: what a model does that hands the packing on wrongly."""
+
+    def through(module: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Any, packing: Any = None, **kwargs: Any) -> Any:
+        return packed.sdpa_attention_forward(module, q, k, v, None if packing else mask, **kwargs)
+
+    model = Model(tiny_model, device="cpu")
+    monkeypatch.setitem(packed.AttentionInterface._global_mapping, "sdpa", through)
+    packer, why = admit(model)
+    assert packer is None
+    assert "differ" in why
+
+
+def test_sentence_transformers_own_encode_is_as_before(tiny_model: Path, tmp_path: Path) -> None:
+    """Packing leaves no trace on the model: neither in its config nor in what is saved."""
+    texts = ["a claim", "the policy covers an accident on the road, and storms", "rivers"]
+    untouched = SentenceTransformer(str(tiny_model), device="cpu").encode(texts)
+    model = Model(tiny_model, device="cpu")
+    model.embed(TOKENS, TEXTS)
+    assert np.array_equal(model.transformer.encode(texts), untouched)
+    assert model.transformer[0].model.config._attn_implementation == "sdpa"
+    model.transformer.save(str(tmp_path / "saved"))
+    assert all("packed" not in file.read_text() for file in (tmp_path / "saved").rglob("*.json") if file.name != "tokenizer.json")
+
+
+def test_equal_bits_each_time(tiny_model: Path) -> None:
+    model = Model(tiny_model, device="cpu")
+    first, second = (gradients(model, model.embed) for _ in range(2))
+    assert first
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def kernel(words: str) -> tuple[Callable[..., Tensor], list[dict[str, Any]]]:
+    """A stand-in for PyTorch's kernel in the words of one version, in plain matrix products; and the list of what it is told."""
+    told: list[dict[str, Any]] = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, **said: Any) -> Tensor:
+        told.append(said)
+        left, right = said.get("window_size", (-1, 0 if said.get("is_causal") else -1))
+        if q.shape[1] != k.shape[1]:
+            assert said["enable_gqa"]
+            k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+        scores = torch.einsum("qhd,khd->hqk", q, k) * (said.get("scale") or q.shape[-1] ** -0.5)
+        place = torch.arange(len(q))
+        text = torch.bucketize(place, offsets[1:], right=True)
+        before = place[:, None] - place[None, :]
+        seen = text[:, None] == text[None, :]
+        if left >= 0:
+            seen &= before <= left
+        if right >= 0:
+            seen &= -before <= right
+        return torch.einsum("hqk,khd->qhd", scores.masked_fill(~seen, -torch.inf).softmax(-1), v)
+
+    def first(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=False, return_aux=None):  # type: ignore[no-untyped-def]
+        return attend(query, key, value, cu_seq_q, is_causal=is_causal)
+
+    def later(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1)):  # type: ignore[no-untyped-def]
+        return attend(query, key, value, cu_seq_q, scale=scale, window_size=window_size)
+
+    def grouped(  # type: ignore[no-untyped-def]
+        query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1), enable_gqa=False, num_splits=None
+    ):
+        return attend(query, key, value, cu_seq_q, scale=scale, window_size=window_size, enable_gqa=enable_gqa)
+
+    return {"2.10": first, "2.11": later, "2.12": grouped}[words], told
+
+
+@pytest.mark.parametrize("version", ["2.10", "2.11", "2.12"])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("scaling", [None, 0.25, 0.3])
+def test_the_kernel_is_told_the_same_in_every_version(version: str, causal: bool, scaling: float | None) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(9, 4, 16), torch.randn(9, 2, 16), torch.randn(9, 2, 16)
+    packing = Packing([(1, 5), (2, 2)], torch.tensor([0, 5, 7, 9], dtype=torch.int32), 5)
+    call, told = kernel(version)
+    window = (-1, 0 if causal else -1)
+    out = packed._by_kernel(call, q, k, v, packing, scaling, window)
+    row = (states.transpose(0, 1)[None] for states in (q, k, v))
+    torch.testing.assert_close(out, packed._by_runs(*row, packing, scaling, window, 0.0), atol=1e-6, rtol=0)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("window", [(2, 0), (2, 2)])
+def test_a_sliding_window_in_the_kernel_and_in_runs(window: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(9, 2, 16) for _ in range(3))
+    packing = Packing([(1, 5), (2, 2)], torch.tensor([0, 5, 7, 9], dtype=torch.int32), 5)
+    out = packed._by_kernel(kernel("2.12")[0], q, k, v, packing, None, window)
+    row = (states.transpose(0, 1)[None] for states in (q, k, v))
+    torch.testing.assert_close(out, packed._by_runs(*row, packing, None, window, 0.0), atol=1e-6, rtol=0)
+    with pytest.raises(NotImplementedError, match="sliding window"):
+        packed._by_kernel(kernel("2.10")[0], q, k, v, packing, None, window)
+
+
+def test_the_installed_kernel_takes_what_it_is_told() -> None:
+    """The signature of the PyTorch that is here; its kernel itself needs CUDA."""
+    call, _ = kernel("2.12")
+    assert packed.KERNEL is not None
+    known = packed._parameters(packed.KERNEL)
+    assert {"scale", "window_size"} <= known
+    assert packed._parameters(call) - known == set()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_kernel_agrees_with_runs_on_a_gpu(causal: bool) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, heads, 90, 64, device="cuda", dtype=torch.bfloat16) for heads in (4, 2, 2))
+    packing = Packing([(1, 50), (2, 20)], torch.tensor([0, 50, 70, 90], dtype=torch.int32, device="cuda"), 50)
+    window = (-1, 0 if causal else -1)
+    rows = (states[0].transpose(0, 1) for states in (q, k, v))
+    assert packed.KERNEL is not None
+    out = packed._by_kernel(packed.KERNEL, *rows, packing, None, window)
+    torch.testing.assert_close(out, packed._by_runs(q, k, v, packing, None, window, 0.0), atol=2e-2, rtol=0)
