@@ -189,10 +189,10 @@ def _open(name: str, callback: Any, arguments: _Arguments, step: int) -> Callabl
 
         if wandb.run is not None:
             return None
-        arguments.directory.mkdir(parents=True, exist_ok=True)
+        arguments.directory.parent.mkdir(parents=True, exist_ok=True)
         wandb.init(
             project=os.getenv("WANDB_PROJECT") or arguments.project, name=arguments.run_name,
-            dir=os.getenv("WANDB_DIR") or arguments.output_dir,
+            dir=os.getenv("WANDB_DIR") or str(arguments.directory.parent),  # where it makes a folder `wandb`
             settings=wandb.Settings(console="off", save_code=False, disable_git=True, x_disable_meta=True),
         )  # fmt: skip
         return partial(wandb.finish)
