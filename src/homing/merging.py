@@ -38,33 +38,43 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 
 
-def merge(base: Model, adapter: Adapter, *, out: str | Path = "runs/model", texts: Sequence[str] = ()) -> Model:
+def merge(base: Model, adapter: Adapter, *, out: str | Path = "runs/model", texts: Sequence[str] = (), scale: float | None = None) -> Model:
     """Merge `adapter` into a copy of `base` and write it to `out`; returns the written model, loaded from there.
 
-    W + (alpha / r) B A in float32, saved in the number format of the base's own weights. `texts` (a few real ones; some made-up ones are
-    added) are embedded by the base, by the adapter on the base, by the merged weights and by the directory loaded afresh: merged and
-    reloaded must equal the adapter (1e-5 for float32; 1e-2 cosine distance for a half-precision directory) and differ from the base.
+    W + scale (W' - W) for the base's weights W and the learned W', in float32, saved in the number format of the base's own weights;
+    for a LoRA that is W + scale (alpha / r) B A. `scale` is by default the adapter's own; 0 keeps the base, weight for weight.
 
-    Raises ModelError for an adapter of another base, MergeError where the verification fails; `out` is then left as it was.
+    `texts` (a few real ones; some made-up ones are added) are embedded by the base, by the adapter on the base, by the merged weights and
+    by the directory loaded afresh: merged and reloaded must equal the adapter (1e-5 for float32; 1e-2 cosine distance for a
+    half-precision directory) and, at any scale but 0, differ from the base.
+
+    Raises ModelError for an adapter of another base, SettingError for a scale outside of 0 to 1, MergeError where the verification
+    fails; `out` is then left as it was.
     """
     out = Path(out)
+    scale = adapter.scale if scale is None else scale
     _same_conventions(base, adapter)
     probes = [*PROBES, *texts]
     stored = _stored_dtype(base.path)
     work = Model(base.source, device=base.device, dtype=torch.float32, **_keywords(base))
     before = _embed(work, probes)
-    tuned = adapters.load(work, adapter)
+    tuning = adapters.load(work, adapter, scale)
     wanted = _embed(work, probes)
-    work.transformer[0].model = tuned.merge_and_unload(safe_merge=True)
+    if not np.isfinite(wanted).all():
+        raise MergeError("the adapter's embeddings are not finite", where=str(adapter.path), remedy="Train with a smaller --learning-rate.")
+    if scale == 0:
+        tuning.detach()
+    else:
+        tuning.merge()
     _demand_equal(wanted, _embed(work, probes), torch.float32, "the merged weights")
-    if float(np.abs(wanted - before).max()) <= 1e-6:
+    if scale and float(np.abs(wanted - before).max()) <= 1e-6:
         raise MergeError(
             "the adapter changes nothing: merged, it would equal the base", where=str(adapter.path),
             remedy="Train longer or with a larger --learning-rate; the base itself is what there is to deploy.",
         )  # fmt: skip
     with replace_directory(out) as fresh:
         work.transformer[0].model.to(stored)
-        _write(work, base, fresh)
+        _write(work, base, fresh, _origin(base, adapter.tuning, scale))
         reloaded = Model(fresh, device=base.device, dtype=torch.float32)
         if (reloaded.prompts, reloaded.pooling, reloaded.max_length) != (base.prompts, base.pooling, base.max_length):
             raise MergeError(
@@ -78,9 +88,9 @@ def merge(base: Model, adapter: Adapter, *, out: str | Path = "runs/model", text
 
 
 def _same_conventions(base: Model, adapter: Adapter) -> None:
-    said, now = adapter.conventions, adapters.conventions(base)
+    said = adapter.conventions
+    now = {"prompts": dict(base.prompts), "pooling": base.pooling, "max_length": base.max_length}
     for name, remedy in (
-        ("base_digest", "Give the base that the adapter was trained on."),
         ("prompts", "Give --query-prompt, --document-prompt or --instruction as in training."),
         ("pooling", "Give --pooling as in training."),
         ("max_length", "Give --max-length as in training."),
@@ -132,7 +142,7 @@ def _stored_dtype(path: Path) -> torch.dtype:
     return torch.float32
 
 
-def _write(model: Model, base: Model, directory: Path) -> None:
+def _write(model: Model, base: Model, directory: Path, origin: str) -> None:
     """sentence-transformers' layout, in the long form that older readers (TEI, vLLM) parse too."""
     transformer = model.transformer
     transformer.prompts = {**transformer.prompts, **model.prompts}
@@ -165,10 +175,21 @@ def _write(model: Model, base: Model, directory: Path) -> None:
     for name in ("config.json", *TOKENIZER_FILES):
         if (own / name).is_file():
             shutil.copyfile(own / name, body / name)
-    (directory / "README.md").write_text(_card(model, base), encoding="utf-8")
+    (directory / "README.md").write_text(_card(model, base, origin), encoding="utf-8")
 
 
-def _card(model: Model, base: Model) -> str:
+def _origin(base: Model, tuning: str, scale: float) -> str:
+    """Where the weights come from, in a sentence."""
+    if scale == 0:
+        return f"The weights of `{base.source}` as they are: nothing of what was learned is kept (scale 0)."
+    share = "" if scale == 1 else f" Of the change that was learned, a share of {scale:g} is kept."
+    if tuning == "full":
+        return f"`{base.source}`, all weights trained.{share}"
+    name = {"lora": "A LoRA", "rslora": "A rank-stabilised LoRA", "dora": "A DoRA"}[tuning]
+    return f"{name} adapter merged into `{base.source}`.{share}"
+
+
+def _card(model: Model, base: Model, origin: str) -> str:
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -177,7 +198,7 @@ tags: [sentence-transformers, feature-extraction, homing]
 ---
 # {base.name}, tuned with Homing
 
-A LoRA adapter merged into `{base.source}`. Served as it stands by sentence-transformers, vLLM and text-embeddings-inference.
+{origin} Served as it stands by sentence-transformers, vLLM and text-embeddings-inference.
 
 | | |
 |---|---|

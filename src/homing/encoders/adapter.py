@@ -1,54 +1,88 @@
-"""LoRA adapters: put onto a model, read from and written to PEFT's layout."""
+"""What learns on a model: a low-rank change beside its weights, or the weights themselves; put on, scaled, saved, and taken off again."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, final
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file
+from peft import LoraConfig, PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from homing.encoders.memory import available
 from homing.encoders.model import Model
-from homing.errors import ModelError
+from homing.errors import ModelError, SettingError
+from homing.manifest import write_json
 from homing.settings import Training
+
+Kind = Literal["lora", "rslora", "dora", "full"]
 
 DECODER_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 CONVENTIONS = "homing.json"
-FILES = ("adapter_config.json", "adapter_model.safetensors")
+CONFIG, LOW_RANK, WHOLE = "adapter_config.json", "adapter_model.safetensors", "weights.safetensors"
+FULL_BELOW = 150_000_000  # parameters
+FULL_TAKES = 4 * torch.float32.itemsize  # bytes a parameter beside the base: weight, gradient and the two moments of AdamW
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A trained adapter: a directory in PEFT's layout, with the encoding conventions it was trained under in `homing.json`."""
+    """What a training learned: a directory with the encoding conventions that it was trained under in `homing.json`.
+
+    Low-rank kinds are in PEFT's layout (adapter_config.json, adapter_model.safetensors), which other tools load. The kind full holds
+    the trained weights in float32, by their names in the model (weights.safetensors). Raises ModelError for any other directory.
+    """
 
     path: Path
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
-        for name in FILES:
+        for name in self._files:
             if not (self.path / name).is_file():
                 raise ModelError("the directory holds no adapter", where=str(self.path), expected=name, remedy="Train one: homing train.")
 
     @property
+    def _files(self) -> tuple[str, ...]:
+        return (WHOLE,) if (self.path / WHOLE).is_file() else (CONFIG, LOW_RANK)
+
+    @property
+    def weights(self) -> Path:
+        """The file of what was learned."""
+        return self.path / self._files[-1]
+
+    @property
     def digest(self) -> str:
-        """A digest of the adapter's weights and configuration."""
-        return sha256(
-            b"".join((self.path / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors"))
-        ).hexdigest()[:32]
+        """A digest of what was learned, and of the share of it that counts."""
+        return sha256(b"".join((self.path / name).read_bytes() for name in self._files) + repr(self.scale).encode()).hexdigest()[:32]
 
     @property
     def conventions(self) -> dict[str, Any]:
         """What it was trained under: base digest, prompts, pooling, length. Empty for an adapter from elsewhere."""
         file = self.path / CONVENTIONS
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+    @property
+    def tuning(self) -> Kind:
+        """lora, rslora, dora or full."""
+        if self._files == (WHOLE,):
+            return "full"
+        said = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+        return "dora" if said.get("use_dora") else "rslora" if said.get("use_rslora") else "lora"
+
+    @property
+    def scale(self) -> float:
+        """The share of what was learned that is kept, from 0 to 1."""
+        return float(self.conventions.get("scale", 1.0))
 
 
 def conventions(model: Model) -> dict[str, Any]:
@@ -59,7 +93,280 @@ def conventions(model: Model) -> dict[str, Any]:
         "prompts": dict(model.prompts),
         "pooling": model.pooling,
         "max_length": model.max_length,
+        "base_parameters": model.parameters,
     }
+
+
+def default_tuning(parameters: int, memory: int) -> Kind:
+    """full for a model below 150M parameters whose weights' training takes at most half of `memory` (free bytes), else lora."""
+    return "full" if parameters < FULL_BELOW and FULL_TAKES * parameters <= memory / 2 else "lora"
+
+
+class Tuning(ABC):
+    """What learns on a model. It is put on in place, so that the model embeds with it, and `detach` leaves the model as it was.
+
+    `kind` is lora, rslora, dora or full, `body` the model's transformer, `scale` the share of the learned change that counts.
+    """
+
+    def __init__(self, model: Model, kind: Kind) -> None:
+        self.model, self.kind, self.scale = model, kind, 1.0
+        self.body: Any = model.transformer[0].model
+        self._base_parameters, self._base_dtype = model.parameters, model.dtype
+        self._base = [(parameter, parameter.data, parameter.requires_grad) for parameter in model.transformer.parameters()]
+
+    @abstractmethod
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What learns, by name, in the order of the model's modules."""
+
+    @abstractmethod
+    def _tensors(self) -> dict[str, Tensor]:
+        """What was learned, unscaled, under the names that its files use; not copied."""
+
+    @abstractmethod
+    def _put(self, tensors: dict[str, Tensor]) -> None:
+        """Put tensors of these names and shapes in the place of what was learned."""
+
+    @abstractmethod
+    def _apply(self, scale: float) -> None:
+        """Make the model embed with this share of the change."""
+
+    @abstractmethod
+    def _write(self, directory: Path) -> None:
+        """Write what was learned, unscaled."""
+
+    @abstractmethod
+    def _merge(self) -> None:
+        """Put the change into the weights."""
+
+    @abstractmethod
+    def _remove(self) -> None:
+        """Take off what was put beside the weights."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What was learned, unscaled, by name: a copy on the CPU."""
+        return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in self._tensors().items()}
+
+    def restore(self, file: Path) -> None:
+        """Put back what `state` gave, or `save` wrote: a safetensors file. Raises ModelError, and changes nothing, where it is not this
+        tuning's by names and shapes.
+        """
+        tensors = _read(file)
+        own = {name: tuple(tensor.shape) for name, tensor in self._tensors().items()}
+        theirs = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if own != theirs:
+            name = min(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
+            raise ModelError(
+                "the adapter doesn't fit the model", where=str(file), got=f"{name} {theirs.get(name, 'missing')}",
+                expected=str(own.get(name, "no such weight")), remedy="Give the base that it was trained on.",
+            )  # fmt: skip
+        self._put(tensors)
+        self._apply(self.scale)
+
+    def save(self, directory: Path, scale: float = 1.0) -> None:
+        """Write an `Adapter` into a directory that exists, unscaled; `scale` is the share of the change that its users shall keep."""
+        self._write(directory)
+        said = {"base_parameters": self._base_parameters, "tuning": self.kind, "scale": scale}
+        write_json(directory / CONVENTIONS, conventions(self.model) | said)
+
+    def set_scale(self, scale: float) -> None:
+        """Embed with W + scale (W' - W) for the base's weights W and the learned W'; to go on learning, set it back to 1.
+
+        A share between them often does better than either end (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
+        Raises SettingError for a scale outside of 0 to 1.
+        """
+        if not 0 <= scale <= 1:
+            raise SettingError("the scale is out of range", got=repr(scale), expected="0 to 1")
+        self._apply(scale)
+        self.scale = scale
+
+    def train_mode(self) -> None:
+        """Training mode for what learns alone: the adapter's dropout is on, the base's is off."""
+        self.model.transformer.eval()
+        for name, module in self.model.transformer.named_modules():
+            adapted = isinstance(module, LoraLayer) or "lora_dropout" in name  # DoRA drops if its layer is in training mode
+            if adapted or getattr(module, "gradient_checkpointing", False):
+                module.training = True
+
+    def merge(self) -> None:
+        """Put the change, at its scale, into the model's weights for good; the model is then one without a tuning."""
+        self._merge()
+        self._base.clear()
+
+    def detach(self) -> None:
+        """Take it off: the model's weights are again those that they were, bit for bit."""
+        self._remove()
+        for parameter, data, learned in self._base:
+            parameter.grad = None
+            parameter.data = data
+            parameter.requires_grad_(learned)
+        self.model.dtype = self._base_dtype
+        self.model.transformer.eval()
+
+
+@final
+class LowRank(Tuning):
+    """LoRA (Hu et al. 2021, arXiv 2106.09685): W + (alpha / r) B A for each linear layer, by PEFT.
+
+    rslora: alpha / sqrt(r) (Kalajdzievski 2023, arXiv 2312.03732). dora: direction and length of each row apart (Liu et al. 2024, arXiv
+    2402.09353). `peft` is PEFT's model around the body. Raises ModelError where the configuration names no layer of the body.
+    """
+
+    def __init__(self, model: Model, config: LoraConfig) -> None:
+        super().__init__(model, "dora" if config.use_dora else "rslora" if config.use_rslora else "lora")
+        try:
+            with _quiet():
+                self.peft = get_peft_model(self.body, config, autocast_adapter_dtype=True)
+        except ValueError as error:
+            vars(self.body).pop("peft_config", None)
+            raise ModelError(
+                "the adapter doesn't fit the model", where=model.source, got=str(error).splitlines()[0][:200],
+                remedy="Give the base that it was trained on.",
+            ) from error  # fmt: skip
+        self._hooks: list[RemovableHandle] = []
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        return {name: parameter for name, parameter in self.body.named_parameters() if parameter.requires_grad}
+
+    def _layers(self) -> Iterator[tuple[LoraLayer, str]]:
+        """Each adapted layer with the name that PEFT knows its adapter by."""
+        for module in self.body.modules():
+            if isinstance(module, LoraLayer):
+                yield from ((module, name) for name in module.active_adapters)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return dict(get_peft_model_state_dict(self.peft))
+
+    def _put(self, tensors: dict[str, Tensor]) -> None:
+        set_peft_model_state_dict(self.peft, tensors)
+
+    def _apply(self, scale: float) -> None:
+        self._unhook()
+        for layer, name in self._layers():
+            if name not in layer.lora_magnitude_vector:
+                layer.set_scale(name, scale)
+            elif scale != 1:  # what PEFT's DoRA module gives is (W' - W) x: the layer adds it to W x
+                share = layer.lora_magnitude_vector[name]
+                self._hooks.append(share.register_forward_hook(lambda module, inputs, change: scale * change))
+
+    def _write(self, directory: Path) -> None:
+        self.peft.save_pretrained(str(directory))
+        (directory / "README.md").unlink()  # a form for a card, with nothing filled in
+
+    def _merge(self) -> None:
+        weights = [layer.get_base_layer().weight for layer, name in self._layers() if name in layer.lora_magnitude_vector]
+        before = [weight.data for weight in weights]
+        self.peft.merge_and_unload(safe_merge=True)  # safe: into a copy, so that `before` stays as it is
+        if self.scale != 1:
+            for weight, base in zip(weights, before, strict=True):
+                weight.data = base + self.scale * (weight.data - base)
+
+    def _remove(self) -> None:
+        self._unhook()
+        self.peft.unload()
+
+    def _unhook(self) -> None:
+        while self._hooks:
+            self._hooks.pop().remove()
+
+
+@final
+class Full(Tuning):
+    """The weights themselves learn, in float32 whatever the base's number format, those of the named parameters of the body."""
+
+    def __init__(self, model: Model, names: Iterable[str]) -> None:
+        super().__init__(model, "full")
+        model.dtype = torch.float32
+        chosen = set(names)
+        self._parameters = {name: parameter for name, parameter in self.body.named_parameters() if name in chosen}
+        for parameter, data, _ in self._base:
+            parameter.data = data.float()
+            parameter.requires_grad_(False)
+        self._origin = {name: parameter.data for name, parameter in self._parameters.items()}
+        for parameter in self._parameters.values():
+            parameter.data = parameter.data.clone()
+            parameter.requires_grad_(True)
+        self._learned = {name: parameter.data for name, parameter in self._parameters.items()}
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        return dict(self._parameters)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return self._learned
+
+    def _put(self, tensors: dict[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            self._learned[name].copy_(tensor)
+
+    def _apply(self, scale: float) -> None:
+        for name, parameter in self._parameters.items():
+            base, learned = self._origin[name], self._learned[name]
+            parameter.data = learned if scale == 1 else base if scale == 0 else base + scale * (learned - base)
+
+    def _write(self, directory: Path) -> None:
+        save_file(self.state(), directory / WHOLE, metadata={"format": "pt"})
+
+    def _merge(self) -> None:
+        self._origin, self._learned = {}, {}
+
+    def _remove(self) -> None:
+        pass
+
+
+def tune(model: Model, settings: Training, *, embeddings: bool = True) -> Tuning:
+    """Put on the model what shall learn, in place; until a step is made, its embeddings are the base's.
+
+    The kind is `settings.tuning`, or that of `default_tuning`. For the kind full `embeddings` says whether the table of token embeddings
+    learns too; a pooler that no embedding depends on never does. Raises ModelError for a model without a linear layer.
+    """
+    kind = settings.tuning or default_tuning(model.parameters, available(model.device))
+    body = model.transformer[0].model
+    if kind == "full":
+        table = set() if embeddings else {id(parameter) for parameter in body.get_input_embeddings().parameters()}
+        return Full(model, [name for name, each in body.named_parameters() if "pooler" not in name and id(each) not in table])
+    names, left = targets(body)
+    config = LoraConfig(
+        task_type="FEATURE_EXTRACTION",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=names,
+        exclude_modules=left or None,
+        use_rslora=kind == "rslora",
+        use_dora=kind == "dora",
+    )
+    torch.manual_seed(settings.seed)
+    return LowRank(model, config)
+
+
+def load(model: Model, adapter: Adapter, scale: float | None = None) -> Tuning:
+    """Put a saved adapter on the model, in place, at `scale` (by default the one that it was saved with), ready to embed.
+
+    Raises ModelError, with the model left as it was, where the adapter is of another base or of another kind than Homing's.
+    """
+    said = adapter.conventions.get("base_digest")
+    if said is not None and said != model.weights_digest:
+        raise ModelError(
+            "the adapter was trained under another base digest", where=str(adapter.path), got=repr(model.weights_digest),
+            expected=repr(said), remedy="Give the base that the adapter was trained on.",
+        )  # fmt: skip
+    tuning: Tuning
+    if adapter.tuning == "full":
+        tuning = Full(model, _read(adapter.weights))
+    else:
+        config = PeftConfig.from_pretrained(str(adapter.path))
+        if type(config) is not LoraConfig:
+            raise ModelError("the adapter is not a LoRA", where=str(adapter.path), got=str(config.peft_type), expected="LORA")
+        config.base_model_name_or_path = None
+        config.inference_mode = False
+        tuning = LowRank(model, config)
+    try:
+        tuning.restore(adapter.weights)
+        tuning.set_scale(adapter.scale if scale is None else scale)
+    except BaseException:
+        tuning.detach()
+        raise
+    model.transformer.eval()
+    return tuning
 
 
 def targets(body: nn.Module) -> tuple[list[str], list[str]]:
@@ -73,6 +380,13 @@ def targets(body: nn.Module) -> tuple[list[str], list[str]]:
     return own, [name for name in linears if "pooler" in name]
 
 
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        return dict(load_file(file))
+    except (SafetensorError, OSError) as error:
+        raise ModelError("the weights cannot be read", where=str(file), got=str(error)[:200], remedy="Train it again.") from error
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what peft and transformers say to each other: names that one has deprecated and the other still uses."""
@@ -81,62 +395,10 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def attach(model: Model, settings: Training) -> PeftModel:
-    """Put a fresh LoRA (Hu et al. 2021, arXiv 2106.09685) on the model, in place: B is zero, so embeddings are still the base's."""
-    body = model.transformer[0].model
-    names, left = targets(body)
-    config = LoraConfig(
-        task_type="FEATURE_EXTRACTION",
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=names,
-        exclude_modules=left or None,
-    )
-    torch.manual_seed(settings.seed)
-    with _quiet():
-        return get_peft_model(body, config, autocast_adapter_dtype=True)
-
-
 def set_checkpointing(body: Any, on: bool) -> None:
-    """Turn gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) of a transformers model on or off."""
+    """Turn gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) of a transformers model on or off; `train_mode` then heeds it."""
     with _quiet():
         if on:
             body.gradient_checkpointing_enable({"use_reentrant": False})
         else:
             body.gradient_checkpointing_disable()
-
-
-def load(model: Model, adapter: Adapter) -> PeftModel:
-    """Put a saved adapter on the model, in place. Raises ModelError where its shapes are not the model's."""
-    body = model.transformer[0].model
-    try:
-        with _quiet():
-            tuned = PeftModel.from_pretrained(body, str(adapter.path), torch_device=str(model.device))
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(
-            "the adapter doesn't fit the model",
-            where=str(adapter.path),
-            got=str(error).splitlines()[0][:200],
-            remedy="Give the base that it was trained on.",
-        ) from error
-    tuned.eval()
-    return tuned
-
-
-def state(tuned: PeftModel) -> dict[str, Tensor]:
-    """The adapter's weights on the CPU, by name."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(tuned).items()}
-
-
-def restore(tuned: PeftModel, file: Path) -> None:
-    """Put weights that `state` gave, saved as safetensors, back onto the model."""
-    set_peft_model_state_dict(tuned, load_file(file))
-
-
-def adapt_mode(model: Model) -> None:
-    """Training mode for the adapter alone: its dropout is on, the frozen base's is off."""
-    model.transformer.eval()
-    for name, module in model.transformer.named_modules():
-        if "lora_dropout" in name or getattr(module, "gradient_checkpointing", False):
-            module.training = True
