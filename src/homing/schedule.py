@@ -9,6 +9,8 @@ import numpy as np
 
 from homing.settings import Training
 
+LOOKS_SHARE = 0.5  # of the minutes is for looks at dev at most
+
 
 def default_learning_rate(parameters: int, tuning: str = "lora") -> float:
     """The peak learning rate for a model of this size: LoRA 1e-4 at 0.6B, all weights 2e-5, more for smaller models.
@@ -45,6 +47,7 @@ class Pace:
     update_seconds: float = 0.0
     look_seconds: float = 0.0
     other_seconds: float = 0.0  # preparation, the look at the base
+    first_look_seconds: float = 0.0  # what the look at the base took: what one takes, until the first of these
 
     @classmethod
     def of(cls, groups: int, settings: Training) -> Pace:
@@ -53,25 +56,24 @@ class Pace:
     @property
     def updates(self) -> int:
         """How many updates there will have been, as it stands now; never fewer than 1."""
-        if self.settings.minutes is None:
+        if self.settings.minutes is None or not self.update:  # before the first update the epochs stand in: its rate is a warm-up's
             return max(1, math.ceil(self.updates_an_epoch * self.settings.epochs))
-        if not self.update:
-            return 1
-        left = self.settings.minutes * 60.0 - self.other_seconds - self.update_seconds - self.look_seconds
-        if self.looks:
-            left -= (self.evaluations - self.looks + self.looks_after) * self.look_seconds / self.looks
-        return self.update + max(0, int(left / (self.update_seconds / self.update)))
+        a_look = self.look_seconds / self.looks if self.looks else self.first_look_seconds
+        left = self.settings.minutes * 60.0 - self.seconds - (self.evaluations - self.looks + self.looks_after) * a_look
+        return self.update + max(0, int(left / max(self.update_seconds / self.update, 1e-6)))
 
     @property
     def evaluations(self) -> int:
-        """Looks at dev while training: as many as were asked for, but not more than updates."""
+        """Looks at dev while training: as many as were asked for, but not more than updates, nor than take half of the minutes."""
         if self.settings.minutes is not None:
-            return self.settings.evaluations
+            affordable = LOOKS_SHARE * self.settings.minutes * 60.0 / max(self.first_look_seconds, 1e-6)
+            return max(1, min(self.settings.evaluations, int(affordable)))
         return min(self.settings.evaluations, self.updates)
 
     @property
     def over(self) -> bool:
-        return self.update >= self.updates
+        """Whether the updates are done; after the last look they are, though the clock may have a little time left."""
+        return self.update >= self.updates or self.looks >= self.evaluations
 
     @property
     def look_is_due(self) -> bool:
