@@ -1,0 +1,82 @@
+"""benchmarks/gpu.py: its tiny mode runs every line, and its arms compute one loss. A GPU is not needed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import Qwen3Model
+
+
+@pytest.fixture(scope="module")
+def gpu() -> ModuleType:
+    spec = spec_from_file_location("gpu", Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules["gpu"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("with_peft", [True, False])
+def test_every_arm_computes_the_same_loss(gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_peft: bool) -> None:
+    if not with_peft:
+        monkeypatch.setattr(gpu, "find_spec", lambda name: None)
+    assert gpu.main(["--tiny", "--steps", "1", "--json", str(tmp_path / "figures.json")]) == 0
+    said: dict[str, Any] = json.loads((tmp_path / "figures.json").read_text())
+    figures = {each["arm"]: each for each in said["figures"]}
+    assert said["peft"] is with_peft
+    assert set(figures) == {"homing", "sentence-transformers", "sentence-transformers, cached"}
+    losses = [each["loss"] for each in figures.values()]
+    assert losses == pytest.approx([losses[0]] * 3, abs=1e-4)
+    assert len({each["tokens"] for each in figures.values()}) == 1
+    assert all(each["useful_share"] > 0 for each in figures.values())
+
+
+def test_without_a_gpu_it_says_so(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main([]) == 0
+    assert capsys.readouterr().out.startswith("there is no GPU here")
+
+
+def test_out_of_memory_is_said_and_the_next_arm_runs(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_much(*args: Any) -> Any:
+        raise torch.OutOfMemoryError("all of it")
+
+    monkeypatch.setattr(gpu, "homing_update", too_much)
+    gpu.main(["--tiny", "--steps", "1"])
+    out = capsys.readouterr().out
+    assert "homing: out of memory" in out
+    assert "sentence-transformers, cached" in out
+
+
+def test_the_real_model_is_the_0_6b(gpu: ModuleType) -> None:
+    """595,776,512 parameters: those of Qwen/Qwen3-Embedding-0.6B's weights file."""
+    with torch.device("meta"):
+        body = Qwen3Model(gpu.real().config)
+    assert sum(parameter.numel() for parameter in body.parameters()) == 595_776_512
+
+
+def test_useful_work_is_what_pytorch_counts(gpu: ModuleType) -> None:
+    """Eager attention does the causal half too, so its share counts twice there; norms have parameters without a product."""
+    config = gpu.tiny().config
+    body = Qwen3Model._from_config(config, attn_implementation="eager").requires_grad_(False)
+    length = 40
+    states = torch.randn(1, length, config.hidden_size, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        body(inputs_embeds=states).last_hidden_state.sum().backward()
+    quadratic = 6.0 * length**2 * config.num_attention_heads * config.head_dim * config.num_hidden_layers
+    norms = sum(parameter.numel() for name, parameter in body.named_parameters() if "norm" in name)
+    expected = gpu.useful_work(config, body, np.array([length])) + quadratic - 4 * norms * length
+    assert counter.get_total_flops() == pytest.approx(expected, rel=1e-3)
