@@ -42,7 +42,8 @@ class Groups:
         """Tokens that each group brings into a batch, shape (groups,); the lengths are by position in the dataset."""
         mined = self.mined
         a_row = document_lengths[mined.positive] + np.where(mined.negative >= 0, document_lengths[mined.negative], 0).sum(axis=1)
-        return np.add.reduceat(a_row[self._rows], self._starts) + query_lengths[self.queries]
+        brought: NDArray[np.int64] = np.add.reduceat(a_row[self._rows], self._starts) + query_lengths[self.queries]
+        return brought
 
     def batch(self, groups: NDArray[np.integer], negative: Ints) -> Batch:
         """The batch of these groups; `negative` (rows, most negatives) is the epoch's draw.

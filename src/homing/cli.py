@@ -116,6 +116,10 @@ _data = click.argument("data", type=str)
 _format = click.option("--format", type=click.Choice(FORMATS), default=None, help="how to read the data (found by content)")
 _dev = click.option("--dev", type=str, default=None, metavar="FILE", help="dev data that is already split off")
 _test = click.option("--test", type=str, default=None, metavar="FILE", help="test data that is already split off")
+_teacher = click.option(
+    "--teacher", type=str, default=None, metavar="SOURCE", help="a better model's directory, a cross-encoder's, or a file of its scores"
+)
+_general = click.option("--general", type=str, default=None, metavar="DATA", help="judgments outside the domain: shows what is forgotten")
 _model = click.option("--model", type=str, required=True, metavar="MODEL", help="a model's directory or hub name")
 
 
@@ -204,16 +208,28 @@ def mine(dataset: str, out: str, **options: Any) -> None:
 @click.option("--dataset", type=str, required=True, metavar="DIR", help="the split dataset")
 @_model
 @_out("adapter", "the adapter's directory; logs go to 'training' beside it")
-def train(mined: str, dataset: str, model: str, out: str, **options: Any) -> None:
-    """Train a LoRA adapter on mined rows; goes on where it stopped."""
+@_teacher
+@_general
+def train(mined: str, dataset: str, model: str, out: str, teacher: str | None, general: str | None, **options: Any) -> None:
+    """Train on mined rows; goes on where it stopped."""
     from homing.encoders.model import Model
+    from homing.encoders.teacher import kind_of, open_teacher
+    from homing.loading import load
     from homing.mining import read_mined
     from homing.training import train as fit
 
+    chosen = _make(options, "training")
+    if teacher is not None:
+        kind_of(teacher)
+    away = load(general) if general is not None else None
     splits = _splits(dataset)
     rows = read_mined(Path(mined), splits.train)
     base = Model(model, **asdict(_make(options, "encoding")))
-    fit(base, rows, splits.dev, _make(options, "training"), out=out, say=click.echo)
+    taught_by = None
+    if teacher is not None:
+        answers = Path(out).parent / "training" / "teacher"
+        taught_by = open_teacher(teacher, rows, answers, fixed_documents=chosen.train == "queries", say=click.echo)
+    fit(base, rows, splits.dev, chosen, out=out, teacher=taught_by, general=away, say=click.echo)
     click.echo(f"written to {out}")
 
 
@@ -301,26 +317,26 @@ COMMON = (
 @_dev
 @_test
 @_format
-def run(data: str, model: str | None, out: str | None, dev: str | None, test: str | None, format: str | None, **options: Any) -> None:
+@_teacher
+@_general
+def run(data: str, model: str | None, out: str | None, **options: Any) -> None:
     """From judged data to a verdict and a model: check, split, mine, train, merge, evaluate, report. Goes on where it stopped.
 
     A changed setting redoes what depends on it. Every option of those verbs is taken, also those not listed here.
     """
     from homing.pipeline import run as go
 
-    recipe, directory = _recipe(data, model, out, dev, test, format, options)
+    recipe, directory = _recipe(data, model, out, options)
     go(recipe, directory)
 
 
-def _recipe(
-    data: str, model: str | None, out: str | None, dev: str | None, test: str | None, format: str | None, options: dict[str, Any]
-) -> tuple[Recipe, Path]:
+def _recipe(data: str, model: str | None, out: str | None, options: dict[str, Any]) -> tuple[Recipe, Path]:
     """The recipe that DATA (data, or a recipe.toml) and the flags make, and the run's directory."""
     from homing.recipe import Recipe
 
-    flags: dict[str, Any] = {
-        name: value for name, value in (("model", model), ("dev", dev), ("test", test), ("format", format)) if value is not None
-    }
+    flags: dict[str, Any] = {name: options[name] for name in ("dev", "test", "format", "teacher", "general") if options[name] is not None}
+    if model is not None:
+        flags["model"] = model
     if Path(data).suffix == ".toml":
         file = Path(data)
         recipe = Recipe.read(file)

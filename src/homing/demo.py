@@ -51,7 +51,7 @@ def demo(out: Path, say: Callable[[str], None] = print) -> Verdict:
         model=str(model),
         encoding=Encoding(max_length=80),
         mining=Mining(negatives=1),
-        training=Training(epochs=1, batch_size=32, accumulation=1, evaluations=2),
+        training=Training(epochs=1, batch_size=32, evaluations=2),
     )
     verdict = run(recipe, out, say)
     say(f"{time.perf_counter() - start:.0f} s in all; open {(out / 'report.html').absolute()}")

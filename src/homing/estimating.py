@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from homing.data import Dataset, Splits
+from homing.encoders.devices import token_budget
 from homing.encoders.memory import MARGIN, activation_bytes, available
 from homing.encoders.model import Model
 from homing.errors import ResourceError
@@ -68,10 +69,13 @@ def estimate(model: Model, data: Dataset | Splits, splitting: Splitting, mining:
     rows = share * int((whole.qrels.relevance > 0).sum())
     a_row = query + DISTINCT * (1 + mining.negatives) * document
     training_seconds = rows * training.epochs * a_row / rate * BACKWARD * 1.1
+    if training.minutes is not None:
+        training_seconds = training.minutes * 60.0
     evaluation_seconds = 2 * (len(whole.corpus) * document + len(whole.queries) * query) / rate
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.transformer.parameters())
     batch = int(training.batch_size * a_row * 1.3)
-    activations = min(activation_bytes(model, batch), max(available(model.device) // 2, activation_bytes(model, batch, checkpointing=True)))
+    a_chunk = activation_bytes(model, max(token_budget(model.device), model.max_length))
+    activations = max(a_chunk, min(activation_bytes(model, batch), available(model.device) // 2))
     embeddings = 4 * model.dimension * (len(whole.corpus) + len(whole.queries))
     disk = weights + sum(len(text.encode()) for text in (*whole.corpus.texts, *whole.queries.texts)) * 2 + int(0.2 * weights)
     return Estimate(training_seconds, evaluation_seconds, int(3 * weights + activations + 3 * embeddings + 1.2e9), disk, rate)

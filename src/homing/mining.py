@@ -32,7 +32,7 @@ def mine(train: Dataset, settings: Mining | None = None, *, seed: int | None = N
     qrels = train.qrels
     scores = score_lists(train)
     order = np.lexsort((-scores, qrels.query))
-    lists, of_list, size = np.unique(qrels.query, return_inverse=True, return_counts=True)
+    _, of_list, size = np.unique(qrels.query, return_inverse=True, return_counts=True)
     start = np.cumsum(size) - size
     rank = np.empty(len(qrels), dtype=np.int32)
     rank[order] = np.arange(len(qrels)) - start[of_list] + 1

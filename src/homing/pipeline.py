@@ -14,10 +14,11 @@ from homing.checking import check
 from homing.data import Dataset, Mined, Splits
 from homing.encoders.adapter import Adapter
 from homing.encoders.model import Model
+from homing.encoders.teacher import kind_of, open_teacher
 from homing.errors import FormatError
 from homing.estimating import demand_room, estimate
 from homing.evaluating import evaluate, read_evaluation, save_evaluation
-from homing.loading import load_splits, read_dataset, save_dataset
+from homing.loading import load, load_splits, read_dataset, save_dataset
 from homing.manifest import file_digest, key, replace_directory, versions, write_json
 from homing.merging import merge
 from homing.mining import mine, read_mined, save_mined
@@ -27,7 +28,7 @@ from homing.rundir import ARTEFACTS, STAGES, how_to_go_on, locked, read_manifest
 from homing.settings import Encoding
 from homing.splitting import split
 from homing.terminal import logged, verdict_table
-from homing.training import default_learning_rate, train
+from homing.training import resolved, train
 from homing.verdicts import Verdict, compare
 
 AFTER: dict[str, tuple[str, ...]] = {
@@ -48,19 +49,22 @@ class Run:
     def _resolve(self, recipe: Recipe) -> Recipe:
         """Paths made absolute, and what was left open chosen: what the recipe says is what is done."""
         paths: dict[str, Any] = {
-            name: str(Path(value).absolute()) for name in ("data", "dev", "test") if (value := getattr(recipe, name)) is not None
+            name: str(Path(value).absolute())
+            for name in ("data", "dev", "test", "teacher", "general")
+            if (value := getattr(recipe, name)) is not None
         }
         for name, path in paths.items():
             if not Path(path).exists():
                 raise FormatError("there is no such file or directory", where=path, remedy=f"Check the path given as {name.upper()}.")
+        if "teacher" in paths:
+            kind_of(paths["teacher"])
         source = str(Path(recipe.model).absolute()) if Path(recipe.model).is_dir() else recipe.model
         recipe = replace(recipe, **paths, model=source)
         self._recipe = recipe
 
         base = self.base
         encoding = Encoding(base.prompts["query"], base.prompts["document"], None, recipe.encoding.pooling, base.max_length)
-        rate = recipe.training.learning_rate or default_learning_rate(base.parameters)
-        return replace(recipe, encoding=encoding, training=replace(recipe.training, learning_rate=rate))
+        return replace(recipe, encoding=encoding, training=resolved(base, recipe.training))
 
     @cached_property
     def base(self) -> Model:
@@ -83,6 +87,20 @@ class Run:
         recipe = self.recipe
         return load_splits(recipe.data, recipe.dev, recipe.test, format=recipe.format)
 
+    @cached_property
+    def general(self) -> Dataset | None:
+
+        return load(self.recipe.general) if self.recipe.general is not None else None
+
+    @cached_property
+    def beside(self) -> dict[str, str | None]:
+        """Digests of what training is given beside its rows, hashed once: a teacher may be large."""
+        recipe = self.recipe
+        return {
+            name: None if source is None else file_digest(Path(source))
+            for name, source in (("teacher", recipe.teacher), ("general", recipe.general))
+        }
+
     def depends(self) -> dict[str, dict[str, Any]]:
         """What each stage's result depends on, by name: equal values, equal result."""
         recipe = self.recipe
@@ -95,7 +113,7 @@ class Run:
             "check": {**data, **base},
             "split": {**data, "splitting": asdict(recipe.splitting)},
             "mine": {"mining": asdict(recipe.mining)},
-            "train": {**base, "training": asdict(recipe.training)},
+            "train": {**base, "training": asdict(recipe.training), **self.beside},
             "merge": {},
             "evaluate": {**base, "evaluating": asdict(recipe.evaluating)},
             "report": {},
@@ -123,11 +141,21 @@ class Run:
     def go(self) -> Verdict:
         """Do what is to be done, in order; the verdict."""
         todo = self.todo()
+        if "train" in todo and self.general is not None:
+            self.say(f"  general: {len(self.general.qrels.queries):,} queries outside the domain")
         self.directory.mkdir(parents=True, exist_ok=True)
         self.recipe.write(self.directory / "recipe.toml")
         self.manifest.update(
-            inputs={name: value for name in ("data", "dev", "test", "model") if (value := getattr(self.recipe, name)) is not None},
-            digests={"data": self.depends()["split"]["data"], "model": self.base.weights_digest},
+            inputs={
+                name: value
+                for name in ("data", "dev", "test", "model", "teacher", "general")
+                if (value := getattr(self.recipe, name)) is not None
+            },
+            digests={
+                "data": self.depends()["split"]["data"],
+                "model": self.base.weights_digest,
+                **{name: value for name, value in self.beside.items() if value},
+            },
             versions=versions(),
             seeds={
                 name: asdict(getattr(self.recipe, name))["seed"] for name in Recipe.SECTIONS if hasattr(getattr(self.recipe, name), "seed")
@@ -205,11 +233,19 @@ class Run:
 
         training = self.recipe.training
         self.say(
-            f"  LoRA rank {training.rank}, learning rate {training.learning_rate:g}, {len(self.mined):,} rows, {training.epochs:g} epochs"
+            f"  {'all weights' if training.tuning == 'full' else f'{training.tuning}, rank {training.rank}'}, "
+            f"learning rate {training.learning_rate:g}, {len(self.mined):,} rows, "
+            + (f"{training.minutes:g} minutes" if training.minutes is not None else f"{training.epochs:g} epochs")
         )
+        logs, teacher = self.directory / "training", None
+        if self.recipe.teacher is not None:
+            fixed = training.train == "queries"
+            teacher = open_teacher(
+                self.recipe.teacher, self.mined, logs / "teacher", fixed_documents=fixed, say=lambda line: self.say(f"  {line}")
+            )
         train(
-            self.base, self.mined, self.splits.dev, training, out=self.directory / "adapter", logs=self.directory / "training",
-            say=lambda line: self.say(f"  {line}"),
+            self.base, self.mined, self.splits.dev, training, out=self.directory / "adapter", logs=logs, teacher=teacher,
+            general=self.general, say=lambda line: self.say(f"  {line}"),
         )  # fmt: skip
 
     def _merge(self) -> None:

@@ -17,13 +17,18 @@ from homing.settings import Encoding, Evaluating, Mining, Splitting, Training
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a run: the data, the model, and every setting."""
+    """Everything that decides a run: the data, the model, and every setting.
+
+    `teacher`: a better model's directory, a cross-encoder's, or a file of its scores. `general`: judgments outside the domain.
+    """
 
     data: str
     model: str
     dev: str | None = None
     test: str | None = None
     format: str | None = None
+    teacher: str | None = None
+    general: str | None = None
     encoding: Encoding = field(default_factory=Encoding)
     splitting: Splitting = field(default_factory=Splitting)
     mining: Mining = field(default_factory=Mining)

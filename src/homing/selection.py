@@ -33,8 +33,8 @@ class Look:
 class DevLists:
     """A sample of the judged lists of dev: each query ranked among all documents of the sample, and over its own list.
 
-    `lists` as many, drawn by the seed, at least 50 or all. `documents`, where given, holds fixed embeddings of the whole corpus by position:
-    then a look encodes the queries alone. Raises JudgmentError where no query has a relevant document.
+    `lists` as many, drawn by the seed, at least 50 or all. `documents`, where given, holds fixed embeddings of the whole corpus by
+    position: then a look encodes the queries alone. Raises JudgmentError where no query has a relevant document.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class DevLists:
 
     def _ndcg(self, scores: Floats) -> Floats:
         """nDCG@10 of each query over all documents of the sample; what isn't judged for it counts as not relevant."""
-        top = np.argpartition(-scores, min(20, scores.shape[1] - 1), axis=1)[:, :20]
+        top = np.argpartition(-scores, min(20, scores.shape[1] - 1), axis=1)[:, :20].astype(np.int32)
         top = np.take_along_axis(top, order(np.take_along_axis(scores, top, axis=1), top), axis=1)
         gains = np.zeros(scores.shape, dtype=np.int32)
         row, column = np.nonzero(self.relevance > 0)

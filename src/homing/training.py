@@ -1,4 +1,4 @@
-"""Train on mined rows: whole groups a batch, each text once a step, evaluation while training, the best checkpoint kept, any stop resumed."""
+"""Train on mined rows: whole groups a batch, each text once a step, looks at dev, the best checkpoint kept, any stop resumed."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from homing.data import Dataset, Ints, Mined
 from homing.data import digest as digest_texts
 from homing.encoders import adapter as adapters
 from homing.encoders.adapter import Adapter
+from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
+from homing.encoders.fused import fuse
+from homing.encoders.memory import total
 from homing.encoders.model import Model, Tokens
 from homing.encoders.step import Step
 from homing.errors import JudgmentError, TrainingError
@@ -88,18 +91,17 @@ def train(
     try:
         best, scale = session.run()
     finally:
-        session.tuning.detach()
-        base.transformer.eval()
+        session.detach()
     with replace_directory(out) as fresh:
         shutil.copytree(best, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns("optimizer.safetensors", "state.json", "README.md"))
-        said = {**adapters.conventions(base), "tuning": settings.tuning, "scale": scale, "train": settings.train}
-        write_json(fresh / adapters.CONVENTIONS, said)
+        said = json.loads((fresh / adapters.CONVENTIONS).read_text(encoding="utf-8"))
+        write_json(fresh / adapters.CONVENTIONS, {**said, "scale": scale, "train": settings.train})
     return Adapter(out)
 
 
 def resolved(base: Model, settings: Training) -> Training:
     """The settings with what was left open chosen by the model's size and the free memory."""
-    tuning = settings.tuning or adapters.default_tuning(base)
+    tuning = settings.tuning or adapters.default_tuning(base.parameters, total(base.device))
     return replace(settings, tuning=tuning, learning_rate=settings.learning_rate or default_learning_rate(base.parameters, tuning))
 
 
@@ -155,7 +157,7 @@ class _Session:
         self.model, self.mined, self.dev_data, self.settings, self.logs = base, mined, dev, settings, logs
         self.teacher, self.general_data, self.say, self.began = teacher, general, say, began
         self.trackers = Trackers(
-            [name for name in settings.report_to.split(",") if name], logs, {**asdict(settings), "parameters": base.parameters}, logs.parent.name,
+            settings.report_to.split(","), logs, {**asdict(settings), "parameters": base.parameters}, logs.parent.name, say
         )  # fmt: skip
         self.groups = Groups(mined)
         self.pace = Pace.of(len(self.groups), settings)
@@ -168,14 +170,18 @@ class _Session:
         self.fingerprint = self._fingerprint()
 
         self.tuning = adapters.tune(base, settings)
-        self.trained = self.tuning.parameters()
+        self.trained = list(self.tuning.parameters().values())
+        self.bits: Bits | None = None
+        if isinstance(self.tuning, adapters.LowRank):
+            fuse(self.tuning.peft)
+            self.bits = replace_dropout(self.tuning.peft) if base.device.type == "cpu" and settings.dropout else None
         decayed = [parameter for parameter in self.trained if parameter.ndim >= 2]
         plain = [parameter for parameter in self.trained if parameter.ndim < 2]
         self.optimizer = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=settings.learning_rate or 0.0, fused=base.device.type in ("cpu", "cuda"),
         )  # fmt: skip
-        self.step = Step(base, self.trained, self.tuning.set_checkpointing, self.tuning.bits, say)
+        self.step = Step(base, self.trained, self._checkpoint_activations, self.bits, say)
         self.base_look: Look | None = None
         self.best_look: Look | None = None
         self.best_update = 0
@@ -183,12 +189,12 @@ class _Session:
 
     def _fixed_documents(self, data: Dataset) -> NDArray[np.float32]:
         """The base's embeddings of the whole corpus, shape (documents, dimension), encoded once and kept beside the logs."""
-        place = self.logs / "documents" / digest_texts([self.model.digest, data.corpus.digest])
+        place = self.logs / "documents" / digest_texts([self.model.digest, *data.corpus.texts])
         if not place.is_dir():
             embeddings = self.model.encode(data.corpus.texts, "document", progress="documents, once")
             with replace_directory(place) as fresh:
                 np.save(fresh / "embeddings.npy", embeddings)
-        embeddings = np.load(place / "embeddings.npy", mmap_mode="r")
+        embeddings: NDArray[np.float32] = np.load(place / "embeddings.npy", mmap_mode="r")
         self.began = time.monotonic()  # an index that exists holds these: they are not the training's time
         return embeddings
 
@@ -204,6 +210,18 @@ class _Session:
         parts.append(sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in columns)).hexdigest())
         parts.append(self.teacher.digest if self.teacher is not None else "")
         return digest_texts(parts)
+
+    def _checkpoint_activations(self) -> None:
+        adapters.set_checkpointing(self.tuning.body, True)
+        if self.bits is not None and isinstance(self.tuning, adapters.LowRank):
+            restore_dropout(self.tuning.peft)
+        self.tuning.train_mode()
+
+    def detach(self) -> None:
+        """Take what learned off the base again: what came in is what goes out."""
+        if self.step.checkpointing:
+            adapters.set_checkpointing(self.tuning.body, False)
+        self.tuning.detach()
 
     def run(self) -> tuple[Path, float]:
         """Train to the end, from the last checkpoint where there is one; the directory of the best checkpoint, and its scale."""
@@ -267,10 +285,13 @@ class _Session:
         norm = torch.nn.utils.clip_grad_norm_(self.trained, settings.max_grad_norm)
         values = torch.stack([contrast.loss.detach(), norm.detach(), contrast.positive_score, contrast.negative_score])
         self._flush()
-        self.waiting = _Figures(update + 1, round((update + 1) / self.pace.updates_an_epoch, 4), rate, values, batch.queries, self.pace.seconds)
+        self.waiting = _Figures(
+            update + 1, round((update + 1) / self.pace.updates_an_epoch, 4), rate, values, batch.queries, self.pace.seconds
+        )
         if device.type == "cpu":
             self._flush()
         self.optimizer.step()
+        torch.autograd.graph.increment_version(self.trained)  # a fused optimiser leaves that to us, and fused layers look at it
 
     def _texts_of(self, batch: Batch) -> NDArray[np.int64]:
         queries = self.texts.query[batch.queries]
@@ -314,9 +335,10 @@ class _Session:
         for what, value in (("loss", loss), ("gradient", norm)):
             if not math.isfinite(value):
                 texts = [self.mined.train.queries.texts[query] for query in waiting.queries.tolist()]
+                more = f" and {len(texts) - 8} more" if len(texts) > 8 else ""
                 raise TrainingError(
                     f"the {what} of update {waiting.update} is not finite", got=str(value),
-                    where="queries " + "; ".join(repr(text[:80]) for text in texts[:8]) + (f" and {len(texts) - 8} more" if len(texts) > 8 else ""),
+                    where="queries " + "; ".join(repr(text[:80]) for text in texts[:8]) + more,
                     remedy=f"Try a smaller --learning-rate (it was {self.settings.learning_rate:g}), or look at these texts.",
                 )  # fmt: skip
         figures = {
@@ -355,7 +377,7 @@ class _Session:
     def _dev_lists(self, lists: int) -> DevLists:
         dev, settings = self.dev_data, self.settings
         fixed = self.fixed
-        if fixed is not None and dev.corpus is not self.mined.train.corpus and dev.corpus.digest != self.mined.train.corpus.digest:
+        if fixed is not None and dev.corpus.texts != self.mined.train.corpus.texts:
             fixed = self._fixed_documents(dev)
         return DevLists(self.model, dev, lists, settings.temperature, settings.seed, fixed)
 
@@ -393,8 +415,9 @@ class _Session:
 
     def _choose_scale(self) -> float:
         """The smallest share of what was learned that is as good on dev as the best; scales.json holds what each one gave."""
-        assert self.base_look is not None and self.best_look is not None
-        self.tuning.restore(self._checkpoint(self.best_update))
+        if self.base_look is None or self.best_look is None:
+            raise TrainingError("the training ended before its first look at dev", remedy="Train longer: --epochs or --minutes.")
+        self.tuning.restore(Adapter(self._checkpoint(self.best_update)).weights)
         looks = {0.0: self.base_look, 1.0: self.best_look}
         general: dict[float, float] = {}
         for scale in SCALES if self.general is None else (0.0, *SCALES, 1.0):
@@ -406,13 +429,19 @@ class _Session:
         self.tuning.set_scale(1.0)
         chosen = smallest_scale({scale: look.per_query for scale, look in looks.items()})
         found = [
-            {"scale": scale, "dev_nDCG@10": looks[scale].figures["nDCG@10"], "dev_AP": looks[scale].figures["AP"], "general_nDCG@10": general.get(scale)}
-            for scale in sorted(looks)
-        ]  # fmt: skip
+            {
+                "scale": scale,
+                **{f"dev_{name}": look.figures[name] for name in ("nDCG@10", "AP")},
+                "general_nDCG@10": general.get(scale),
+            }
+            for scale, look in sorted(looks.items())
+        ]
         write_json(self.logs / "scales.json", {"chosen": chosen, "queries": len(self.dev), "scales": found})
         for each in found:
             away = "" if each["general_nDCG@10"] is None else f", general nDCG@10 {each['general_nDCG@10']:.4f}"
-            self.say(f"scale {each['scale']:.2f}: dev nDCG@10 {each['dev_nDCG@10']:.4f}{away}{' <- chosen' if each['scale'] == chosen else ''}")
+            self.say(
+                f"scale {each['scale']:.2f}: dev nDCG@10 {each['dev_nDCG@10']:.4f}{away}{' <- chosen' if each['scale'] == chosen else ''}"
+            )
         if chosen == 0.0:
             self.say("nothing that was learned is better on dev than the base by more than the standard error: keep the base")
         return chosen
@@ -452,7 +481,7 @@ class _Session:
             state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
             if state.get("fingerprint") != self.fingerprint:
                 break
-            self.tuning.restore(path)
+            self.tuning.restore(Adapter(path).weights)
             moments = load_file(path / "optimizer.safetensors")
             for index, parameter in enumerate(self.trained):
                 self.optimizer.state[parameter] = {

@@ -55,3 +55,13 @@ def replace_dropout(tuned: PeftModel) -> Bits:
                 if isinstance(dropout, nn.Dropout):
                     held[name] = CpuDropout(dropout.p, bits)
     return bits
+
+
+def restore_dropout(tuned: PeftModel) -> None:
+    """Put PyTorch's dropouts back where `replace_dropout` took them, in place."""
+    for module in tuned.modules():
+        held = getattr(module, "lora_dropout", None)
+        if isinstance(held, nn.ModuleDict):
+            for name, dropout in held.items():
+                if isinstance(dropout, CpuDropout):
+                    held[name] = nn.Dropout(dropout.p)

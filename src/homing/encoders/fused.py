@@ -1,8 +1,8 @@
 """LoRA layers at the cost of the layers that they sit on.
 
-PEFT computes x W' + b, then s (x A') B' beside it and adds the two: three more passes over the activations, forward and backward, and a second
-input kept. In float32 the sum W + s B A is made once an update instead; the forward pass is then the base's own, and the backward pass adds
-four products with the rank as their short side. The gradients are those of PEFT's layer, to rounding (tests/test_fused.py).
+PEFT computes x W' + b, then s (x A') B' beside it and adds the two: three more passes over the activations, forward and
+backward, and a second input kept. In float32 the sum W + s B A is made once an update instead; the forward pass is then the base's own, and
+the backward pass adds four products with the rank as their short side. The gradients are those of PEFT's layer, to rounding.
 """
 
 from __future__ import annotations
@@ -14,6 +14,17 @@ from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+_steps = 0  # of all optimisers
+
+
+def _stepped(*_: object) -> None:
+    global _steps
+    _steps += 1
+
+
+register_optimizer_step_post_hook(_stepped)  # PyTorch's fused optimisers change a weight and leave its version as it was
 
 
 class _MergedLinear(torch.autograd.Function):
@@ -38,7 +49,11 @@ class _MergedLinear(torch.autograd.Function):
 
 
 class _Fused:
-    """The forward pass of one LoRA layer; the merged weight is made anew when A, B or the scale have changed."""
+    """The forward pass of one LoRA layer; the merged weight is made anew when A, B or the scale have changed.
+
+    A change is seen by the version that PyTorch counts; a fused optimiser doesn't raise it, so its caller does
+    (`torch.autograd.graph.increment_version`).
+    """
 
     def __init__(self, layer: LoraLinear, name: str) -> None:
         self.layer, self.name = layer, name
@@ -47,16 +62,21 @@ class _Fused:
         self.made_from: tuple[Any, ...] = ()
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self.layer.disable_adapters or self.layer.merged:
+            theirs: Tensor = LoraLinear.forward(self.layer, x)
+            return theirs
         a, b, scaling = self.layer.lora_A[self.name].weight, self.layer.lora_B[self.name].weight, self.layer.scaling[self.name]
         if self.base.weight.dtype != torch.float32:  # a sum in half precision would round the small change away
             inner = nn.functional.linear(x, a.to(x.dtype))
             return nn.functional.linear(x, self.base.weight, self.base.bias) + nn.functional.linear(inner, (b * scaling).to(x.dtype))
-        made_from = (a._version, b._version, scaling, a.data_ptr(), b.data_ptr())
+        made_from = (a._version, b._version, scaling, a.data_ptr(), b.data_ptr(), _steps)
         if made_from != self.made_from:
-            with torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():  # made in a look at dev, it serves the next update too
                 self.merged = torch.addmm(self.base.weight, b, a, alpha=scaling)
             self.made_from = made_from
-        out: Tensor = _MergedLinear.apply(x, self.merged, self.base.bias, a, b, scaling)
+        out: Tensor = _MergedLinear.apply(  # type: ignore[no-untyped-call]
+            x, self.merged, self.base.bias, a, b, scaling
+        )
         return out
 
 
@@ -71,7 +91,7 @@ def fuse(tuned: PeftModel) -> int:
             continue
         (name,) = module.active_adapters
         dropout = module.lora_dropout[name]
-        if name in module.lora_variant or getattr(dropout, "p", 0.0) or module.lora_bias[name] or module.fan_in_fan_out:
+        if name in module.lora_variant or isinstance(dropout, nn.Dropout) or module.lora_bias[name] or module.fan_in_fan_out:
             continue
         module.forward = _Fused(module, name)
         fused += 1

@@ -23,6 +23,13 @@ def available(device: torch.device) -> int:
     return int(free) + torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
 
 
+def total(device: torch.device) -> int:
+    """Bytes that this device has."""
+    if device.type == "cpu":
+        return int(psutil.virtual_memory().total)
+    return int(torch.accelerator.get_memory_info(device)[1])
+
+
 @dataclass
 class Saved:
     """What forward passes held for their backward pass: bytes, and the storages that they are in."""

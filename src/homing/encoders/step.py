@@ -1,8 +1,8 @@
 """The gradients of one training step: each distinct text once, chunk by chunk, exact whatever fits into memory.
 
-The loss of a batch needs all embeddings at once, their activations need not be held at once. Every chunk is embedded; the activations of as
-many chunks as there is room for are kept. The loss gives the gradient of each embedding, and chunk by chunk that gradient goes back into the
-weights: through the activations that were kept, or through those of a second forward pass (gradient caching: Gao et al. 2021,
+The loss of a batch needs all embeddings at once, their activations need not be held at once. Every chunk is embedded; the activations of
+as many chunks as there is room for are kept. The loss gives the gradient of each embedding, and chunk by chunk that gradient goes back into
+the weights: through the activations that were kept, or through those of a second forward pass (gradient caching: Gao et al. 2021,
 arXiv 2101.06983). What a chunk adds, and in which order, does not depend on what was kept: the bits are the same.
 """
 
@@ -89,7 +89,7 @@ class Step:
         if embeddings.grad is None:  # nothing stands against anything
             return contrast._replace(loss=contrast.loss.detach())
         forward = torch.from_numpy(np.concatenate(planned)).to(self.model.device, non_blocking=True)
-        gradients = embeddings.grad[forward].split([len(chunk) for chunk in planned])
+        gradients = torch.split(embeddings.grad[forward], [len(chunk) for chunk in planned])
         for number, chunk in enumerate(planned):
             embedded_again = held[number]
             held[number] = None
