@@ -1,0 +1,335 @@
+"""Teachers to distil from: what a better model says of the training split, asked before training starts and kept on disk.
+
+A teacher is another embedding model, or the scores of query and document pairs from anywhere: a cross-encoder, a file.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections import Counter
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import CrossEncoder
+
+from homing.data import Ints, Mined
+from homing.data import digest as digest_texts
+from homing.encoders.answers import answers
+from homing.encoders.devices import default_device, fast_dtype
+from homing.encoders.model import Model
+from homing.errors import FormatError, ModelError, SettingError, TrainingError
+from homing.formats import scores as score_files
+from homing.manifest import file_digest
+from homing.objective import Taught
+from homing.protocols import Encoder, Kind
+
+TEXTS_A_SHARD = 1024
+PAIRS_A_SHARD = 256
+PAIRS_A_BATCH = 32
+ROUNDING = 0.01  # a cosine in half precision may be so much above 1
+
+
+@final
+class EncoderTeacher:
+    """A bi-encoder: its embeddings of the texts that training touches, and their inner products.
+
+    The texts of `mined` are embedded by `encoder` when the teacher is made, and kept under `directory`; what lies there from an earlier
+    call, finished or killed, is not asked again. The encoder itself is not kept.
+
+    `fixed_documents`: for a training whose documents keep the base's embeddings. Then every document of the corpus can be asked about,
+    and `teach` gives scores alone: queries that were pulled towards the teacher's embeddings would leave the fixed documents behind.
+
+    Inner products are cosines where the encoder normalises. Where it does not, they are divided by one number, the product of the
+    largest norm of a query and of a document, which brings them into the range of cosines and keeps every ranking.
+
+    Raises TrainingError where an embedding is not finite.
+    """
+
+    def __init__(self, encoder: Encoder, mined: Mined, directory: Path, *, fixed_documents: bool = False) -> None:
+        data = mined.train
+        queries = np.unique(mined.query)
+        documents: NDArray[np.integer] = np.arange(len(data.corpus)) if fixed_documents else np.unique(pairs(mined)[1])
+        texts: dict[Kind, list[str]] = {
+            "query": [data.queries.texts[query] for query in queries.tolist()],
+            "document": [data.corpus.texts[document] for document in documents.tolist()],
+        }
+        self.digest = digest_texts([encoder.digest, str(fixed_documents), str(len(queries)), *texts["query"], *texts["document"]])
+        self._queries, self._documents = (_embeddings(encoder, texts[kind], kind, directory) for kind in texts)
+        self._query_place, self._document_place = _places(queries, len(data.queries)), _places(documents, len(data.corpus))
+        self._scale = max(1.0, _largest_norm(self._queries) * _largest_norm(self._documents))
+        self._fixed_documents = fixed_documents
+
+    def teach(self, queries: Ints, documents: Ints, device: torch.device) -> Taught:
+        """Scores of all pairs, and unless documents are fixed the embeddings. Raises TrainingError for a text that was not asked about."""
+        wanted, found = (
+            torch.from_numpy(_rows(embeddings, places[asked])).to(device, non_blocking=True)
+            for embeddings, places, asked in (
+                (self._queries, self._query_place, queries), (self._documents, self._document_place, documents),
+            )
+        )  # fmt: skip
+        scores = wanted @ found.T / self._scale
+        return Taught(scores) if self._fixed_documents else Taught(scores, wanted, found)
+
+
+@final
+class ScoreTeacher:
+    """Scores of pairs of a query and a document, from whatever gave them; NaN for every other pair.
+
+    Shapes: `query`, `document`, `score` (pairs,): positions in the training split, each pair once, and finite scores.
+
+    Scores between -1 and 1 (cosines, probabilities) are used as they are: the student's own scores are cosines, and both go through the
+    softmax at one temperature. Scores beyond (a reranker's logits, marks from 0 to 10) are divided by one number, the median over queries
+    of the distance from the lowest to the highest score. So a typical query spans 1, as it would after a min-max normalisation of each
+    query (as in JaColBERTv2.5, arXiv 2407.20750); but a query whose candidates the teacher finds alike is not stretched to the same
+    certainty. An offset needs no correction, since the softmax does not see it.
+
+    Raises FormatError where no query has two different scores: nothing can be learned from that.
+    """
+
+    def __init__(self, query: Ints, document: Ints, score: NDArray[np.floating], *, where: str = "") -> None:
+        order = np.lexsort((document, query))
+        self._query, self._document = (np.ascontiguousarray(column[order], dtype=np.int32) for column in (query, document))
+        score = np.asarray(score, dtype=np.float64)[order]
+        spreads = _spreads(self._query, score)
+        if not (spreads > 0).any():
+            raise FormatError(
+                "the teacher tells no query's candidates apart", where=where, got=f"{len(score):,} scores",
+                expected="at least one query with two different scores", remedy="Give scores of several candidates a query.",
+            )  # fmt: skip
+        scale = 1.0 if np.abs(score).max() <= 1.0 + ROUNDING else float(np.median(spreads[spreads > 0]))
+        self._score = (score / scale).astype(np.float32)
+
+    @property
+    def digest(self) -> str:
+        """Changes with any pair or score."""
+        return sha256(b"".join(column.tobytes() for column in (self._query, self._document, self._score))).hexdigest()[:32]
+
+    def teach(self, queries: Ints, documents: Ints, device: torch.device) -> Taught:
+        """The scores that are known, NaN elsewhere."""
+        order = np.argsort(documents, kind="stable")
+        ascending = documents[order]
+        scores = np.full((len(queries), len(documents)), np.nan, dtype=np.float32)
+        first, last = np.searchsorted(self._query, queries, "left"), np.searchsorted(self._query, queries, "right")
+        for row, (start, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+            known = self._document[start:end]
+            place = np.minimum(np.searchsorted(ascending, known), len(documents) - 1)
+            there = ascending[place] == known
+            scores[row, order[place[there]]] = self._score[start:end][there]
+        return Taught(torch.from_numpy(scores).to(device, non_blocking=True))
+
+
+Teachers = EncoderTeacher | ScoreTeacher
+
+
+def open_teacher(
+    source: str | Path, mined: Mined, directory: Path, *, fixed_documents: bool = False, say: Callable[[str], None] = lambda line: None
+) -> Teachers:
+    """The teacher that `source` is: the directory of a bi-encoder or of a cross-encoder, or a file of scores.
+
+    A model is asked here, about the rows and the pool of `mined`; its answers are kept under `directory`, and a killed call goes on.
+    `fixed_documents`: see `EncoderTeacher`. Raises the errors of `kind_of`, `read_scores`, `ask_cross_encoder` and `Model`.
+    """
+    source = Path(source)
+    kind = kind_of(source)
+    teacher: Teachers
+    if kind == "scores":
+        teacher = read_scores(source, mined, say=say)
+    elif kind == "cross-encoder":
+        teacher = ask_cross_encoder(source, mined, directory)
+    else:
+        teacher = EncoderTeacher(Model(source, name="teacher"), mined, directory, fixed_documents=fixed_documents)
+    gc.collect()  # the model that answered makes room for the one that learns
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
+    return teacher
+
+
+def kind_of(source: str | Path) -> Literal["scores", "encoder", "cross-encoder"]:
+    """What a path holds, from its configuration files alone.
+
+    Raises SettingError where it doesn't exist, ModelError for a directory that is neither a bi-encoder's nor a cross-encoder's.
+    """
+    source = Path(source)
+    if source.is_file():
+        return "scores"
+    if not source.is_dir():
+        raise SettingError(
+            "the teacher is neither a file nor a directory", where=str(source),
+            remedy="Give a model's directory (hf download NAME --local-dir DIR makes one), or a file of scores.",
+        )  # fmt: skip
+    if _said(source / "config_sentence_transformers.json").get("model_type") == "CrossEncoder":
+        return "cross-encoder"
+    if (source / "modules.json").is_file():
+        return "encoder"
+    if any(str(name).endswith("ForSequenceClassification") for name in _said(source / "config.json").get("architectures") or ()):
+        return "cross-encoder"
+    raise ModelError(
+        "the directory is no teacher", where=str(source),
+        expected="modules.json (an embedding model), or an architecture in config.json that ends in ForSequenceClassification",
+        remedy="Give a sentence-transformers directory, or a file of the model's scores.",
+    )  # fmt: skip
+
+
+def pairs(mined: Mined) -> tuple[Ints, Ints]:
+    """Every query with each of its candidates in rows and pool, once, by query and document; shapes (pairs,) and (pairs,)."""
+    row, column = np.nonzero(mined.negative >= 0)
+    query, document = [mined.query, mined.query[row]], [mined.positive, mined.negative[row, column]]
+    if mined.pool is not None:
+        trained = np.isin(mined.pool.query, mined.query)
+        query, document = [*query, mined.pool.query[trained]], [*document, mined.pool.document[trained]]
+    found = np.unique(_keys(np.concatenate(query), np.concatenate(document)))
+    return (found >> 32).astype(np.int32), (found & 0xFFFFFFFF).astype(np.int32)
+
+
+def read_scores(path: str | Path, mined: Mined, *, say: Callable[[str], None] = lambda line: None) -> ScoreTeacher:
+    """The teacher in a file of scores (`homing.formats.scores`), whose queries and documents are known by their ids or their texts.
+
+    A pair that occurs again has its last score. Pairs of queries that are not trained on are left out, and those of unknown texts
+    counted; `say` hears how much of the training is covered. Raises FormatError for a file that cannot be read, and where no candidate
+    of the training is scored.
+    """
+    path, data = Path(path), mined.train
+    known: dict[str, dict[str, int]] = {
+        "query_id": data.queries.index,
+        "query": {text: place for place, text in enumerate(data.queries.texts)},
+        "document_id": data.corpus.index,
+        "content": {text: place for place, text in enumerate(data.corpus.texts)},
+    }
+    trained = set(np.unique(mined.query).tolist())
+    counts: Counter[str] = Counter()
+    found: dict[int, float] = {}
+    for said in score_files.read(path):
+        query = known[said.query_column].get(said.query)
+        document = known[said.document_column].get(said.document)
+        if query is None or document is None:
+            counts["unknown"] += 1
+        elif query in trained:
+            pair = query << 32 | document
+            counts["repeated"] += pair in found
+            found[pair] = said.score
+    scored = np.fromiter(found, dtype=np.int64, count=len(found))
+    queries, documents = pairs(mined)
+    covered = np.isin(_keys(queries, documents), scored)
+    if not covered.any():
+        raise FormatError(
+            "the file scores no candidate of a training query", where=str(path),
+            got=f"{len(found):,} pairs of training queries, {counts['unknown']:,} pairs of texts that the data doesn't have",
+            remedy="Score the data's own queries and documents, by their ids or their texts.",
+        )  # fmt: skip
+    also = "".join(
+        f", {counts[name]:,} pairs {what}"
+        for name, what in (("unknown", "of texts that the data doesn't have"), ("repeated", "that occur again"))
+        if counts[name]
+    )
+    say(
+        f"teacher: scores of {int(covered.sum()):,} of the {len(covered):,} candidates in training, "
+        f"for {len(np.unique(queries[covered])):,} of {len(trained):,} queries{also}"
+    )
+    scores = np.fromiter(found.values(), dtype=np.float64, count=len(found))
+    return ScoreTeacher((scored >> 32).astype(np.int32), (scored & 0xFFFFFFFF).astype(np.int32), scores, where=str(path))
+
+
+def ask_cross_encoder(path: str | Path, mined: Mined, directory: Path) -> ScoreTeacher:
+    """The scores that a sentence-transformers cross-encoder gives each query with each of its candidates in rows and pool.
+
+    They are its logits, before any sigmoid: where it is certain, probabilities are all 1 or 0 and rank nothing. Kept under `directory`
+    as they come, and not asked again.
+
+    Raises ModelError where the directory cannot be loaded or gives more than one number a pair, TrainingError for a score that is not
+    finite.
+    """
+    path, data, device = Path(path), mined.train, default_device()
+    dtype = fast_dtype(device)
+    queries, documents = pairs(mined)
+    asked = [
+        (data.queries.texts[query], data.corpus.texts[document])
+        for query, document in zip(queries.tolist(), documents.tolist(), strict=True)
+    ]
+    name = digest_texts([file_digest(path), str(dtype), *(text for pair in asked for text in pair)])
+    model: CrossEncoder | None = None
+
+    def score(shard: slice) -> NDArray[np.float32]:
+        nonlocal model
+        model = _load(path, device, dtype) if model is None else model
+        said = model.predict(asked[shard], batch_size=PAIRS_A_BATCH, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+        return np.asarray(said, dtype=np.float32)
+
+    file = directory / f"scores-{name}.npy"
+    scores = answers(file, len(asked), PAIRS_A_SHARD, score, progress="teacher: pairs", unit="pair", where=str(path))
+    return ScoreTeacher(queries, documents, scores, where=str(path))
+
+
+def _load(path: Path, device: torch.device, dtype: torch.dtype) -> CrossEncoder:
+    try:
+        model = CrossEncoder(str(path), device=str(device), local_files_only=True, model_kwargs={"dtype": dtype})
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
+        raise ModelError(
+            "sentence-transformers cannot load this cross-encoder", where=str(path),
+            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300],
+            remedy="Check that the download is complete, and that its files are those of one model.",
+        ) from error  # fmt: skip
+    if model.num_labels != 1:
+        raise ModelError(
+            "the classifier gives no single score a pair", where=str(path), got=f"{model.num_labels} labels", expected="1 label",
+            remedy="Give a cross-encoder that was trained to rank.",
+        )  # fmt: skip
+    return model
+
+
+def _embeddings(encoder: Encoder, texts: list[str], kind: Kind, directory: Path) -> NDArray[np.float32]:
+    """Embeddings of texts, shape (texts, dimension), mapped from the file that keeps them."""
+    file = directory / f"{kind}-{digest_texts([encoder.digest, *texts])}.npy"
+
+    def ask(shard: slice) -> NDArray[np.float32]:
+        return encoder.encode(texts[shard], kind)
+
+    return answers(file, len(texts), TEXTS_A_SHARD, ask, progress=f"teacher: {kind} texts", unit="text", where=encoder.name)
+
+
+def _places(asked: NDArray[np.integer], size: int) -> NDArray[np.int64]:
+    """The row of each position among those asked, -1 for one that was not; shape (size,)."""
+    places = np.full(size, -1, dtype=np.int64)
+    places[asked] = np.arange(len(asked))
+    return places
+
+
+def _rows(embeddings: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
+    if len(places) and places.min() < 0:
+        raise TrainingError("the teacher was not asked about a text of the batch", remedy="Make it from the rows that are trained on.")
+    return np.array(embeddings[places])
+
+
+def _largest_norm(embeddings: NDArray[np.float32]) -> float:
+    blocks = (embeddings[start : start + (1 << 16)] for start in range(0, len(embeddings), 1 << 16))
+    return max(float(np.linalg.norm(block, axis=1).max()) for block in blocks)
+
+
+def _keys(query: NDArray[np.integer], document: NDArray[np.integer]) -> NDArray[np.int64]:
+    """One number a pair, in the order of query, then document."""
+    return query.astype(np.int64) * (1 << 32) + document.astype(np.int64)
+
+
+def _spreads(query: Ints, score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Highest less lowest score of each query, shape (queries,); `query` ascends."""
+    if not len(query):
+        return np.zeros(0)
+    first = np.unique(query, return_index=True)[1]
+    spreads: NDArray[np.float64] = np.maximum.reduceat(score, first) - np.minimum.reduceat(score, first)
+    return spreads
+
+
+def _said(file: Path) -> dict[str, Any]:
+    """A JSON object from a model's directory, empty where there is none. Raises ModelError for a file that is not JSON."""
+    if not file.is_file():
+        return {}
+    try:
+        said = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ModelError("the file is not JSON", where=str(file), got=str(error), remedy="Download the model again.") from None
+    return said if isinstance(said, dict) else {}
