@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -191,10 +192,43 @@ def test_sentence_transformers_own_encode_is_as_before(tiny_model: Path, tmp_pat
 
 
 def test_equal_bits_each_time(tiny_model: Path) -> None:
+    """With gradients or without: gradient caching relies on it."""
     model = Model(tiny_model, device="cpu")
     first, second = (gradients(model, model.embed) for _ in range(2))
     assert first
     assert all(torch.equal(first[name], second[name]) for name in first)
+    with torch.no_grad():
+        without = model.embed(TOKENS, TEXTS)
+    assert torch.equal(without, model.embed(TOKENS, TEXTS).detach())
+
+
+def test_two_models_in_two_threads(tiny_model: Path, tmp_path: Path) -> None:
+    kind, config = BODIES["bert"]
+    models = [Model(tiny_model, device="cpu"), Model(directory(tmp_path, tiny_model, kind(config)), device="cpu")]
+    jobs = [(model, texts) for texts in (TEXTS, TEXTS[:3], TEXTS[4:]) for model in models]
+
+    def embed(job: tuple[Model, np.ndarray]) -> Tensor:
+        with torch.no_grad():
+            return job[0].embed(TOKENS, job[1])
+
+    expected = [embed(job) for job in jobs]
+    with ThreadPoolExecutor(2) as pool:
+        for got, wanted in zip(pool.map(embed, jobs * 5), expected * 5, strict=True):
+            assert torch.equal(got, wanted)
+
+
+def test_a_model_through_the_kernel(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU does, with the stand-in in the kernel's place."""
+    call, told = kernel("2.12")
+
+    def by_kernel(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: Any, window: Any, dropout: float) -> Tensor:
+        q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+        return packed._by_kernel(call, q, k, v, packing, scaling, window)
+
+    monkeypatch.setattr(packed, "_by_runs", by_kernel)
+    agree(Model(tiny_model, device="cpu"))
+    assert all(said == {"scale": None, "window_size": (-1, 0), "enable_gqa": True} for said in told)
+    assert told
 
 
 def kernel(words: str) -> tuple[Callable[..., Tensor], list[dict[str, Any]]]:
