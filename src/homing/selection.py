@@ -102,10 +102,9 @@ class DevLists:
 
     def _loss(self, listed: Floats, relevant: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
         """InfoNCE of each positive against its list's judged non-relevant documents, averaged over positives."""
-        highest = np.where(relevant | other, listed, -np.inf).max(axis=1, keepdims=True)
-        logits = np.exp((np.where(relevant | other, listed, -np.inf) - highest) / self.temperature)
-        against = np.where(other, logits, 0.0).sum(axis=1, keepdims=True)
-        return float((np.log(np.where(relevant, logits + against, 1.0)) - np.log(np.where(relevant, logits, 1.0)))[relevant].mean())
+        logits = np.where(relevant | other, listed, 0.0) / self.temperature
+        against = np.logaddexp.reduce(np.where(other, logits, -np.inf), axis=1, keepdims=True)
+        return float(np.logaddexp(0.0, against - logits)[relevant].mean())
 
 
 def smallest_scale(found: Mapping[float, Floats]) -> float:

@@ -161,6 +161,7 @@ class _Session:
         )  # fmt: skip
         self.groups = Groups(mined)
         self.pace = Pace.of(len(self.groups), settings)
+        self.pace.looks_after = len(SCALES) if settings.scale is None else 0
         self.objective = Objective(settings, base.dimension)
         self.fixed = self._fixed_documents(mined.train) if settings.train == "queries" else None
         pooled = [] if mined.pool is None else [mined.pool.document[np.isin(mined.pool.query, self.groups.queries)]]
@@ -194,9 +195,9 @@ class _Session:
             embeddings = self.model.encode(data.corpus.texts, "document", progress="documents, once")
             with replace_directory(place) as fresh:
                 np.save(fresh / "embeddings.npy", embeddings)
-        embeddings: NDArray[np.float32] = np.load(place / "embeddings.npy", mmap_mode="r")
         self.began = time.monotonic()  # an index that exists holds these: they are not the training's time
-        return embeddings
+        kept: NDArray[np.float32] = np.load(place / "embeddings.npy", mmap_mode="r")
+        return kept
 
     def _fingerprint(self) -> str:
         """What must be equal for a checkpoint to be gone on from."""
@@ -231,7 +232,7 @@ class _Session:
         with self.trackers:
             if state is None:
                 self.base_look = self._look()
-                self.pace.looks, self.pace.look_seconds = 0, 0.0
+                self.pace.first_look_seconds, self.pace.looks, self.pace.look_seconds = self.pace.look_seconds, 0, 0.0
             self.tuning.train_mode()
             if state is None:
                 self.pace.other_seconds = time.monotonic() - self.began
