@@ -87,15 +87,19 @@ def epoch_batches(tokens: NDArray[np.integer], batches: int, epoch: int, seed: i
     return np.split(order, cuts)
 
 
-def chunks(lengths: NDArray[np.integer], budget: int) -> Iterator[NDArray[np.intp]]:
-    """Positions of texts in chunks of similar length, longest first, each of at most `budget` tokens after padding.
+def chunks(lengths: NDArray[np.integer], budget: int, padded: bool = True) -> Iterator[NDArray[np.intp]]:
+    """Positions of texts in chunks of similar length, longest first, each of at most `budget` tokens, with or without padding.
 
     Shape of `lengths`: (texts,), tokens a text. A text longer than the budget is a chunk of its own. Longest first, so that memory
     peaks at the start and not after an hour.
     """
     by_length = np.argsort(-lengths, kind="stable")
+    upto = np.cumsum(lengths[by_length])
     start = 0
     while start < len(by_length):
-        size = max(1, budget // max(1, int(lengths[by_length[start]])))
-        yield by_length[start : start + size]
-        start += size
+        if padded:
+            size = budget // max(1, int(lengths[by_length[start]]))
+        else:
+            size = int(np.searchsorted(upto, (upto[start - 1] if start else 0) + budget, "right")) - start
+        yield by_length[start : start + max(1, size)]
+        start += max(1, size)

@@ -74,7 +74,7 @@ def estimate(model: Model, data: Dataset | Splits, splitting: Splitting, mining:
     evaluation_seconds = 2 * (len(whole.corpus) * document + len(whole.queries) * query) / rate
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.transformer.parameters())
     batch = int(training.batch_size * a_row * 1.3)
-    a_chunk = activation_bytes(model, max(token_budget(model.device), model.max_length))
+    a_chunk = activation_bytes(model, max(token_budget(model.device, model.packer is not None), model.max_length))
     activations = max(a_chunk, min(activation_bytes(model, batch), available(model.device) // 2))
     embeddings = 4 * model.dimension * (len(whole.corpus) + len(whole.queries))
     disk = weights + sum(len(text.encode()) for text in (*whole.corpus.texts, *whole.queries.texts)) * 2 + int(0.2 * weights)

@@ -39,6 +39,9 @@ def fast_dtype(device: torch.device) -> torch.dtype:
         return torch.float32
 
 
-def token_budget(device: torch.device) -> int:
-    """Padded tokens a chunk: on a CPU few, so that activations stay in its cache; on an accelerator enough to fill it."""
-    return 512 if device.type == "cpu" else 16384
+def token_budget(device: torch.device, packed: bool) -> int:
+    """Tokens a chunk: on a CPU few, so that activations stay in its cache, fewer where they are padded; on an accelerator enough to fill it.
+
+    Measured on one core with MiniLM (docs/log.md).
+    """
+    return (1024 if packed else 512) if device.type == "cpu" else 16384

@@ -5,10 +5,14 @@ Measured on two cores, 1024 x 384 numbers, forward and backward: 1.4 ms against 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 SCALE = 1 << 16
 

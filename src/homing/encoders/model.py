@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -176,6 +176,11 @@ class Model:
         """What encodes this model's texts without padding; None where the model doesn't allow it (tried once, on a few made texts)."""
         return packed.admit(self)[0]
 
+    def chunks(self, lengths: NDArray[np.integer], budget: int = 0) -> Iterator[NDArray[np.intp]]:
+        """Positions of texts of these lengths (texts,) in the chunks that this model takes at once; `budget` tokens each, or its own."""
+        packed = self.packer is not None
+        return chunks(lengths, budget or token_budget(self.device, packed), padded=not packed)
+
     def embed(self, tokens: Tokens, texts: NDArray[np.integer]) -> Tensor:
         """Embeddings of these texts as one chunk, with gradients where they are enabled; shape (texts, dimension)."""
         pooled = self.packer.embed(tokens, texts) if self.packer else self.embed_padded(tokens, texts)
@@ -209,7 +214,7 @@ class Model:
         out = np.empty((len(tokens), self.dimension), dtype=np.float32)
         bar = tqdm(total=len(tokens.ids), desc=progress, unit=" tokens", unit_scale=True, disable=not progress, **BAR)
         with torch.inference_mode(), bar:
-            for chunk in chunks(tokens.lengths, token_budget(self.device)):
+            for chunk in self.chunks(tokens.lengths):
                 out[chunk] = self.embed(tokens, chunk).cpu().numpy()
                 bar.update(int(tokens.lengths[chunk].sum()))
         return out

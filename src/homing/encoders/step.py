@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from homing.batches import chunks
 from homing.encoders.devices import token_budget
 from homing.encoders.dropout import Bits
 from homing.encoders.memory import available, saved_bytes
@@ -46,7 +45,7 @@ class Step:
     recomputed: int = field(default=0, init=False)  # chunks whose activations were not kept, so far
 
     def __post_init__(self) -> None:
-        self.budget = self.budget or token_budget(self.model.device)
+        self.budget = self.budget or token_budget(self.model.device, self.model.packer is not None)
 
     def gradients(self, tokens: Tokens, texts: NDArray[np.integer], loss: Callable[[Tensor], Contrast], seed: int) -> Contrast:
         """Fill the parameters' `grad` with the gradient of the loss, and return the loss; `seed` decides all dropout of the step.
@@ -66,7 +65,7 @@ class Step:
 
     def _gradients(self, tokens: Tokens, texts: NDArray[np.integer], loss: Callable[[Tensor], Contrast], seed: int) -> Contrast:
         lengths = tokens.lengths[texts]
-        planned = list(chunks(lengths, self.budget))
+        planned = list(self.model.chunks(lengths, self.budget))
         room = ROOM * available(self.model.device)
         if not self.bytes_a_token:
             self._weigh(tokens, texts[planned[0]], seed, room)
