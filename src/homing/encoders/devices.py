@@ -40,7 +40,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def token_budget(device: torch.device, packed: bool) -> int:
-    """Tokens a chunk: on a CPU few, so that activations stay in its cache, fewer where they are padded; on an accelerator enough to fill it.
+    """Tokens a chunk: on a CPU few, to stay in its cache, and fewer where they are padded; on an accelerator enough to fill it.
 
     Measured on one core with MiniLM (docs/log.md).
     """
