@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from homing.data import Corpus, Dataset, Mined, Qrels, Queries, Splits
     from homing.encoders.adapter import Adapter
     from homing.encoders.model import Model
+    from homing.encoders.pair import Pair, open_model
     from homing.errors import HomingError
     from homing.evaluating import evaluate
     from homing.loading import load
@@ -45,6 +46,7 @@ _PLACES = {
     "homing.data": ("Corpus", "Dataset", "Mined", "Qrels", "Queries", "Splits"),
     "homing.encoders.adapter": ("Adapter",),
     "homing.encoders.model": ("Model",),
+    "homing.encoders.pair": ("Pair", "open_model"),
     "homing.errors": ("HomingError",),
     "homing.evaluating": ("evaluate",),
     "homing.loading": ("load",),
@@ -62,8 +64,8 @@ _PLACE = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
     "Adapter", "Corpus", "Dataset", "Encoding", "Evaluating", "Evaluation", "HomingError", "Mined", "Mining", "Model", "Qrels", "Queries",
-    "Recipe", "Splits", "Splitting", "Training", "Verdict", "check", "compare", "evaluate", "load", "merge", "mine", "report", "run",
-    "split", "train",
+    "Pair", "Recipe", "Splits", "Splitting", "Training", "Verdict", "check", "compare", "evaluate", "load", "merge", "mine", "open_model",
+    "report", "run", "split", "train",
 ]  # fmt: skip
 
 

@@ -237,7 +237,8 @@ def train(mined: str, dataset: str, model: str, out: str, teacher: str | None, g
 @click.argument("adapter", type=str)
 @_model
 @_out("model", "the merged model's directory")
-def merge(adapter: str, model: str, out: str) -> None:
+@click.option("--scale", type=float, default=None, metavar="X", help="share of what was learned that is kept [as dev chose]")
+def merge(adapter: str, model: str, out: str, scale: float | None) -> None:
     """Merge an adapter into its base, verified, as a directory that can be served."""
     from homing.encoders.adapter import Adapter
     from homing.encoders.model import Model
@@ -253,7 +254,7 @@ def merge(adapter: str, model: str, out: str) -> None:
         if "pooling" not in said or type(error).__name__ != "PoolingError":
             raise
         base = Model(model, **asdict(replace(encoding, pooling=said["pooling"])))
-    join(base, trained, out=out)
+    join(base, trained, out=out, scale=scale)
     click.echo(f"verified, and written to {out}")
 
 
@@ -264,7 +265,7 @@ def merge(adapter: str, model: str, out: str) -> None:
 @_out("evaluation", "the directory to write")
 def evaluate(dataset: str, models: tuple[str, ...], out: str, **options: Any) -> None:
     """Compare models on the test split; the first is the one to beat."""
-    from homing.encoders.model import Model
+    from homing.encoders.pair import open_model
     from homing.evaluating import evaluate as measure
     from homing.evaluating import save_evaluation
     from homing.terminal import verdict_table
@@ -272,7 +273,7 @@ def evaluate(dataset: str, models: tuple[str, ...], out: str, **options: Any) ->
 
     splits, chosen = _splits(dataset), _make(options, "evaluating")
     encoding = asdict(_make(options, "encoding"))
-    loaded = [Model(model, **encoding, name=name) for model, name in zip(models, _names(models), strict=True)]
+    loaded = [open_model(model, **encoding, name=name) for model, name in zip(models, _names(models), strict=True)]
     found = measure(loaded, splits.dev, splits.test, chosen)
     verdict = compare(found, chosen.resamples, chosen.seed)
     save_evaluation(found, verdict, Path(out))

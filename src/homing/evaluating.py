@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from homing.data import Dataset, Floats, Ints, Splits
 from homing.encoders.model import Model
+from homing.encoders.pair import Pair
 from homing.errors import FormatError, JudgmentError, SettingError
 from homing.manifest import replace_directory, write_json
 from homing.measures import ndcg, order, recall, reciprocal_rank, roc_auc
@@ -30,7 +31,7 @@ LIST_MEASURES = ("list nDCG", "list RR")
 CORPUS_MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10")
 
 
-def evaluate(models: Sequence[Model], dev: Dataset, test: Dataset, settings: Evaluating | None = None) -> list[Evaluation]:
+def evaluate(models: Sequence[Model | Pair], dev: Dataset, test: Dataset, settings: Evaluating | None = None) -> list[Evaluation]:
     """Score every judged pair of dev and test, and search the whole corpus for every test query, with each model.
 
     The threshold is chosen on dev and applied on test. Raises JudgmentError where test has no relevant document, SettingError where
@@ -44,12 +45,19 @@ def evaluate(models: Sequence[Model], dev: Dataset, test: Dataset, settings: Eva
     if not len(queries):
         raise JudgmentError("test has no query with a relevant document", remedy="Give more judgments, or a larger --test-share.")
     draws = resample(len(test.qrels.queries), settings.resamples, settings.seed)
-    return [_evaluate(model, dev, test, queries, draws, settings) for model in models]
+    kept: dict[str, NDArray[np.float32]] = {}  # two models may have their documents in common
+    return [_evaluate(model, dev, test, queries, draws, settings, kept) for model in models]
 
 
-def _evaluate(model: Model, dev: Dataset, test: Dataset, queries: Ints, draws: Floats, settings: Evaluating) -> Evaluation:
+def _evaluate(
+    model: Model | Pair, dev: Dataset, test: Dataset, queries: Ints, draws: Floats, settings: Evaluating,
+    kept: dict[str, NDArray[np.float32]],
+) -> Evaluation:  # fmt: skip
     start = time.perf_counter()
-    documents = model.encode(test.corpus.texts, "document", progress=f"{model.name}: documents")
+    side = model.document_side.digest
+    if side not in kept:
+        kept[side] = model.encode(test.corpus.texts, "document", progress=f"{model.name}: documents")
+    documents = kept[side]
     asked = np.unique(np.concatenate([dev.qrels.queries, test.qrels.queries]))
     embedded = model.encode([test.queries.texts[query] for query in asked.tolist()], "query", progress=f"{model.name}: queries")
     seconds = time.perf_counter() - start

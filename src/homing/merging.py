@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from homing.encoders import adapter as adapters
 from homing.encoders.adapter import Adapter
 from homing.encoders.model import Model
+from homing.encoders.pair import Pair, open_model, write_document_model
 from homing.errors import MergeError, ModelError
 from homing.manifest import replace_directory, write_json
 
@@ -38,7 +39,9 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 
 
-def merge(base: Model, adapter: Adapter, *, out: str | Path = "runs/model", texts: Sequence[str] = (), scale: float | None = None) -> Model:
+def merge(
+    base: Model, adapter: Adapter, *, out: str | Path = "runs/model", texts: Sequence[str] = (), scale: float | None = None
+) -> Model | Pair:
     """Merge `adapter` into a copy of `base` and write it to `out`; returns the written model, loaded from there.
 
     W + scale (W' - W) for the base's weights W and the learned W', in float32, saved in the number format of the base's own weights;
@@ -47,6 +50,8 @@ def merge(base: Model, adapter: Adapter, *, out: str | Path = "runs/model", text
     `texts` (a few real ones; some made-up ones are added) are embedded by the base, by the adapter on the base, by the merged weights and
     by the directory loaded afresh: merged and reloaded must equal the adapter (1e-5 for float32; 1e-2 cosine distance for a
     half-precision directory) and, at any scale but 0, differ from the base.
+
+    An adapter of queries alone gives a query encoder; `homing.json` in its directory names the base that its documents keep.
 
     Raises ModelError for an adapter of another base, SettingError for a scale outside of 0 to 1, MergeError where the verification
     fails; `out` is then left as it was.
@@ -74,7 +79,7 @@ def merge(base: Model, adapter: Adapter, *, out: str | Path = "runs/model", text
         )  # fmt: skip
     with replace_directory(out) as fresh:
         work.transformer[0].model.to(stored)
-        _write(work, base, fresh, _origin(base, adapter.tuning, scale))
+        _write(work, base, fresh, _origin(base, adapter.tuning, scale), adapter.side)
         reloaded = Model(fresh, device=base.device, dtype=torch.float32)
         if (reloaded.prompts, reloaded.pooling, reloaded.max_length) != (base.prompts, base.pooling, base.max_length):
             raise MergeError(
@@ -84,7 +89,9 @@ def merge(base: Model, adapter: Adapter, *, out: str | Path = "runs/model", text
             )  # fmt: skip
         _demand_equal(wanted, _embed(reloaded, probes), stored, "the written directory, loaded afresh,")
         del reloaded
-    return Model(out, device=base.device, dtype=base.dtype, name=f"{base.name}, tuned")
+        if adapter.side == "queries":
+            write_document_model(fresh, base)
+    return open_model(out, documents=base, device=base.device, dtype=base.dtype, name=f"{base.name}, tuned")
 
 
 def _same_conventions(base: Model, adapter: Adapter) -> None:
@@ -142,7 +149,7 @@ def _stored_dtype(path: Path) -> torch.dtype:
     return torch.float32
 
 
-def _write(model: Model, base: Model, directory: Path, origin: str) -> None:
+def _write(model: Model, base: Model, directory: Path, origin: str, side: str) -> None:
     """sentence-transformers' layout, in the long form that older readers (TEI, vLLM) parse too."""
     transformer = model.transformer
     transformer.prompts = {**transformer.prompts, **model.prompts}
@@ -175,7 +182,7 @@ def _write(model: Model, base: Model, directory: Path, origin: str) -> None:
     for name in ("config.json", *TOKENIZER_FILES):
         if (own / name).is_file():
             shutil.copyfile(own / name, body / name)
-    (directory / "README.md").write_text(_card(model, base, origin), encoding="utf-8")
+    (directory / "README.md").write_text(_card(model, base, origin, side), encoding="utf-8")
 
 
 def _origin(base: Model, tuning: str, scale: float) -> str:
@@ -189,7 +196,16 @@ def _origin(base: Model, tuning: str, scale: float) -> str:
     return f"{name} adapter merged into `{base.source}`.{share}"
 
 
-def _card(model: Model, base: Model, origin: str) -> str:
+def _card(model: Model, base: Model, origin: str, side: str) -> str:
+    use = """    model = SentenceTransformer("path/of/this/directory")
+    queries, documents = model.encode_query(["..."]), model.encode_document(["..."])
+
+An index made with the base does not fit this model: encode the corpus again."""
+    if side == "queries":
+        use = f"""    queries = SentenceTransformer("path/of/this/directory").encode_query(["..."])
+    documents = SentenceTransformer("{base.source}").encode_document(["..."])
+
+It encodes queries alone. Documents are encoded by `{base.source}` as ever: an index made with it stays as it is."""
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -211,8 +227,5 @@ tags: [sentence-transformers, feature-extraction, homing]
 
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer("path/of/this/directory")
-    queries, documents = model.encode_query(["..."]), model.encode_document(["..."])
-
-An index made with the base does not fit this model: encode the corpus again.
+{use}
 """

@@ -14,6 +14,7 @@ from homing.checking import check
 from homing.data import Dataset, Mined, Splits
 from homing.encoders.adapter import Adapter
 from homing.encoders.model import Model
+from homing.encoders.pair import open_model
 from homing.encoders.teacher import kind_of, open_teacher
 from homing.errors import FormatError
 from homing.estimating import demand_room, estimate
@@ -253,12 +254,18 @@ class Run:
         test = self.splits.test
         texts = [test.queries.texts[query] for query in test.qrels.queries[:16].tolist()]
         texts += [test.corpus.texts[document] for document in test.qrels.document[:16].tolist()]
-        merge(self.base, Adapter(self.directory / "adapter"), out=self.directory / "model", texts=texts)
-        self.say("  adapter, merged and reloaded weights give the same embeddings, and not the base's")
+        adapter = Adapter(self.directory / "adapter")
+        merge(self.base, adapter, out=self.directory / "model", texts=texts)
+        if adapter.scale == 0:
+            self.say("  dev keeps the base: the model's directory holds the base's own weights")
+        else:
+            self.say("  adapter, merged and reloaded weights give the same embeddings, and not the base's")
+        if adapter.side == "queries":
+            self.say(f"  it encodes queries alone: documents, and an index of them, stay those of {self.base.source}")
 
     def _evaluate(self) -> None:
 
-        tuned = Model(self.directory / "model", device=self.base.device, dtype=self.base.dtype, name="tuned")
+        tuned = open_model(self.directory / "model", documents=self.base, device=self.base.device, dtype=self.base.dtype, name="tuned")
         settings = self.recipe.evaluating
         found = evaluate([self.base, tuned], self.splits.dev, self.splits.test, settings)
         save_evaluation(found, compare(found, settings.resamples, settings.seed), self.directory / "evaluation")
@@ -277,6 +284,9 @@ class Run:
         """The verdict on the evaluation that is there."""
         settings = self.recipe.evaluating
         found = compare(read_evaluation(self.directory / "evaluation", self.splits), settings.resamples, settings.seed)
+        if Adapter(self.directory / "adapter").scale == 0:
+            kept = "On dev nothing that was learned beat the base by more than the standard error: the model's directory holds the base."
+            found = replace(found, notes=(kept, *found.notes))
         shared = ("The split lets positives be shared between train and test, as was asked for: new questions to known answers.",)
         return replace(found, notes=(*found.notes, *shared)) if self.splits.by == "query" else found
 

@@ -28,7 +28,7 @@ from homing.encoders.adapter import Adapter
 from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
 from homing.encoders.fused import fuse
 from homing.encoders.memory import total
-from homing.encoders.model import Model, Tokens
+from homing.encoders.model import CONVENTIONS, Model, Tokens
 from homing.encoders.step import Step
 from homing.errors import JudgmentError, TrainingError
 from homing.losses import Contrast
@@ -94,8 +94,8 @@ def train(
         session.detach()
     with replace_directory(out) as fresh:
         shutil.copytree(best, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns("optimizer.safetensors", "state.json", "README.md"))
-        said = json.loads((fresh / adapters.CONVENTIONS).read_text(encoding="utf-8"))
-        write_json(fresh / adapters.CONVENTIONS, {**said, "scale": scale, "train": settings.train})
+        said = json.loads((fresh / CONVENTIONS).read_text(encoding="utf-8"))
+        write_json(fresh / CONVENTIONS, {**said, "scale": scale, "train": settings.train})
     return Adapter(out)
 
 

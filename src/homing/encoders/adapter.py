@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from homing.encoders.memory import available
-from homing.encoders.model import Model
+from homing.encoders.model import CONVENTIONS, Model
 from homing.errors import ModelError, SettingError
 from homing.manifest import write_json
 from homing.settings import Training
@@ -29,7 +29,6 @@ from homing.settings import Training
 Kind = Literal["lora", "rslora", "dora", "full"]
 
 DECODER_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-CONVENTIONS = "homing.json"
 CONFIG, LOW_RANK, WHOLE = "adapter_config.json", "adapter_model.safetensors", "weights.safetensors"
 FULL_BELOW = 150_000_000  # parameters
 FULL_TAKES = 4 * torch.float32.itemsize  # bytes a parameter beside the base: weight, gradient and the two moments of AdamW
@@ -83,6 +82,11 @@ class Adapter:
     def scale(self) -> float:
         """The share of what was learned that is kept, from 0 to 1."""
         return float(self.conventions.get("scale", 1.0))
+
+    @property
+    def side(self) -> str:
+        """both, or queries where documents keep the base's embeddings."""
+        return str(self.conventions.get("train", "both"))
 
 
 def conventions(model: Model) -> dict[str, Any]:

@@ -36,7 +36,8 @@ transformers_logging.disable_progress_bar()
 
 DEFAULT_MAX_LENGTH = 1024
 PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
-NOT_WEIGHTS_OR_CONVENTIONS = {"README.md", "manifest.json", ".gitattributes", "homing.json"}
+CONVENTIONS = "homing.json"
+NOT_WEIGHTS_OR_CONVENTIONS = {"README.md", "manifest.json", ".gitattributes", CONVENTIONS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +150,17 @@ class Model:
         said = json.dumps([self.weights_digest, self.prompts, self.pooling, self.max_length, str(self.dtype)], sort_keys=True)
         return sha256(said.encode()).hexdigest()[:32]
 
+    @cached_property
+    def document_model(self) -> dict[str, Any] | None:
+        """Whose embeddings documents keep (model, digest, max_length), for a directory that encodes queries alone; else None."""
+        file = self.path / CONVENTIONS
+        return json.loads(file.read_text(encoding="utf-8")).get("documents") if file.is_file() else None
+
+    @property
+    def document_side(self) -> Model:
+        """What encodes documents: this model."""
+        return self
+
     def tokenize(self, texts: Sequence[str], kind: Kind, *, truncate: bool = True) -> Tokens:
         """Token ids of the texts under the prompt of their kind: those that sentence-transformers would feed the model."""
         prompt = self.prompts[kind]
@@ -220,7 +232,15 @@ class Model:
         return out
 
     def encode(self, texts: Sequence[str], kind: Kind = "document", *, progress: str = "") -> NDArray[np.float32]:
-        """Embeddings of texts under the prompt of their kind; equal texts are encoded once. Shape (texts, dimension)."""
+        """Embeddings of texts under the prompt of their kind; equal texts are encoded once. Shape (texts, dimension).
+
+        Raises ModelError for documents where the directory says that it encodes queries alone.
+        """
+        if kind == "document" and self.document_model is not None:
+            raise ModelError(
+                "this directory encodes queries alone", where=str(self.path), got="documents",
+                remedy=f"Encode documents with {self.document_model['model']}; homing.open_model(path) gives the two as one.",
+            )  # fmt: skip
         distinct = list(dict.fromkeys(texts))
         embeddings = self.encode_tokens(self.tokenize(distinct, kind), progress=progress)
         if len(distinct) == len(texts):

@@ -1,0 +1,77 @@
+"""A query encoder beside the model that its documents were encoded with: what training the queries alone gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homing.encoders.model import CONVENTIONS, Model
+from homing.errors import ModelError
+from homing.protocols import Kind
+
+
+class Pair:
+    """Encodes queries with one model and documents with another; their embeddings share a space, and an index of the second stays valid.
+
+    Raises ModelError where their dimensions or similarities differ.
+    """
+
+    def __init__(self, queries: Model, documents: Model, name: str | None = None) -> None:
+        for what in ("dimension", "similarity"):
+            ours, theirs = getattr(queries, what), getattr(documents, what)
+            if ours != theirs:
+                raise ModelError(
+                    f"the two sides differ in {what}", where=str(queries.path), got=str(ours), expected=f"{theirs} ({documents.path})",
+                    remedy="Give the model that the query encoder was trained beside.",
+                )  # fmt: skip
+        self.queries, self.documents, self.name = queries, documents, name or queries.name
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever an embedding of either side could."""
+        return sha256(f"{self.queries.digest}/{self.documents.digest}".encode()).hexdigest()[:32]
+
+    @property
+    def document_side(self) -> Model:
+        """What encodes documents."""
+        return self.documents
+
+    @property
+    def prompts(self) -> dict[Kind, str]:
+        return {"query": self.queries.prompts["query"], "document": self.documents.prompts["document"]}
+
+    def encode(self, texts: Sequence[str], kind: Kind = "document", *, progress: str = "") -> NDArray[np.float32]:
+        """Embeddings of texts by the model of their kind; shape (texts, dimension)."""
+        return (self.queries if kind == "query" else self.documents).encode(texts, kind, progress=progress)
+
+
+def open_model(path: str | Path, *, documents: Model | None = None, name: str | None = None, **keywords: Any) -> Model | Pair:
+    """The model of a directory, or the pair that it stands for: where `homing.json` says that its documents are another model's.
+
+    `documents`: that other model, where it is loaded already. Raises ModelError where it is not the one that the directory names.
+    """
+    model = Model(path, name=name, **keywords)
+    said = model.document_model
+    if said is None:
+        return model
+    documents = documents or Model(said["model"], device=model.device, dtype=model.dtype, max_length=said["max_length"])
+    if documents.weights_digest != said["digest"]:
+        raise ModelError(
+            "the documents' model is not the one that the query encoder was trained beside", where=str(documents.path),
+            got=f"digest {documents.weights_digest}", expected=said["digest"], remedy=f"Give {said['model']} as it was then.",
+        )  # fmt: skip
+    return Pair(model, documents, name)
+
+
+def write_document_model(directory: Path, documents: Model) -> None:
+    """Say in a model's directory that it encodes queries alone, and whose embeddings its documents keep."""
+    file = directory / CONVENTIONS
+    said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    said["documents"] = {"model": documents.source, "digest": documents.weights_digest, "max_length": documents.max_length}
+    file.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
