@@ -126,9 +126,7 @@ def main() -> None:
     )
     parser.add_argument("--instruction", help="the task, put before each query")
     parser.add_argument("--rows", type=int, default=320, help="training queries")
-    parser.add_argument(
-        "--lists", type=int, default=80, help="judged lists of test, and half as many of dev; their documents are the pool"
-    )
+    parser.add_argument("--lists", type=int, default=80, help="judged lists of test, and half as many of dev; their documents are the pool")
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--rate", type=float, default=5e-4, help="peak learning rate")
     parser.add_argument("--tokens", type=int, default=64, help="tokens a text")
