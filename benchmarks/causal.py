@@ -156,6 +156,7 @@ def main() -> None:
     trained = time.perf_counter() - began
     tuned = homing.merge(base, adapter, out=asked.work / "model")
     texts = [held["test"].queries.texts[query] for query in sorted(held["test"].qrels.positives)[:32]]
+    assert isinstance(tuned, Model)  # not a pair: documents learnt too
     apart = distance(tuned, texts)
     evaluations = homing.evaluate([base, tuned], held["dev"], held["test"], Evaluating())
     verdict = homing.compare(evaluations)
