@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +19,15 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModel, get_cosine_schedule_with_warmup
+from transformers import AutoModel
 
 import homing
 from homing import Adapter, Mining, Model, Splits, Training
+from homing.batches import Batch
 from homing.errors import JudgmentError, MergeError, ModelError, TrainingError
-from homing.training import Plan, default_learning_rate, learning_rate
+from homing.training import _Session, _Texts
 
-SETTINGS = Training(epochs=2, batch_size=4, accumulation=2, evaluations=3, learning_rate=3e-3)
+SETTINGS = Training(tuning="lora", epochs=2, batch_size=8, evaluations=3, learning_rate=3e-3, scale=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -48,32 +54,6 @@ def trained(base: Model, mined: homing.Mined, splits: Splits, tmp_path_factory: 
 
 def _metrics(adapter: Adapter) -> list[dict[str, float]]:
     return [json.loads(line) for line in (adapter.path.parent / "training" / "metrics.jsonl").read_text().splitlines()]
-
-
-def test_schedule_equals_transformers(base: Model) -> None:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
-    schedule = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=3, num_training_steps=25)
-    for update in range(25):
-        optimizer.step()
-        schedule.step()
-        if update + 1 < 25 and update >= 2:  # after the warm-up, where both count alike
-            assert learning_rate(update + 1, 25, 0.3, 0.1) == pytest.approx(schedule.get_last_lr()[0])
-    assert learning_rate(0, 25, 0.3, 0.1) == pytest.approx(0.1)
-    assert max(learning_rate(update, 25, 0.3, 0.1) for update in range(25)) == pytest.approx(0.3)
-
-
-def test_the_learning_rate_follows_the_models_size() -> None:
-    assert default_learning_rate(600_000_000) == pytest.approx(1e-4)
-    assert 8e-4 < default_learning_rate(22_700_000) <= 1e-3
-    assert default_learning_rate(8_000_000_000) == pytest.approx(5e-5)
-
-
-def test_the_plan_covers_every_row_and_ends_with_a_look() -> None:
-    plan = Plan.of(100, Training(batch_size=16, accumulation=2, epochs=3, evaluations=4))
-    assert plan.updates == 12
-    assert max(plan.evaluate_at) == 12
-    assert len(plan.evaluate_at) == 4
-    assert Plan.of(1, Training(epochs=0.1)).updates == 1
 
 
 def test_training_learns_and_records_it(trained: Adapter, base: Model) -> None:
@@ -103,31 +83,153 @@ class _Killed(BaseException):
     """Not an Exception: nothing in between may catch it."""
 
 
+@pytest.mark.parametrize("changed", [{}, {"dropout": 0.2}, {"tuning": "full", "learning_rate": 1e-3}, {"train": "queries"}], ids=str)
 def test_a_training_that_stopped_goes_on_to_the_same_bytes(
-    trained: Adapter, base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    changed: dict[str, Any], base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from homing.training import _Session
+    settings = replace(SETTINGS, scale=None, **changed)
+    whole = homing.train(base, mined, splits.dev, settings, out=tmp_path / "whole" / "adapter")
+    update = _Session._update
 
-    step = _Session._step
-
-    def until_eight(self: _Session, rows: np.ndarray) -> dict[str, float]:
-        if self.update == 8:
+    def until_eight(self: _Session, batch: Batch) -> None:
+        if self.pace.update == 8:
             raise _Killed
-        return step(self, rows)
+        update(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Session, "_step", until_eight)
+        patch.setattr(_Session, "_update", until_eight)
         with pytest.raises(_Killed):
-            homing.train(base, mined, splits.dev, SETTINGS, out=tmp_path / "adapter")
+            homing.train(base, mined, splits.dev, settings, out=tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
     said: list[str] = []
-    resumed = homing.train(base, mined, splits.dev, SETTINGS, out=tmp_path / "adapter", say=said.append)
+    resumed = homing.train(base, mined, splits.dev, settings, out=tmp_path / "adapter", say=said.append)
     assert any(line.startswith("going on from update") for line in said)
-    assert resumed.digest == trained.digest
-    mine, theirs = _metrics(resumed), _metrics(trained)
+    assert resumed.digest == whole.digest
+    assert (tmp_path / "training" / "scales.json").read_bytes() == (tmp_path / "whole" / "training" / "scales.json").read_bytes()
+    mine, theirs = _metrics(resumed), _metrics(whole)
     assert [(line["step"], line.get("loss"), line.get("dev_loss")) for line in mine] == [
         (line["step"], line.get("loss"), line.get("dev_loss")) for line in theirs
     ]
+
+
+KILLED = """
+import os, signal, sys
+import homing
+from homing import Mining, Model, Training
+from homing.training import _Session
+from dataclasses import replace
+
+model, data, out = sys.argv[1:]
+train, dev, test = homing.split(homing.load(data))
+update = _Session._update
+
+def until_seven(self, batch):
+    if self.pace.update == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    update(self, batch)
+
+_Session._update = until_seven
+settings = Training(tuning="lora", epochs=2, batch_size=8, evaluations=3, learning_rate=3e-3, scale=1.0)
+homing.train(Model(model, max_length=64), homing.mine(train, Mining(negatives=2)), dev, settings, out=out)
+"""
+
+
+def test_a_killed_process_loses_nothing(trained: Adapter, base: Model, tiny_model: Path, tmp_path: Path) -> None:
+    from tiny import made_data
+
+    data = made_data(tmp_path / "made")
+    command = [sys.executable, "-c", KILLED, str(tiny_model), str(data), str(tmp_path / "adapter")]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+    splits = homing.split(homing.load(data))
+    said: list[str] = []
+    resumed = homing.train(
+        base, homing.mine(splits.train, Mining(negatives=2)), splits.dev, SETTINGS, out=tmp_path / "adapter", say=said.append
+    )
+    assert any(line.startswith("going on from update") for line in said), said
+    assert resumed.digest == trained.digest
+
+
+def test_the_clock_ends_a_training_with_its_schedule_complete(base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:
+    began = time.monotonic()
+    homing.train(base, mined, splits.dev, replace(SETTINGS, minutes=0.1, scale=None), out=tmp_path / "adapter")
+    seconds = time.monotonic() - began
+    lines = [json.loads(line) for line in (tmp_path / "training" / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["learning_rate"] for line in lines if "learning_rate" in line]
+    assert seconds < 60
+    assert len(rates) > 10
+    assert rates[-1] < 0.1 * max(rates)
+    assert sum("dev_loss" in line for line in lines) >= 2
+
+
+def test_it_stops_when_dev_no_longer_gains(base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:
+    said: list[str] = []
+    settings = replace(SETTINGS, epochs=40, evaluations=40, patience=2)
+    homing.train(base, mined, splits.dev, settings, out=tmp_path / "adapter", say=said.append)
+    looks = [line for line in map(json.loads, (tmp_path / "training" / "metrics.jsonl").read_text().splitlines()) if "dev_nDCG@10" in line]
+    best = max(range(1, len(looks)), key=lambda look: (looks[look]["dev_nDCG@10"], -looks[look]["dev_loss"]))
+    assert any("2 looks at dev without a gain" in line for line in said)
+    assert len(looks) == best + 3
+
+
+def test_the_scale_is_chosen_on_dev_and_written_down(base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:
+    adapter = homing.train(base, mined, splits.dev, replace(SETTINGS, scale=None), out=tmp_path / "adapter", general=splits.dev)
+    found = json.loads((tmp_path / "training" / "scales.json").read_text())
+    assert adapter.scale == found["chosen"]
+    assert [each["scale"] for each in found["scales"]] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert all(each["general_nDCG@10"] == pytest.approx(each["dev_nDCG@10"]) for each in found["scales"])
+    kept = homing.train(base, mined, splits.dev, replace(SETTINGS, scale=0.5), out=tmp_path / "half" / "adapter")
+    assert kept.scale == 0.5
+    assert not (tmp_path / "half" / "training" / "scales.json").exists()
+
+
+def test_a_rate_that_ruins_the_model_keeps_the_base(base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, tuning="full", learning_rate=0.5, scale=None, evaluations=1)
+    said: list[str] = []
+    adapter = homing.train(base, mined, splits.dev, settings, out=tmp_path / "adapter", say=said.append)
+    assert adapter.scale == 0
+    assert any("keep the base" in line for line in said)
+    merged = homing.merge(base, adapter, out=tmp_path / "model")
+    assert np.array_equal(merged.encode(["list the files"]), base.encode(["list the files"]))
+
+
+def test_queries_only_leaves_the_documents_to_the_base(base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, train="queries", learning_rate=1e-2, epochs=4)
+    adapter = homing.train(base, mined, splits.dev, settings, out=tmp_path / "adapter")
+    assert adapter.side == "queries"
+    pair = homing.merge(base, adapter, out=tmp_path / "model")
+    assert isinstance(pair, homing.Pair)
+    texts = ["list the files", "保险责任"]
+    assert np.array_equal(pair.encode(texts, "document"), base.encode(texts, "document"))
+    assert not np.allclose(pair.encode(texts, "query"), base.encode(texts, "query"), atol=1e-3)
+    looks = [line for line in _metrics(adapter) if "dev_loss" in line]
+    assert looks[-1]["dev_loss"] < looks[0]["dev_loss"]
+    before, after = homing.evaluate([base, pair], splits.dev, splits.test)
+    assert not np.array_equal(before.test_scores, after.test_scores)
+
+    alone = Model(tmp_path / "model")
+    assert np.allclose(alone.encode(texts, "query"), pair.encode(texts, "query"), atol=1e-5)
+    with pytest.raises(ModelError, match="encodes queries alone"):
+        alone.encode(texts, "document")
+    opened = homing.open_model(tmp_path / "model")
+    assert isinstance(opened, homing.Pair)
+    assert np.allclose(opened.encode(texts, "document"), base.encode(texts, "document"), atol=1e-6)
+    said = json.loads((tmp_path / "model" / "homing.json").read_text())
+    said["documents"]["digest"] = "0" * 32
+    (tmp_path / "model" / "homing.json").write_text(json.dumps(said))
+    with pytest.raises(ModelError, match="trained beside"):
+        homing.open_model(tmp_path / "model")
+
+
+def test_texts_are_tokenised_as_the_encoder_does(base: Model, mined: homing.Mined, trained: Adapter, tiny_model: Path) -> None:
+    """Token for token what sentence-transformers feeds the model, prompts included, in the file that training maps."""
+    texts = _Texts(base, mined.train, mined.query, mined.positive, trained.path.parent / "again")
+    theirs = SentenceTransformer(str(tiny_model), device="cpu")
+    theirs.max_seq_length = 64
+    for kind, place, known in (("query", texts.query, mined.train.queries.texts), ("document", texts.document, mined.train.corpus.texts)):
+        for position in np.flatnonzero(place >= 0).tolist():
+            features = theirs.preprocess([base.prompts[kind] + known[position]])
+            wanted = features["input_ids"][0][features["attention_mask"][0] == 1].tolist()
+            assert texts.tokens[place[position]].tolist() == wanted
 
 
 def test_nothing_to_train_on_is_an_error(base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:
@@ -146,12 +248,12 @@ def test_a_loss_that_is_not_finite_stops_with_the_texts(
 ) -> None:
     import homing.losses
 
-    def broken(*arguments: object) -> homing.losses.Contrast:
+    def broken(*arguments: object, **keywords: object) -> homing.losses.Contrast:
         nothing = torch.tensor(float("nan"), requires_grad=True)
         return homing.losses.Contrast(nothing, nothing.detach(), nothing.detach())
 
-    monkeypatch.setattr(homing.losses, "info_nce", broken)
-    with pytest.raises(TrainingError, match="learning-rate"):
+    monkeypatch.setattr(homing.losses, "contrastive", broken)
+    with pytest.raises(TrainingError, match=r"learning-rate.*look at these texts"):
         homing.train(base, mined, splits.dev, SETTINGS, out=tmp_path / "adapter")
 
 
@@ -251,17 +353,3 @@ def test_a_half_precision_base_stays_half_precision(mined: homing.Mined, splits:
     adapter = homing.train(half, mined, splits.dev, SETTINGS, out=tmp_path / "adapter")
     homing.merge(half, adapter, out=tmp_path / "model")
     assert {weight.dtype for weight in load_file(tmp_path / "model" / "model.safetensors").values()} == {torch.bfloat16}
-
-
-def test_gradient_checkpointing_changes_no_weight(
-    trained: Adapter, base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("homing.training.needs_checkpointing", lambda model, tokens: True)
-    said: list[str] = []
-    dry = replace(SETTINGS, dropout=0.0)
-    with_it = homing.train(base, mined, splits.dev, dry, out=tmp_path / "a" / "adapter", say=said.append)
-    assert any("gradient checkpointing is on" in line for line in said)
-    monkeypatch.setattr("homing.training.needs_checkpointing", lambda model, tokens: False)
-    without = homing.train(base, mined, splits.dev, dry, out=tmp_path / "b" / "adapter")
-    one, other = (load_file(adapter.path / "adapter_model.safetensors") for adapter in (with_it, without))
-    assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
