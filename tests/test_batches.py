@@ -173,12 +173,18 @@ def test_epochs_and_seeds_differ() -> None:
     assert len(set(partners)) == 10  # not only the order of the batches: who meets whom
 
 
-@given(some.lists(some.integers(0, 300), max_size=60), some.integers(1, 600))
-def test_chunks_keep_their_budget_cover_all_and_begin_with_the_longest(lengths: list[int], budget: int) -> None:
-    found = list(chunks(np.array(lengths, dtype=np.int64), budget))
+@given(some.lists(some.integers(0, 300), max_size=60), some.integers(1, 600), some.booleans())
+def test_chunks_keep_their_budget_cover_all_and_begin_with_the_longest(lengths: list[int], budget: int, padded: bool) -> None:
+    found = list(chunks(np.array(lengths, dtype=np.int64), budget, padded))
     assert sorted(position for chunk in found for position in chunk.tolist()) == list(range(len(lengths)))
+    assert all(len(chunk) for chunk in found)
     widths = [[lengths[position] for position in chunk.tolist()] for chunk in found]
-    assert all(max(width) * len(width) <= budget or len(width) == 1 for width in widths)
     flat = [length for width in widths for length in width]
     assert flat == sorted(flat, reverse=True)
-    assert all(max(width) * (len(width) + 1) > budget for width in widths[:-1])  # none had room for the next text too
+
+    def tokens(width: list[int]) -> int:
+        return max(width) * len(width) if padded else sum(width)
+
+    assert all(tokens(width) <= budget or len(width) == 1 for width in widths)
+    for place, width in enumerate(widths[:-1]):  # none had room for the next text too
+        assert tokens([*width, widths[place + 1][0]]) > budget

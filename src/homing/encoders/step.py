@@ -18,19 +18,20 @@ from torch import Tensor, nn
 
 from homing.encoders.devices import token_budget
 from homing.encoders.dropout import Bits
-from homing.encoders.memory import available, saved_bytes
+from homing.encoders.memory import available, checkpoint_bytes, saved_bytes
 from homing.encoders.model import Model, Tokens
 from homing.errors import TrainingError
 from homing.losses import Contrast
 
 ROOM = 0.5  # of the free memory is for activations
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # what a CPU, MPS and cuBLAS say in a plain RuntimeError
 
 
 @dataclass
 class Step:
     """Makes the gradients of `parameters`; remembers what a token takes, and what was too much.
 
-    `budget`: padded tokens a chunk. It is halved when the device runs out of memory, and the step begins again. `checkpoint` turns
+    `budget`: tokens a chunk. It is halved when the device runs out of memory, as is `room`, and the step begins again. `checkpoint` turns
     gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) on: it is called where one text alone does not fit.
     """
 
@@ -42,6 +43,7 @@ class Step:
     budget: int = 0
     checkpointing: bool = False
     bytes_a_token: float = 0.0
+    room: float = ROOM
     recomputed: int = field(default=0, init=False)  # chunks whose activations were not kept, so far
 
     def __post_init__(self) -> None:
@@ -66,9 +68,9 @@ class Step:
     def _gradients(self, tokens: Tokens, texts: NDArray[np.integer], loss: Callable[[Tensor], Contrast], seed: int) -> Contrast:
         lengths = tokens.lengths[texts]
         planned = list(self.model.chunks(lengths, self.budget))
-        room = ROOM * available(self.model.device)
+        room = self.room * available(self.model.device)
         if not self.bytes_a_token:
-            self._weigh(tokens, texts[planned[0]], seed, room)
+            self._weigh(tokens, texts[planned[0][:1]], seed, room)
         held: list[Tensor | None] = []
         values = []
         for number, chunk in enumerate(planned):
@@ -104,18 +106,18 @@ class Step:
             self.bits.seed(seed + number)
         return self.model.embed(tokens, texts)
 
-    def _weigh(self, tokens: Tokens, texts: NDArray[np.integer], seed: int, room: float) -> None:
-        """Measure what the activations of a token take, on the first chunk, and turn checkpointing on where one text is too much."""
-        longest = int(tokens.lengths[texts].max())
+    def _weigh(self, tokens: Tokens, longest: NDArray[np.integer], seed: int, room: float) -> None:
+        """Measure what the activations of a token take, on the longest text, and turn checkpointing on where it alone is too much."""
+        length = int(tokens.lengths[longest].sum())
         with saved_bytes() as before:
-            first = self._embed(tokens, texts, seed, 0)
+            first = self._embed(tokens, longest, seed, 0)
         with saved_bytes(before.storages) as saved:  # weights are in the storages of both, activations are not
-            self._embed(tokens, texts, seed, 0)
+            self._embed(tokens, longest, seed, 0)
         del first
-        self.bytes_a_token = saved.total / int(tokens.lengths[texts].sum())
-        if self.bytes_a_token * longest > room and not self.checkpointing:
-            self._checkpoint(f"the activations of {longest} tokens take {self.bytes_a_token * longest / 1e9:.1f} GB")
-            self._weigh(tokens, texts, seed, room)
+        self.bytes_a_token = saved.total / length + (checkpoint_bytes(self.model) if self.checkpointing else 0)
+        if self.bytes_a_token * length > room and not self.checkpointing:
+            self._checkpoint(f"the activations of {length} tokens take {self.bytes_a_token * length / 1e9:.1f} GB")
+            self._weigh(tokens, longest, seed, room)
 
     def _shrink(self, longest: int) -> None:
         if self.budget > longest:
@@ -128,7 +130,7 @@ class Step:
                 "one text at a time is too much for the memory", got=f"{longest} tokens",
                 remedy="Try a smaller --max-length, or a smaller --model.",
             )  # fmt: skip
-        self.bytes_a_token = 0.0
+        self.room, self.bytes_a_token = self.room / 2, 0.0
         if self.model.device.type != "cpu":
             torch.accelerator.empty_cache()
 
@@ -139,4 +141,4 @@ class Step:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in OUT_OF_MEMORY)
