@@ -38,6 +38,7 @@ from homing import Mining, Model, Training
 from homing.data import Mined
 from homing.errors import MergeError
 from homing.manifest import file_digest, key, versions
+from homing.protocols import Encoder
 from peers import blog, st
 from peers.clock import Clock
 from peers.rows import Rows
@@ -85,7 +86,7 @@ class Task:
 class Done:
     """A trained model, and what it took: seconds, updates, rows seen (repetitions counted), peak learning rate."""
 
-    model: Model
+    model: Encoder
     seconds: float = 0.0
     steps: int = 0
     rows: int = 0
@@ -125,7 +126,8 @@ def run_homing(task: Task, settings: Training) -> Done:
     steps = max((line["step"] for line in lines), default=0)
     rate = max((line["learning_rate"] for line in lines if "learning_rate" in line), default=None)
     try:
-        model, notes = homing.merge(task.base, adapter, out=task.work / "model"), []
+        model: Encoder = homing.merge(task.base, adapter, out=task.work / "model")
+        notes: list[str] = []
     except MergeError as error:  # nothing was learnt that dev wanted to keep
         model, notes = task.base, [str(error).splitlines()[0]]
     return Done(model, seconds, steps, steps * settings.batch_size, rate, notes)

@@ -63,9 +63,9 @@ _PLACES = {
 _PLACE = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
-    "Adapter", "Corpus", "Dataset", "Encoding", "Evaluating", "Evaluation", "HomingError", "Mined", "Mining", "Model", "Qrels", "Queries",
-    "Pair", "Recipe", "Splits", "Splitting", "Training", "Verdict", "check", "compare", "evaluate", "load", "merge", "mine", "open_model",
-    "report", "run", "split", "train",
+    "Adapter", "Corpus", "Dataset", "Encoding", "Evaluating", "Evaluation", "HomingError", "Mined", "Mining", "Model", "Pair", "Qrels",
+    "Queries", "Recipe", "Splits", "Splitting", "Training", "Verdict", "check", "compare", "evaluate", "load", "merge", "mine",
+    "open_model", "report", "run", "split", "train",
 ]  # fmt: skip
 
 

@@ -138,17 +138,14 @@ def distillation(
 
 
 def embedding_distillation(embeddings: Float[Tensor, "texts dim"], teacher: Float[Tensor, "texts teacher_dim"]) -> Float[Tensor, ""]:
-    """How far embeddings are from a teacher's: 1 - cosine, mean over texts.
+    """How far the geometry of embeddings is from a teacher's: the mean squared difference of the two matrices of cosines between all texts.
 
-    Where the dimensions differ, embeddings cannot be compared and geometries can: the mean squared difference of the two
-    matrices of cosines between all the texts. The two forms have different scales.
+    Their dimensions may differ, and no axis of one model means anything in the other: a rotation of either changes nothing.
 
-    Source: cosine to the teacher, jina-embeddings-v5 (arXiv 2602.15547, through a projection); matrices of cosines, Jasper and Stella
-    (arXiv 2412.19048).
+    Source: matrices of cosines, Jasper and Stella (arXiv 2412.19048); that embeddings beside scores help, jina-embeddings-v5
+    (arXiv 2602.15547), which learns a projection to the teacher's space instead.
     """
     student, wanted = F.normalize(embeddings.float(), dim=1), F.normalize(teacher.detach().float(), dim=1)
-    if student.shape == wanted.shape:
-        return 1.0 - (student * wanted).sum(dim=1).mean()
     return F.mse_loss(student @ student.T, wanted @ wanted.T)
 
 

@@ -29,7 +29,7 @@ from homing.rundir import ARTEFACTS, STAGES, how_to_go_on, locked, read_manifest
 from homing.settings import Encoding
 from homing.splitting import split
 from homing.terminal import logged, verdict_table
-from homing.training import resolved, train
+from homing.training import deciding, resolved, train
 from homing.verdicts import Verdict, compare
 
 AFTER: dict[str, tuple[str, ...]] = {
@@ -114,7 +114,7 @@ class Run:
             "check": {**data, **base},
             "split": {**data, "splitting": asdict(recipe.splitting)},
             "mine": {"mining": asdict(recipe.mining)},
-            "train": {**base, "training": asdict(recipe.training), **self.beside},
+            "train": {**base, "training": deciding(recipe.training), **self.beside},
             "merge": {},
             "evaluate": {**base, "evaluating": asdict(recipe.evaluating)},
             "report": {},

@@ -105,6 +105,11 @@ def resolved(base: Model, settings: Training) -> Training:
     return replace(settings, tuning=tuning, learning_rate=settings.learning_rate or default_learning_rate(base.parameters, tuning))
 
 
+def deciding(settings: Training) -> dict[str, Any]:
+    """The settings that decide what is learned; who is told of it does not."""
+    return {name: value for name, value in asdict(settings).items() if name != "report_to"}
+
+
 class _Texts:
     """The texts that training touches, tokenised once for all epochs and mapped from disk; queries come first.
 
@@ -204,7 +209,7 @@ class _Session:
         mined, dev = self.mined, self.dev_data
         texts = [mined.train.queries.texts[query] for query in mined.query.tolist()]
         texts += [mined.train.corpus.texts[document] for document in mined.positive.tolist()]
-        parts = [self.model.digest, json.dumps(asdict(self.settings), sort_keys=True), digest_texts(texts)]
+        parts = [self.model.digest, json.dumps(deciding(self.settings), sort_keys=True), digest_texts(texts)]
         columns = [mined.negative, dev.qrels.query, dev.qrels.document, dev.qrels.relevance]
         if mined.pool is not None:
             columns += [mined.pool.document, mined.pool.kind]
