@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from homing.data import Dataset, Floats, Splits
 from homing.encoders.model import Model
 from homing.measures import average_precision, ndcg, order
+from homing.protocols import Encoder
 from homing.thresholds import best_threshold, f1
 
 
@@ -61,16 +62,17 @@ class Examination:
     chosen_on: Pairs
     judged_on: Pairs
 
-    def measure(self, model: Model, documents: Model | None = None) -> dict[str, float]:
+    def measure(self, model: Encoder, documents: Encoder | None = None) -> dict[str, float]:
         """nDCG@10 over the pool; AP and F1 at the dev-chosen threshold over the judged pairs; seconds.
 
         `documents`: the model that encodes the documents, where it is another.
         """
-        return self.judge(model.encode(self.queries, "query"), (documents or model).encode(self.documents, "document"))
+        began = time.perf_counter()
+        found = self.judge(model.encode(self.queries, "query"), (documents or model).encode(self.documents, "document"))
+        return {**found, "evaluation_seconds": time.perf_counter() - began}
 
     def judge(self, queries: NDArray[np.float32], documents: NDArray[np.float32]) -> dict[str, float]:
-        """The same, of embeddings; shapes (queries, dimension) and (documents, dimension)."""
-        began = time.perf_counter()
+        """The same of embeddings, without the seconds; shapes (queries, dimension) and (documents, dimension)."""
         scores = queries[self.asked] @ documents[self.pool].T
         ranked = order(scores, np.broadcast_to(np.arange(len(self.pool), dtype=np.int32), scores.shape))
         gains = np.take_along_axis(self.grades, ranked, axis=1)
@@ -83,7 +85,6 @@ class Examination:
             "AP": float(average_precision(found, relevant)[0]),
             "F1": float(f1((called & relevant).sum(), called.sum(), relevant.sum())),
             "threshold": threshold,
-            "evaluation_seconds": time.perf_counter() - began,
         }
 
 

@@ -179,6 +179,7 @@ def test_every_arm_trains_on_its_clock_and_is_examined(arm: str, bench: quality.
     line = bench.line("made", arm, 0, settings)
     assert json.loads(json.dumps(line, allow_nan=False)) == line
     assert all(0 <= line[measure] <= 1 for measure in quality.MEASURES)
+    assert line["evaluation_seconds"] > 0.01  # encoding counts
     if arm != "base":
         assert line["steps"] >= 1
         assert line["rows"] >= line["steps"]

@@ -144,7 +144,7 @@ def test_a_step_is_every_text_of_every_row_by_itself(directory: Path, fused: boo
     wanted = made.naive()
     assert wanted[0] > 0.01
     random = np.random.default_rng(0)
-    for budget in (1, 16, 50, 100, 10**6):
+    for budget in (16, 60, 10**6):
         for tokens in (0, 60, 10**9):
             order = random.permutation(len(TEXTS))
             step = roomy(made.step(budget=budget), monkeypatch, tokens)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from homing.data import Ints, Mined
 
 UNJUDGED, POSITIVE, NEGATIVE, MINED = range(4)  # what a document of a batch is to a query; two kinds of negative are never confused
+MOST_USERS = 100  # groups that a document brings together, of those that are left
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,12 @@ class Groups:
         brought: NDArray[np.int64] = np.add.reduceat(a_row[self._rows], self._starts) + query_lengths[self.queries]
         return brought
 
+    def documents(self, group: int, negative: Ints) -> NDArray[np.int32]:
+        """The distinct documents that a group brings into a batch."""
+        rows = self._rows[self._starts[group] : self._ends[group]]
+        own = negative[rows]
+        return np.unique(np.concatenate([self.mined.positive[rows], own[own >= 0]]))
+
     def batch(self, groups: NDArray[np.integer], negative: Ints) -> Batch:
         """The batch of these groups; `negative` (rows, most negatives) is the epoch's draw.
 
@@ -73,18 +80,51 @@ def judge(relevance: NDArray[np.int8], mined: Mined, queries: Ints, documents: I
         relevance[place, column[there]] = np.where(qrels.relevance[start:end][there] > 0, POSITIVE, NEGATIVE)
 
 
-def epoch_batches(tokens: NDArray[np.integer], batches: int, epoch: int, seed: int) -> list[NDArray[np.intp]]:
-    """The groups of each batch of an epoch: every group once, in an order that seed and epoch alone decide, batches balanced by tokens.
+def meeting_order(groups: Groups, negative: Ints, lengths: NDArray[np.integer], size: int, epoch: int, seed: int) -> NDArray[np.intp]:
+    """An order of the groups in which those that share documents come together, shape (groups,); seed, epoch and draw alone decide it.
 
-    Shape of `tokens`: (groups,), tokens a group. Each batch has at least one group; there are `batches` of them, or one a group.
+    A batch encodes a document once, however many of its queries it belongs to. Greedy: the next group is the one that shares the most
+    tokens with those before it, as far back as `size` groups; where none shares any, one is drawn. `negative` (rows, most negatives) is
+    the epoch's draw, `lengths` holds the tokens of documents by position in the corpus.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(len(tokens))
+    drawn = np.random.default_rng([seed, epoch]).permutation(len(groups)).tolist()
+    documents = [groups.documents(group, negative).tolist() for group in range(len(groups))]
+    users: dict[int, list[int]] = {}
+    for group in drawn:
+        for document in documents[group]:
+            users.setdefault(document, []).append(group)
+    tokens = lengths.tolist()
+    left = [True] * len(groups)
+    order: list[int] = []
+    shared: dict[int, int] = {}
+    start = iter(drawn)
+    while len(order) < len(groups):
+        if len(order) % size == 0:
+            shared = {}
+        group = max(shared, key=shared.__getitem__) if shared else next(group for group in start if left[group])
+        shared.pop(group, None)
+        left[group] = False
+        order.append(group)
+        for document in documents[group]:
+            users[document] = [user for user in users[document] if left[user]]
+            for user in users[document][:MOST_USERS]:
+                shared[user] = shared.get(user, 0) + tokens[document]
+    return np.array(order, dtype=np.intp)
+
+
+def epoch_batches(tokens: NDArray[np.integer], batches: int, epoch: int, seed: int, order: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """The groups of each batch of an epoch: every group once, in this order, batches balanced by tokens, and then shuffled.
+
+    Shapes of `tokens` and `order`: (groups,), tokens a group, and the groups that are to stand beside each other. Each batch has at least
+    one group; there are `batches` of them, or one a group. Seed and epoch alone decide the shuffle.
+    """
     batches = min(batches, len(order))
     upto = np.cumsum(tokens[order])
     cuts = np.searchsorted(upto - tokens[order] / 2, upto[-1] * np.arange(1, batches) / batches)
     cuts = np.maximum.accumulate(cuts - np.arange(1, batches)) + np.arange(1, batches)  # at least one group before each cut
     cuts = np.minimum(np.maximum(cuts, np.arange(1, batches)), len(order) - batches + np.arange(1, batches))
-    return np.split(order, cuts)
+    planned = np.split(order, cuts)
+    return [planned[place] for place in np.random.default_rng([seed, epoch, 1]).permutation(batches).tolist()]
 
 
 def chunks(lengths: NDArray[np.integer], budget: int, padded: bool = True) -> Iterator[NDArray[np.intp]]:
