@@ -52,7 +52,7 @@ def _option(section: str, each: Any, kind: Any, shown: bool) -> click.Option:
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         kind = next(part for part in typing.get_args(kind) if part is not type(None))
     name, help = f"{section}__{each.name}", each.metadata["help"]
-    default = "" if each.default is None else f" [{each.default:g}]" if isinstance(each.default, float) else f" [{each.default}]"
+    default = "" if each.default in (None, "") else f" [{each.default:g}]" if isinstance(each.default, float) else f" [{each.default}]"
     if kind is bool:
         return click.Option([f"--{_flag(each)}/--no-{_flag(each)}", name], default=None, help=help + default, hidden=not shown)
     choice = click.Choice(typing.get_args(kind)) if typing.get_origin(kind) is Literal else kind
@@ -202,7 +202,13 @@ def mine(dataset: str, out: str, **options: Any) -> None:
     click.echo(f"{len(mined):,} rows, {int((mined.negative >= 0).sum()):,} negatives; written to {out}")
 
 
-@settings("encoding", "training")
+LEARNING = (
+    "query_prompt", "instruction", "max_length", "train", "tuning", "rank", "learning_rate", "epochs", "minutes", "batch_size",
+    "dimensions", "scale", "report_to",
+)  # fmt: skip
+
+
+@settings("encoding", "training", shown=LEARNING)
 @verb("homing train mined --dataset dataset --model Qwen/Qwen3-Embedding-0.6B --out adapter")
 @click.argument("mined", type=str)
 @click.option("--dataset", type=str, required=True, metavar="DIR", help="the split dataset")
@@ -211,7 +217,7 @@ def mine(dataset: str, out: str, **options: Any) -> None:
 @_teacher
 @_general
 def train(mined: str, dataset: str, model: str, out: str, teacher: str | None, general: str | None, **options: Any) -> None:
-    """Train on mined rows; goes on where it stopped."""
+    """Train on mined rows; goes on where it stopped. More settings are taken than are listed here: the README has them all."""
     from homing.encoders.model import Model
     from homing.encoders.teacher import kind_of, open_teacher
     from homing.loading import load
@@ -305,8 +311,7 @@ def report(evaluation: str, dataset: str, training: str | None, out: str) -> Non
 
 
 COMMON = (
-    "query_prompt", "instruction", "pooling", "max_length", "by", "negatives", "rank", "learning_rate", "epochs", "batch_size", "in_batch",
-    "evaluations",
+    "query_prompt", "instruction", "max_length", "by", "negatives", "train", "tuning", "learning_rate", "epochs", "minutes", "batch_size",
 )  # fmt: skip
 
 
