@@ -177,6 +177,18 @@ def test_looks_that_are_dear_become_fewer_and_not_the_updates() -> None:
     assert found.pace.update > 30
 
 
+def test_nothing_is_updated_after_the_last_look() -> None:
+    """The last look takes less than those before: there is time for more updates, which nobody would look at."""
+    found = Clocked(BY_CLOCK, lambda now: 0.5, 15.0)
+    while found.pace.looks < 5:
+        found.go(stop_at=found.pace.update + 1)
+    found.look_takes = 1.0
+    found.go()
+    assert found.pace.looks == 6
+    assert found.looked[-1] == pytest.approx(found.pace.seconds - 1.0)
+    assert found.pace.seconds < BUDGET - 10
+
+
 def test_a_pace_goes_on_from_what_was_saved() -> None:
     whole = Clocked(BY_CLOCK, slower_from_the_middle, 4.0, preparation=12.0, after=3).go()
     begun = Clocked(BY_CLOCK, slower_from_the_middle, 4.0, preparation=12.0, after=3).go(stop_at=150)

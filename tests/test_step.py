@@ -357,6 +357,7 @@ def test_checkpointing_keeps_the_input_of_each_layer(made: Made) -> None:
     step = made.step(checkpointing=True)
     made.gradients(step)
     layer_inputs = 2 * 64 * 4  # layers, hidden size, bytes of a float
+    assert step.bytes_a_token == pytest.approx(by_hooks(made, np.array([5])) / int(made.tokens.lengths[5]), rel=0.1)
     assert layer_inputs <= step.bytes_a_token < whole / 2
 
 

@@ -54,12 +54,6 @@ def saved_bytes(known: Set[int] = frozenset()) -> Iterator[Saved]:
         yield saved
 
 
-def checkpoint_bytes(model: Model) -> int:
-    """Bytes a token that gradient checkpointing holds past autograd's hooks, where `saved_bytes` can't see them: each layer's input."""
-    config = model.transformer[0].model.config.get_text_config()
-    return int(getattr(config, "num_hidden_layers", 12)) * int(getattr(config, "hidden_size", model.dimension)) * model.dtype.itemsize
-
-
 def activation_bytes(model: Model, tokens: int) -> int:
     """Bytes that the activations of so many tokens hold until the backward pass: an estimate, before anything is run.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from homing.encoders.devices import token_budget
 from homing.encoders.dropout import Bits
-from homing.encoders.memory import available, checkpoint_bytes, saved_bytes
+from homing.encoders.memory import available, saved_bytes
 from homing.encoders.model import Model, Tokens
 from homing.errors import TrainingError
 from homing.losses import Contrast
@@ -114,7 +114,7 @@ class Step:
         with saved_bytes(before.storages) as saved:  # weights are in the storages of both, activations are not
             self._embed(tokens, longest, seed, 0)
         del first
-        self.bytes_a_token = saved.total / length + (checkpoint_bytes(self.model) if self.checkpointing else 0)
+        self.bytes_a_token = saved.total / length
         if self.bytes_a_token * length > room and not self.checkpointing:
             self._checkpoint(f"the activations of {length} tokens take {self.bytes_a_token * length / 1e9:.1f} GB")
             self._weigh(tokens, longest, seed, room)
