@@ -150,6 +150,9 @@ def test_an_epoch_holds_every_group_once_in_balanced_batches(tokens: list[int], 
     assert all(len(batch) for batch in found)
     heaviest = max(sum(tokens[group] for group in batch.tolist()) for batch in found)
     assert heaviest <= sum(tokens) / len(found) + max(tokens)
+    if max(tokens) <= sum(tokens) / len(found):  # no group is so heavy that cuts must make way for one another
+        upto = np.cumsum([sum(tokens[group] for group in batch.tolist()) for batch in found])
+        assert np.abs(upto - sum(tokens) * np.arange(1, len(found) + 1) / len(found)).max() <= max(tokens) / 2 + 1e-6
     again = planned(np.array(tokens), batches, epoch, seed)
     assert all(np.array_equal(one, other) for one, other in zip(found, again, strict=True))
 
