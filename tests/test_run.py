@@ -57,7 +57,7 @@ def test_a_run_leaves_everything_it_promises(finished: tuple[Path, str]) -> None
     out, printed = finished
     for name in (
         "dataset/corpus.jsonl", "dataset/queries.jsonl", "dataset/qrels/train.tsv", "dataset/qrels/dev.tsv", "dataset/qrels/test.tsv",
-        "mined/rows.parquet", "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "model/modules.json",
+        "mined/rows.parquet", "mined/pool.parquet", "adapter/homing.json", "adapter/weights.safetensors", "training/scales.json", "model/modules.json",
         "model/model.safetensors", "model/1_Pooling/config.json", "evaluation/metrics.json", "evaluation/scores.parquet",
         "evaluation/per_query.parquet", "training/metrics.jsonl", "report.html", "recipe.toml", "manifest.json", "run.log", "check.json",
     ):  # fmt: skip
@@ -165,12 +165,12 @@ original = getattr(pipeline, inside)
 def killed(*arguments, **keywords):
     if "{stage}" == "train":
         import homing.training as training
-        step = training._Session._step
+        step = training._Session._update
         def until(self, rows):
-            if self.update == self.plan.updates - 1:
+            if self.pace.update == self.pace.updates - 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             return step(self, rows)
-        training._Session._step = until
+        training._Session._update = until
         return original(*arguments, **keywords)
     if "{stage}" in ("split", "mine", "evaluate"):
         original(*arguments, **keywords)  # written, but not yet in its place or not yet in the manifest
@@ -192,9 +192,7 @@ main(sys.argv[1:])
     metrics, wanted = (json.loads((path / "evaluation" / "metrics.json").read_text()) for path in (out, finished[0]))
     for one, other in zip(metrics["models"], wanted["models"], strict=True):
         assert one["measures"] == other["measures"]
-    assert (out / "adapter" / "adapter_model.safetensors").read_bytes() == (
-        finished[0] / "adapter" / "adapter_model.safetensors"
-    ).read_bytes()
+    assert (out / "adapter" / "weights.safetensors").read_bytes() == (finished[0] / "adapter" / "weights.safetensors").read_bytes()
 
 
 def test_a_failure_ends_with_what_is_done_and_how_to_go_on(

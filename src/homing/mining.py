@@ -120,7 +120,9 @@ def _read_pool(path: Path, train: Dataset) -> Pool | None:
         for name, known, what in (("query_id", train.queries.ids, "query"), ("document_id", train.corpus.ids, "document"))
     )
     said = {name.decode(): int(value) for name, value in table.schema.metadata.items() if name in (b"negatives", b"hard", b"seed")}
-    return Pool(query, document, _positions(table["kind"], Mined.KINDS, "kind of negative", path), **said)
+    kind = _positions(table["kind"], Mined.KINDS, "kind of negative", path)
+    by_query = np.argsort(query, kind="stable")
+    return Pool(query[by_query], document[by_query], kind[by_query], **said)
 
 
 def _empty(
