@@ -231,6 +231,21 @@ def test_every_figure_is_there(whole: Page) -> None:
     assert not re.search(r"(?:fill|stroke): #", drawn)
 
 
+@pytest.mark.parametrize("general", [True, False])
+def test_the_shares_that_dev_chose_from(pair: tuple[Evaluation, Evaluation], tmp_path: Path, general: bool) -> None:
+    training = trained(tmp_path / "training")
+    scales = [
+        {"scale": scale, "dev_nDCG@10": 0.5 + 0.1 * scale, "dev_AP": 0.4, "general_nDCG@10": 0.8123 - 0.2 * scale if general else None}
+        for scale in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    (training / "scales.json").write_text(json.dumps({"chosen": 0.5, "queries": 80, "scales": scales}))
+    page = Page(report(*pair, out=tmp_path / "r.html", training=training, verdict=judged(*pair)))
+    assert page.figures[-1] == "training-scales"
+    assert "share kept" in page.text
+    assert "0.550" in page.text
+    assert ("0.712" in page.text) == general
+
+
 def test_the_same_values_make_the_same_bytes(pair: tuple[Evaluation, Evaluation], tmp_path: Path) -> None:
     training = trained(tmp_path / "training")
     written = [report(*pair, out=tmp_path / f"{n}.html", training=training, verdict=judged(*pair)).read_bytes() for n in range(2)]

@@ -126,8 +126,11 @@ def distribution(
     return _svg(figure, name, title)
 
 
-def history(name: str, title: str, lines: Sequence[Line]) -> str:
-    """Values over the steps of training. Several lines are labelled at their ends; a marked point is labelled with its value."""
+def history(name: str, title: str, lines: Sequence[Line], across: str = "step") -> str:
+    """Values over the steps of training, or over what `across` says.
+
+    Several lines are labelled at their ends; a marked point is labelled with its value.
+    """
     figure, axes = _canvas(330, 200)
     for line in lines:
         mean = _running_mean(line.y) if line.noisy else None
@@ -155,7 +158,7 @@ def history(name: str, title: str, lines: Sequence[Line]) -> str:
         ends = _spread([float(line.y[-1]) for line in lines], (high - low) * _LINE / 150)
         for line, y in zip(lines, ends, strict=True):
             _text(axes, 1.02, y, line.label, line.tone, across=True, ha="left", va="center", size=11)
-    axes.set_xlabel("step")
+    axes.set_xlabel(across)
     return _svg(figure, name, title)
 
 

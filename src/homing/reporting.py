@@ -48,7 +48,7 @@ def report(
     path = Path(out)
     if path.is_dir():
         raise InputError("a directory stands where the report should be written", where=str(path), remedy="Name a file, like report.html.")
-    page = _page(evaluations, verdict, _history(training), details or {})
+    page = _page(evaluations, verdict, _history(training), _scales(training), details or {})
     path.parent.mkdir(parents=True, exist_ok=True)
     written = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -59,7 +59,13 @@ def report(
     return path
 
 
-def _page(evaluations: Sequence[Evaluation], verdict: Verdict, history: list[dict[str, float]], details: Mapping[str, str]) -> str:
+def _page(
+    evaluations: Sequence[Evaluation],
+    verdict: Verdict,
+    history: list[dict[str, float]],
+    scales: Mapping[str, Any],
+    details: Mapping[str, str],
+) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     world = Environment(
@@ -82,7 +88,7 @@ def _page(evaluations: Sequence[Evaluation], verdict: Verdict, history: list[dic
         groups=_groups(evaluations),
         f1_figure=_f1_figure(evaluations),
         distributions=_distributions(evaluations),
-        curves=_curves(history),
+        curves=[*_curves(history), *_kept(scales)],
         movers=_movers(evaluations[0], evaluations[-1]) if len(evaluations) > 1 else None,
         prompts=[
             (model, [(kind, json.dumps(text, ensure_ascii=False)) for kind, text in sorted(e.prompts.items()) if text])
@@ -357,6 +363,28 @@ def _history(training: Path | None) -> list[dict[str, float]]:
     return [steps[key] for key in sorted(steps)]
 
 
+def _scales(training: Path | None) -> dict[str, Any]:
+    """What `scales.json` holds: nDCG@10 at each share of what was learned, and the share that dev chose; nothing where there is none."""
+    path = training / "scales.json" if training is not None and training.is_dir() else None
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path is not None and path.is_file() else {}
+
+
+def _kept(scales: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The panel of the shares: what was gained on dev beside what was lost on the general set, where there is one."""
+    if not scales:
+        return []
+    found = scales["scales"]
+    x = np.array([each["scale"] for each in found], dtype=np.float64)
+    chosen = int(np.flatnonzero(x == scales["chosen"])[0])
+    lines = []
+    for key, label, tone in (("dev_nDCG@10", "dev", "series-2"), ("general_nDCG@10", "general", "series-1")):
+        if all(each.get(key) is not None for each in found):
+            y = np.array([each[key] for each in found], dtype=np.float64)
+            lines.append(Line(label, x, y, tone, mark=(float(x[chosen]), float(y[chosen]))))
+    title = "nDCG@10 by the share of what was learned that is kept; the mark is what dev chose"
+    return [(title, figures.history("training-scales", title, lines, "share kept"))]
+
+
 def _curves(history: Sequence[dict[str, float]]) -> list[tuple[str, str]]:
     """The panels of the training: a title and a chart each."""
 
@@ -372,6 +400,8 @@ def _curves(history: Sequence[dict[str, float]]) -> list[tuple[str, str]]:
         if found:
             best = int(np.argmax(found[0].y))
             found = [replace(found[0], mark=(float(found[0].x[best]), float(found[0].y[best])))]
+            if away := line(key.replace("dev_", "general_"), "general", "series-1"):
+                found = [replace(found[0], label="dev"), *away]
         panels.append((f"{key.removeprefix('dev_')} on dev", found))
     scores = [
         *line("positive_score", "positives", "relevant", noisy=True),
