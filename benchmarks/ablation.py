@@ -16,19 +16,17 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 import homing
 import homing.training
 from examination import Size
 from homing import Mining, Model, Training
-from homing.batches import Groups, meeting_order
-from homing.data import Ints
+from homing.batches import FEW, meeting_order
 from homing.manifest import key
 from quality import MEASURES, RESULTS, SHARED, append, examined, held, lines, minilm
 from runs import machine
@@ -38,7 +36,8 @@ COMMON: dict[str, Any] = {"tuning": "full", "learning_rate": 2e-4, "evaluations"
 LORA: dict[str, Any] = {"tuning": "lora", "learning_rate": 1e-3}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "default": ({}, {}),
-    "no planning": ({}, {}),  # batches in the order drawn
+    "clusters of 1": ({}, {}),  # batches in the order drawn
+    "clusters of 32": ({}, {}),
     "LoRA 1e-3": (LORA, {}),
     "temperature .03": ({"temperature": 0.03}, {}),
     "margin .1": ({"margin": 0.1}, {}),
@@ -68,11 +67,6 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def drawn_order(groups: Groups, negative: Ints, lengths: Any, size: int, epoch: int, seed: int) -> NDArray[np.intp]:
-    """The order of groups without planning."""
-    return np.random.default_rng([seed, epoch]).permutation(len(groups))
-
-
 def run(name: str, variant: str, seed: int, queries: int, max_length: int, model: Path) -> dict[str, Any]:
     """Train one variant on `queries` queries of a set and examine it on dev."""
     found, _ = held(SHARED, name)
@@ -80,7 +74,8 @@ def run(name: str, variant: str, seed: int, queries: int, max_length: int, model
     mined = homing.mine(found.lists.train, Mining(**mining))
     base = Model(model, max_length=max_length, name="base")
     examination = examined(SHARED, name, "dev", base, SIZE)
-    homing.training.meeting_order = drawn_order if variant == "no planning" else meeting_order
+    few = int(variant.split()[-1]) if variant.startswith("clusters") else FEW
+    homing.training.meeting_order = partial(meeting_order, few=few)
     settings = Training(**{**COMMON, "epochs": min(1.0, queries / len(set(mined.query.tolist()))), "seed": seed, **training})
     work = Path(tempfile.mkdtemp(prefix="ablation-"))
     try:

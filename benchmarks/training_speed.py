@@ -225,8 +225,8 @@ def planned_steps(work: Work) -> Timed:
     mined, batches = work.whole, math.ceil(len(work.whole) / BATCH)
     lengths = np.array([len(text) for text in mined.train.corpus.texts])
     asked = np.array([len(text) for text in mined.train.queries.texts])
-    order = meeting_order(groups, mined.negative, lengths, math.ceil(len(groups) / batches), 0, 0)
-    plan = epoch_batches(groups.tokens(asked, lengths), batches, 0, 0, order)[: work.warm_up + work.steps]
+    order = meeting_order(groups, mined.negative, lengths, 0, 0)
+    plan = epoch_batches(groups.tokens(asked, lengths), batches, order)[: work.warm_up + work.steps]
     began = time.perf_counter()
     for number, chosen in enumerate(plan):
         if number == work.warm_up:

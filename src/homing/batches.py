@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from homing.data import Ints, Mined
 
 UNJUDGED, POSITIVE, NEGATIVE, MINED = range(4)  # what a document of a batch is to a query; two kinds of negative are never confused
+FEW = 4  # groups that are brought together because they share documents (docs/log.md)
 MOST_USERS = 100  # groups that a document brings together, of those that are left
 
 
@@ -80,12 +81,13 @@ def judge(relevance: NDArray[np.int8], mined: Mined, queries: Ints, documents: I
         relevance[place, column[there]] = np.where(qrels.relevance[start:end][there] > 0, POSITIVE, NEGATIVE)
 
 
-def meeting_order(groups: Groups, negative: Ints, lengths: NDArray[np.integer], size: int, epoch: int, seed: int) -> NDArray[np.intp]:
+def meeting_order(groups: Groups, negative: Ints, lengths: NDArray[np.integer], epoch: int, seed: int, few: int = FEW) -> NDArray[np.intp]:
     """An order of the groups in which those that share documents come together, shape (groups,); seed, epoch and draw alone decide it.
 
-    A batch encodes a document once, however many of its queries it belongs to. Greedy: the next group is the one that shares the most
-    tokens with those before it, as far back as `size` groups; where none shares any, one is drawn. `negative` (rows, most negatives) is
-    the epoch's draw, `lengths` holds the tokens of documents by position in the corpus.
+    A batch encodes a document once, however many of its queries it belongs to. They come in clusters of `few`, and the clusters are
+    shuffled: a batch of one topic alone would have mostly unjudged relatives as negatives. Greedy: the next group of a cluster is the one
+    that shares the most tokens with it; where none shares any, one is drawn. `negative` (rows, most negatives) is the epoch's draw,
+    `lengths` holds the tokens of documents by position in the corpus.
     """
     drawn = np.random.default_rng([seed, epoch]).permutation(len(groups)).tolist()
     documents = [groups.documents(group, negative).tolist() for group in range(len(groups))]
@@ -99,7 +101,7 @@ def meeting_order(groups: Groups, negative: Ints, lengths: NDArray[np.integer], 
     shared: dict[int, int] = {}
     start = iter(drawn)
     while len(order) < len(groups):
-        if len(order) % size == 0:
+        if len(order) % few == 0:
             shared = {}
         group = max(shared, key=shared.__getitem__) if shared else next(group for group in start if left[group])
         shared.pop(group, None)
@@ -109,22 +111,23 @@ def meeting_order(groups: Groups, negative: Ints, lengths: NDArray[np.integer], 
             users[document] = [user for user in users[document] if left[user]]
             for user in users[document][:MOST_USERS]:
                 shared[user] = shared.get(user, 0) + tokens[document]
-    return np.array(order, dtype=np.intp)
+    clusters = [order[start : start + few] for start in range(0, len(order), few)]
+    shuffled = np.random.default_rng([seed, epoch, 1]).permutation(len(clusters)).tolist()
+    return np.array([group for cluster in shuffled for group in clusters[cluster]], dtype=np.intp)
 
 
-def epoch_batches(tokens: NDArray[np.integer], batches: int, epoch: int, seed: int, order: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """The groups of each batch of an epoch: every group once, in this order, batches balanced by tokens, and then shuffled.
+def epoch_batches(tokens: NDArray[np.integer], batches: int, order: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """The groups of each batch of an epoch: every group once, in this order, batches balanced by tokens.
 
-    Shapes of `tokens` and `order`: (groups,), tokens a group, and the groups that are to stand beside each other. Each batch has at least
-    one group; there are `batches` of them, or one a group. Seed and epoch alone decide the shuffle.
+    Shapes of `tokens` and `order`: (groups,), tokens a group, and the groups in the order that they are taken in. Each batch has at least
+    one group; there are `batches` of them, or one a group.
     """
     batches = min(batches, len(order))
     upto = np.cumsum(tokens[order])
     cuts = np.searchsorted(upto - tokens[order] / 2, upto[-1] * np.arange(1, batches) / batches)
     cuts = np.maximum.accumulate(cuts - np.arange(1, batches)) + np.arange(1, batches)  # at least one group before each cut
     cuts = np.minimum(np.maximum(cuts, np.arange(1, batches)), len(order) - batches + np.arange(1, batches))
-    planned = np.split(order, cuts)
-    return [planned[place] for place in np.random.default_rng([seed, epoch, 1]).permutation(batches).tolist()]
+    return np.split(order, cuts)
 
 
 def chunks(lengths: NDArray[np.integer], budget: int, padded: bool = True) -> Iterator[NDArray[np.intp]]:

@@ -275,8 +275,8 @@ class _Session:
         epoch, place = divmod(self.pace.update, self.pace.updates_an_epoch)
         while True:
             negative = redraw(self.mined, epoch)
-            order = meeting_order(self.groups, negative, self.document_lengths, self.settings.batch_size, epoch, self.settings.seed)
-            plan = epoch_batches(self.group_tokens, self.pace.updates_an_epoch, epoch, self.settings.seed, order)
+            order = meeting_order(self.groups, negative, self.document_lengths, epoch, self.settings.seed)
+            plan = epoch_batches(self.group_tokens, self.pace.updates_an_epoch, order)
             for groups in plan[place:]:
                 yield self.groups.batch(groups, negative)
             epoch, place = epoch + 1, 0
