@@ -25,6 +25,7 @@ from homing.data import Dataset, Ints, Mined
 from homing.data import digest as digest_texts
 from homing.encoders import adapter as adapters
 from homing.encoders.adapter import Adapter
+from homing.encoders.devices import on_device
 from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
 from homing.encoders.fused import fuse
 from homing.encoders.memory import total
@@ -311,8 +312,8 @@ class _Session:
         documents, relevance, fixed = batch.documents, batch.relevance, None
         if self.fixed is not None:
             documents, relevance = self._whole_corpus(batch)
-            fixed = torch.from_numpy(np.ascontiguousarray(self.fixed[documents])).to(device, non_blocking=True)
-        relation = torch.from_numpy(relevance).to(device, non_blocking=True)
+            fixed = on_device(np.ascontiguousarray(self.fixed[documents]), device)
+        relation = on_device(relevance, device)
         taught = self.teacher.teach(batch.queries, documents, device) if self.teacher is not None else None
         queries = len(batch.queries)
 

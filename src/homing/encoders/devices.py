@@ -1,16 +1,43 @@
-"""Which device there is, and which number format it is fast in."""
+"""Which device there is, how many of its cores are real, and which number format it is fast in."""
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from functools import cache
+from pathlib import Path
+from typing import Any
 
+import psutil
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def default_device() -> torch.device:
     """The accelerator, where torch finds one, else the CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def real_cores() -> int:
+    """The cores that this process may compute on: its own, no sibling threads of one core, no more than a container's quota."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(allowed, psutil.cpu_count(logical=False) or allowed)
+    quota, period = QUOTA.read_text().split()[:2] if QUOTA.is_file() else ("max", "1")
+    return max(1, cores if quota == "max" else min(cores, math.ceil(int(quota) / int(period))))
+
+
+@cache
+def use_real_cores() -> None:
+    """Let PyTorch compute on as many threads as there are real cores, unless OMP_NUM_THREADS says otherwise; the first call counts.
+
+    PyTorch takes one thread a logical core, and in a container one for every core of the machine: they then wait for each other.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > real_cores():
+        torch.set_num_threads(real_cores())
 
 
 @cache
@@ -37,6 +64,12 @@ def fast_dtype(device: torch.device) -> torch.dtype:
         return torch.bfloat16 if seconds(torch.bfloat16) * 1.5 < seconds(torch.float32) else torch.float32
     except RuntimeError:  # a device without bfloat16
         return torch.float32
+
+
+def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """The array on the device, without waiting for it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def token_budget(device: torch.device, packed: bool) -> int:

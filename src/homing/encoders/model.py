@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from homing.batches import chunks
 from homing.encoders import packed
-from homing.encoders.devices import default_device, fast_dtype, token_budget
+from homing.encoders.devices import default_device, fast_dtype, token_budget, use_real_cores
 from homing.encoders.packed import Packer
 from homing.errors import ModelError, NotFittedError, PoolingError
 from homing.progress import BAR
@@ -91,6 +91,8 @@ class Model:
         self.name = name or Path(self.source).name
         self.device = torch.device(device) if device is not None else default_device()
         self.dtype = dtype or fast_dtype(self.device)
+        if self.device.type == "cpu":
+            use_real_cores()
         self.transformer = _load(self.path, encoding.pooling, self.device, self.dtype)
         _refuse_first_token_of_causal(self.transformer, self.path)
         own = self.transformer.max_seq_length or DEFAULT_MAX_LENGTH

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from homing.encoders.devices import on_device
+
 if TYPE_CHECKING:
     from homing.encoders.model import Model, Tokens
 
@@ -190,28 +192,25 @@ class Packer:
         longest = int(lengths.max())
         starts = packed * longest + (longest - lengths[packed] if self.left else 0)
         distinct, counts = np.unique(-lengths, return_counts=True)
-        packing = Packing(list(zip(counts.tolist(), (-distinct).tolist(), strict=True)), self._there(offsets.astype(np.int32)), longest)
+        packing = Packing(
+            list(zip(counts.tolist(), (-distinct).tolist(), strict=True)), on_device(offsets.astype(np.int32), self.device), longest
+        )
 
         features = {
-            "input_ids": self._there(ids)[None],
-            "position_ids": self._there(inside if self.first is None else _after_padding(ids, offsets, self.first))[None],
+            "input_ids": on_device(ids, self.device)[None],
+            "position_ids": on_device(inside if self.first is None else _after_padding(ids, offsets, self.first), self.device)[None],
             "attention_mask": torch.empty(1, 1, 0, 0, dtype=torch.bool, device=self.device),  # with four axes it is not made into a mask
             "packing": packing,
         }
         body, *rest = self.transformer
         states = body(features)["token_embeddings"][0]
-        place = self._there(np.repeat(starts, lengths[packed]) + inside)
+        place = on_device(np.repeat(starts, lengths[packed]) + inside, self.device)
         padded = states.new_zeros(len(texts) * longest, states.shape[-1]).index_copy(0, place, states)
         mask = torch.zeros(len(texts) * longest, dtype=torch.int64, device=self.device).index_fill(0, place, 1)
         features = {"token_embeddings": padded.view(len(texts), longest, -1), "attention_mask": mask.view(len(texts), longest)}
         for module in rest:
             features = module(features)
         return cast(Tensor, features["sentence_embedding"])
-
-    def _there(self, array: NDArray[np.integer]) -> Tensor:
-        """The array on the device, without waiting for it."""
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor.to(self.device)
 
 
 def _after_padding(ids: NDArray[np.int64], offsets: NDArray[np.int64], padding: int) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from homing.encoders.devices import token_budget
+from homing.encoders.devices import on_device, token_budget
 from homing.encoders.dropout import Bits
 from homing.encoders.memory import available, saved_bytes
 from homing.encoders.model import Model, Tokens
@@ -82,14 +82,14 @@ class Step:
             values.append(embedded.detach())
         self.recomputed += sum(each is None for each in held)
 
-        back = torch.from_numpy(np.argsort(np.concatenate(planned))).to(self.model.device, non_blocking=True)
+        back = on_device(np.argsort(np.concatenate(planned)), self.model.device)
         embeddings = torch.cat(values)[back].requires_grad_()
         contrast = loss(embeddings)
         if contrast.loss.requires_grad:
             torch.autograd.backward(contrast.loss)
         if embeddings.grad is None:  # nothing stands against anything
             return contrast._replace(loss=contrast.loss.detach())
-        forward = torch.from_numpy(np.concatenate(planned)).to(self.model.device, non_blocking=True)
+        forward = on_device(np.concatenate(planned), self.model.device)
         gradients = torch.split(embeddings.grad[forward], [len(chunk) for chunk in planned])
         for number, chunk in enumerate(planned):
             embedded_again = held[number]

@@ -1,0 +1,42 @@
+"""How many cores are real: siblings, affinity and a container's quota are each obeyed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from homing.encoders import devices
+
+
+@pytest.mark.parametrize(
+    ("allowed", "physical", "quota", "wanted"),
+    [(8, 4, "max 100000", 4), (2, 16, "max 100000", 2), (64, 32, "200000 100000", 2), (64, 32, "50000 100000", 1), (4, None, "", 4)],
+)
+def test_real_cores(
+    allowed: int, physical: int | None, quota: str, wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cpu.max"
+    if quota:
+        file.write_text(quota + "\n")
+    monkeypatch.setattr(devices, "QUOTA", file)
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda process: set(range(allowed)))
+    monkeypatch.setattr(devices.psutil, "cpu_count", lambda logical: physical)
+    assert devices.real_cores() == wanted
+
+
+def test_threads_are_lowered_and_never_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(devices, "real_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    devices.use_real_cores.__wrapped__()
+    assert told == [8]
+    monkeypatch.setenv("OMP_NUM_THREADS", "12")
+    devices.use_real_cores.__wrapped__()
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    devices.use_real_cores.__wrapped__()
+    assert told == [8]
