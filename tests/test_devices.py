@@ -14,15 +14,13 @@ from homing.encoders import devices
     ("allowed", "physical", "quota", "wanted"),
     [(8, 4, "max 100000", 4), (2, 16, "max 100000", 2), (64, 32, "200000 100000", 2), (64, 32, "50000 100000", 1), (4, None, "", 4)],
 )
-def test_real_cores(
-    allowed: int, physical: int | None, quota: str, wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_real_cores(allowed: int, physical: int | None, quota: str, wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "cpu.max"
     if quota:
         file.write_text(quota + "\n")
     monkeypatch.setattr(devices, "QUOTA", file)
     monkeypatch.setattr(devices.os, "sched_getaffinity", lambda process: set(range(allowed)))
-    monkeypatch.setattr(devices.psutil, "cpu_count", lambda logical: physical)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: physical)
     assert devices.real_cores() == wanted
 
 

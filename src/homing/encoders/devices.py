@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,6 +23,8 @@ def default_device() -> torch.device:
 
 def real_cores() -> int:
     """The cores that this process may compute on: its own, no sibling threads of one core, no more than a container's quota."""
+    import psutil  # here alone, so that a machine with an accelerator needs no more than PyTorch
+
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(allowed, psutil.cpu_count(logical=False) or allowed)
     quota, period = QUOTA.read_text().split()[:2] if QUOTA.is_file() else ("max", "1")

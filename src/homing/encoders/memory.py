@@ -6,7 +6,6 @@ from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -18,6 +17,8 @@ MARGIN = 0.9
 def available(device: torch.device) -> int:
     """Bytes that can still be taken on this device; on an accelerator with those that PyTorch holds without using them."""
     if device.type == "cpu":
+        import psutil
+
         return int(psutil.virtual_memory().available)
     free, _ = torch.accelerator.get_memory_info(device)
     return int(free) + torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
@@ -26,6 +27,8 @@ def available(device: torch.device) -> int:
 def total(device: torch.device) -> int:
     """Bytes that this device has."""
     if device.type == "cpu":
+        import psutil
+
         return int(psutil.virtual_memory().total)
     return int(torch.accelerator.get_memory_info(device)[1])
 
