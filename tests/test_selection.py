@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 import homing
-from homing import Model
+from homing import Model, Training
 from homing.data import Corpus, Dataset, Qrels, Queries
 from homing.encoders.model import Tokens
 from homing.errors import JudgmentError
 from homing.protocols import Kind
-from homing.selection import FEWEST_LISTS, DevLists, Look, smallest_scale
+from homing.selection import FEWEST_LISTS, FEWEST_TO_CHOOSE, SCALES, DevLists, Look, plan_looks, smallest_scale
 from tiny import made_data
 
 TEMPERATURE = 0.05
@@ -152,15 +152,15 @@ def test_a_sample_is_drawn_by_the_seed_and_has_all_its_lists() -> None:
     dev = dataset([[1, 0, 0]] * 120 + [[0, 0]] * 30)
     table = random.normal(size=(len(dev.queries) + len(dev.corpus), 4)).astype(np.float32)
     told = Told(table)
-    few = DevLists(told, dev, 3, TEMPERATURE, 1)  # type: ignore[arg-type]
-    assert len(few) == FEWEST_LISTS
-    assert len(few.documents) == 3 * FEWEST_LISTS
-    assert few.tokens == 4 * FEWEST_LISTS
+    few = DevLists(told, dev, 50, TEMPERATURE, 1)  # type: ignore[arg-type]
+    assert len(few) == 50
+    assert len(few.documents) == 3 * 50
+    assert few.tokens == 4 * 50
     few.look()
-    assert told.encoded == 4 * FEWEST_LISTS
+    assert told.encoded == 4 * 50
     assert len(DevLists(told, dev, 70, TEMPERATURE, 1)) == 70  # type: ignore[arg-type]
     assert len(DevLists(told, dev, 1000, TEMPERATURE, 1)) == 120  # type: ignore[arg-type]
-    again, other = (DevLists(told, dev, 3, TEMPERATURE, seed) for seed in (1, 2))  # type: ignore[arg-type]
+    again, other = (DevLists(told, dev, 50, TEMPERATURE, seed) for seed in (1, 2))  # type: ignore[arg-type]
     assert np.array_equal(again.documents, few.documents)
     assert not np.array_equal(other.documents, few.documents)
 
@@ -232,3 +232,18 @@ def test_the_rule_of_one_standard_error(values: list[tuple[float, ...]]) -> None
         if place == best or mean <= error:
             passing.append(SCALES[place])
     assert smallest_scale(dict(zip(SCALES, table.T, strict=True))) == min(passing)
+
+
+@given(some.floats(0, 1e5), some.floats(0, 200), some.integers(1, 12), some.sampled_from([None, 0.5]))
+def test_looks_cost_what_they_may(affordable: float, always: float, asked: int, scale: float | None) -> None:
+    plan = plan_looks(affordable, always, Training(evaluations=asked, scale=scale))
+    looks = plan.evaluations + 1 + (len(SCALES) if plan.choose else 0)
+    assert 1 <= plan.evaluations <= asked
+    assert plan.lists * looks <= max(affordable, always * looks, looks)  # no fewer than one list a look
+    assert plan.evaluations == 1 or plan.lists >= FEWEST_LISTS
+    if plan.choose:
+        assert scale is None
+        assert plan.lists >= FEWEST_TO_CHOOSE
+    if affordable >= FEWEST_LISTS * (asked + 1 + len(SCALES)):
+        assert plan.evaluations == asked
+        assert plan.choose == (scale is None)

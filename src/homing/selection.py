@@ -12,9 +12,35 @@ from homing.data import Dataset, Floats
 from homing.encoders.model import Model
 from homing.errors import JudgmentError
 from homing.measures import average_precision, ndcg, order
+from homing.settings import Training
 
-FEWEST_LISTS = 50
+FEWEST_LISTS = 50  # below, rather fewer looks
+FEWEST_TO_CHOOSE = 25  # below, the scale is not chosen on dev: all that was learned is kept
 SCALES = (0.25, 0.5, 0.75)  # beside 0, the base, and 1, all that was learned
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How often dev is looked at while training, at how many lists, and whether the scale is chosen afterwards (`SCALES` more looks)."""
+
+    evaluations: int
+    lists: int
+    choose: bool
+
+
+def plan_looks(affordable: float, always: float, settings: Training) -> Looks:
+    """So many looks that they cost `affordable` lists in all, the one at the base included; `always` lists a look are free.
+
+    Fewer looks rather than fewer than 50 lists each; and where not even 25 are left for each, no scale is chosen.
+    """
+
+    def lists(looks: int) -> int:
+        return max(1, int(max(affordable / looks, always)))
+
+    choose = settings.scale is None and lists(2 + len(SCALES)) >= FEWEST_TO_CHOOSE
+    others = 1 + (len(SCALES) if choose else 0)
+    evaluations = next((each for each in range(settings.evaluations, 1, -1) if lists(each + others) >= FEWEST_LISTS), 1)
+    return Looks(evaluations, lists(evaluations + others), choose)
 
 
 @dataclass(frozen=True)
@@ -33,7 +59,7 @@ class Look:
 class DevLists:
     """A sample of the judged lists of dev: each query ranked among all documents of the sample, and over its own list.
 
-    `lists` as many, drawn by the seed, at least 50 or all. `documents`, where given, holds fixed embeddings of the whole corpus by
+    `lists` as many, drawn by the seed, or all. `documents`, where given, holds fixed embeddings of the whole corpus by
     position: then a look encodes the queries alone. Raises JudgmentError where no query has a relevant document.
     """
 
@@ -44,7 +70,7 @@ class DevLists:
         judged = [(query, candidates, relevance) for query, candidates, relevance in whole if (relevance > 0).any()]
         if not judged:
             raise JudgmentError("dev has no query with a relevant document", remedy="Give more judgments, or a larger --dev-share.")
-        drawn = np.random.default_rng(seed).permutation(len(judged))[: max(FEWEST_LISTS, lists)]
+        drawn = np.random.default_rng(seed).permutation(len(judged))[:lists]
         judged = [judged[index] for index in drawn.tolist()]
         self.model, self.temperature = model, temperature
         self.documents = np.unique(np.concatenate([candidates for _, candidates, _ in judged]))

@@ -38,13 +38,14 @@ from homing.negatives import redraw
 from homing.objective import Objective, Taught
 from homing.progress import BAR
 from homing.schedule import Pace, default_learning_rate, learning_rate
-from homing.selection import SCALES, DevLists, Look, smallest_scale
+from homing.selection import SCALES, DevLists, Look, Looks, plan_looks, smallest_scale
 from homing.settings import Training
 from homing.tracking import Trackers
 
 KEPT_CHECKPOINTS = 3
 LOOKS_SHARE = 0.1  # of the training's time is for looks at dev
 ENCODING_SPEED = 3.0  # tokens encoded in the time that training takes for one: forward against forward and backward
+A_MOMENT = 8192  # tokens that a look may always take: a second or two on a CPU
 MOST_DOCUMENTS = 1 << 15  # that stand against a query of fixed documents at once
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
 
@@ -167,7 +168,6 @@ class _Session:
         )  # fmt: skip
         self.groups = Groups(mined)
         self.pace = Pace.of(len(self.groups), settings)
-        self.pace.looks_after = len(SCALES) if settings.scale is None else 0
         self.objective = Objective(settings, base.dimension)
         self.fixed = self._fixed_documents(mined.train) if settings.train == "queries" else None
         pooled = [] if mined.pool is None else [mined.pool.document[np.isin(mined.pool.query, self.groups.queries)]]
@@ -234,7 +234,10 @@ class _Session:
     def run(self) -> tuple[Path, float]:
         """Train to the end, from the last checkpoint where there is one; the directory of the best checkpoint, and its scale."""
         state = self._resume()
-        self.dev = self._dev_lists(state["dev_lists"] if state else self._affordable_lists())
+        self.plan = Looks(**state["plan"]) if state else self._plan_looks()
+        self.pace.settings = replace(self.settings, evaluations=self.plan.evaluations)
+        self.pace.looks_after = len(SCALES) if self.plan.choose else 0
+        self.dev = self._dev_lists(self.plan.lists)
         self.general = self._general_lists()
         with self.trackers:
             if state is None:
@@ -244,7 +247,7 @@ class _Session:
             if state is None:
                 self.pace.other_seconds = time.monotonic() - self.began
             self._updates()
-            scale = self.settings.scale if self.settings.scale is not None else self._choose_scale()
+            scale = self._choose_scale() if self.plan.choose else 1.0 if self.settings.scale is None else self.settings.scale
         return self._checkpoint(self.best_update), scale
 
     def _updates(self) -> None:
@@ -355,8 +358,8 @@ class _Session:
         }  # fmt: skip
         self._log({"step": waiting.update, "epoch": waiting.epoch, **figures, "seconds": round(waiting.seconds, 3)})
 
-    def _affordable_lists(self) -> int:
-        """As many dev lists as cost a tenth of the training's time."""
+    def _plan_looks(self) -> Looks:
+        """As many looks, at as many lists, as cost a tenth of the training's time; a look that takes a moment is always taken."""
         lists = [candidates for _, candidates, relevance in self.dev_data.qrels.lists() if (relevance > 0).any()]
         drawn = np.random.default_rng(self.settings.seed).permutation(len(lists))[:50]
         queries, corpus = self.dev_data.queries.texts, self.dev_data.corpus.texts
@@ -368,7 +371,7 @@ class _Session:
             trained = float(self.group_tokens.sum()) * self.settings.epochs
         else:
             trained = self.settings.minutes * 60.0 * self._tokens_a_second()
-        return int(LOOKS_SHARE * ENCODING_SPEED * trained / self.settings.evaluations / max(1.0, a_list))
+        return plan_looks(LOOKS_SHARE * ENCODING_SPEED * trained / a_list, A_MOMENT / a_list, self.settings)
 
     def _tokens_a_second(self) -> float:
         """The rate of training, measured on the first batch without an update of the weights."""
@@ -471,7 +474,7 @@ class _Session:
         with replace_directory(self._checkpoint(self.pace.update)) as fresh:
             self.tuning.save(fresh)
             save_file(moments, str(fresh / "optimizer.safetensors"))
-            state = {"fingerprint": self.fingerprint, "pace": pace, "best_update": self.best_update, "dev_lists": len(self.dev)}
+            state = {"fingerprint": self.fingerprint, "pace": pace, "best_update": self.best_update, "plan": asdict(self.plan)}
             write_json(fresh / "state.json", {**state, "budget": self.step.budget, "looks": looks})
         kept = {self._checkpoint(self.best_update).name, *(path.name for path in self._checkpoints()[-KEPT_CHECKPOINTS:])}
         for path in self._checkpoints():
