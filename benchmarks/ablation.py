@@ -16,17 +16,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import homing
-import homing.training
 from examination import Size
 from homing import Mining, Model, Training
-from homing.batches import FEW, meeting_order
 from homing.manifest import key
 from quality import MEASURES, RESULTS, SHARED, append, examined, held, lines, minilm
 from runs import machine
@@ -36,8 +33,6 @@ COMMON: dict[str, Any] = {"tuning": "full", "learning_rate": 2e-4, "evaluations"
 LORA: dict[str, Any] = {"tuning": "lora", "learning_rate": 1e-3}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "default": ({}, {}),
-    "clusters of 1": ({}, {}),  # batches in the order drawn
-    "clusters of 32": ({}, {}),
     "LoRA 1e-3": (LORA, {}),
     "temperature .03": ({"temperature": 0.03}, {}),
     "margin .1": ({"margin": 0.1}, {}),
@@ -74,8 +69,6 @@ def run(name: str, variant: str, seed: int, queries: int, max_length: int, model
     mined = homing.mine(found.lists.train, Mining(**mining))
     base = Model(model, max_length=max_length, name="base")
     examination = examined(SHARED, name, "dev", base, SIZE)
-    few = int(variant.split()[-1]) if variant.startswith("clusters") else FEW
-    homing.training.meeting_order = partial(meeting_order, few=few)
     settings = Training(**{**COMMON, "epochs": min(1.0, queries / len(set(mined.query.tolist()))), "seed": seed, **training})
     work = Path(tempfile.mkdtemp(prefix="ablation-"))
     try:

@@ -8,8 +8,6 @@ hits all alike. 16 rows a step, LoRA of rank 16 without dropout; the base's own 
 for every arm. "By length" is its trainer with a batch sampler that puts rows of like length together: the trainer's own
 `train_sampling_strategy` does not reach its batches. The blog's step costs the same whatever the rows hold: it takes fewer.
 
-"homing, planned" works on other rows: those that meet because they share documents, as in a real epoch.
-
 Useful arithmetic is counted once for each distinct, unpadded token of a step, nothing for padding, for repeated texts or for a second
 forward pass: 4 floating-point operations a token and frozen weight (2 forward, 2 back to the activations), 6 a token and LoRA weight (2
 more for its gradient), and 12 x layers x length^2 x width a text for attention (scores and weighted sums: 2 x 2 forward, twice that back).
@@ -43,7 +41,7 @@ from transformers import TrainerCallback
 
 import homing
 from homing import Model, Training
-from homing.batches import Groups, epoch_batches, meeting_order
+from homing.batches import Groups
 from homing.data import Ints, Mined
 from homing.loading import load
 from homing.manifest import versions
@@ -66,7 +64,6 @@ class Work:
 
     base: Path
     cap: int
-    whole: Mined
     mined: Mined
     warm_up: int
     steps: int
@@ -218,33 +215,12 @@ def homing_steps(work: Work) -> Timed:
     return Timed(seconds, sum(map(len, counted)), [[text for row in batch for text in rows.texts(row)] for batch in counted])
 
 
-def planned_steps(work: Work) -> Timed:
-    """Homing's step as it trains: batches of all the set's rows, planned so that queries that share documents meet, 16 rows on average."""
-    model, groups = Model(work.base, device="cpu"), Groups(work.whole)
-    update = homing_step(model, Training(tuning="lora", dropout=0.0))
-    mined, batches = work.whole, math.ceil(len(work.whole) / BATCH)
-    lengths = np.array([len(text) for text in mined.train.corpus.texts])
-    asked = np.array([len(text) for text in mined.train.queries.texts])
-    order = meeting_order(groups, mined.negative, lengths, 0, 0)
-    plan = epoch_batches(groups.tokens(asked, lengths), batches, order)[: work.warm_up + work.steps]
-    began = time.perf_counter()
-    for number, chosen in enumerate(plan):
-        if number == work.warm_up:
-            began = time.perf_counter()
-        update(mined, chosen.astype(np.int32))
-    seconds = time.perf_counter() - began
-    rows = Rows.of(mined)
-    counted = [np.flatnonzero(np.isin(mined.query, groups.queries[chosen])).tolist() for chosen in plan[work.warm_up :]]
-    return Timed(seconds, sum(map(len, counted)), [[text for row in batch for text in rows.texts(row)] for batch in counted])
-
-
 ARMS: dict[str, Callable[[Work], Timed]] = {
     "blog": blog_steps,
     "st, MNRL": lambda work: st_steps(work, 0),
     "st, MNRL by length": lambda work: st_steps(work, 0, by_length=True),
     "st, cached MNRL": lambda work: st_steps(work, BATCH),
     "homing": homing_steps,
-    "homing, planned": planned_steps,
 }
 
 
@@ -302,12 +278,11 @@ def matmul_rate(seconds: float = 1.0) -> float:
 
 def measure(arm: str, data: Path, model: Path, cap: int, warm_up: int, steps: int) -> dict[str, Any]:
     """One measurement, in this process."""
-    whole = homing.mine(load(data / "train.json"))
-    mined = drawn(whole, BATCH * (warm_up + steps + 1))
+    mined = drawn(homing.mine(load(data / "train.json")), BATCH * (warm_up + steps + 1))
     with tempfile.TemporaryDirectory() as place:
         base = at_cap(model, cap, Path(place) / "base")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        timed = ARMS[arm](Work(base, cap, whole, mined, warm_up, steps))
+        timed = ARMS[arm](Work(base, cap, mined, warm_up, steps))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         tokens, operations = useful(Model(base, device="cpu"), timed.steps)
     return {

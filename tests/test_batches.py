@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from numpy.typing import NDArray
 
-from homing.batches import MINED, NEGATIVE, POSITIVE, UNJUDGED, Batch, Groups, chunks, epoch_batches, judge, meeting_order
-from homing.data import Builder, Corpus, Dataset, Mined, Qrels, Queries
-from homing.mining import mine
+from homing.batches import MINED, NEGATIVE, POSITIVE, UNJUDGED, Batch, Groups, chunks, epoch_batches, judge
+from homing.data import Corpus, Dataset, Mined, Qrels, Queries
 
 QUERIES, DOCUMENTS = 6, 10
 Judged = dict[tuple[int, int], int]
@@ -133,18 +132,13 @@ def test_tokens_of_a_group(judged: Judged, seed: int) -> None:
     assert dict(zip(groups.queries.tolist(), groups.tokens(of_query, of_document).tolist(), strict=True)) == naive
 
 
-def planned(tokens: np.ndarray, batches: int, epoch: int, seed: int) -> list[np.ndarray]:
-    """An epoch over groups that share nothing."""
-    return epoch_batches(tokens, batches, np.random.default_rng([seed, epoch]).permutation(len(tokens)))
-
-
 weights = some.lists(some.one_of(some.integers(1, 30), some.integers(1, 5000)), min_size=1, max_size=60)
 
 
 @given(weights, some.integers(1, 70), some.integers(0, 50), some.integers(0, 2**31))
 def test_an_epoch_holds_every_group_once_in_balanced_batches(tokens: list[int], batches: int, epoch: int, seed: int) -> None:
     """A cut is at most half a group from its equal share, so a batch exceeds the share by at most the heaviest group."""
-    found = planned(np.array(tokens), batches, epoch, seed)
+    found = epoch_batches(np.array(tokens), batches, epoch, seed)
     assert sorted(np.concatenate(found).tolist()) == list(range(len(tokens)))
     assert len(found) == min(batches, len(tokens))
     assert all(len(batch) for batch in found)
@@ -153,7 +147,7 @@ def test_an_epoch_holds_every_group_once_in_balanced_batches(tokens: list[int], 
     if max(tokens) <= sum(tokens) / len(found):  # no group is so heavy that cuts must make way for one another
         upto = np.cumsum([sum(tokens[group] for group in batch.tolist()) for batch in found])
         assert np.abs(upto - sum(tokens) * np.arange(1, len(found) + 1) / len(found)).max() <= max(tokens) / 2 + 1e-6
-    again = planned(np.array(tokens), batches, epoch, seed)
+    again = epoch_batches(np.array(tokens), batches, epoch, seed)
     assert all(np.array_equal(one, other) for one, other in zip(found, again, strict=True))
 
 
@@ -162,60 +156,24 @@ def test_one_giant_group_leaves_the_other_batches_their_groups(place: int) -> No
     tokens = np.full(40, 10)
     tokens[place] = 100_000
     for epoch in range(20):
-        found = planned(tokens, 8, epoch, 1)
+        found = epoch_batches(tokens, 8, epoch, 1)
         assert len(found) == 8
         assert all(len(batch) for batch in found)
         assert sorted(np.concatenate(found).tolist()) == list(range(40))
 
 
 def test_equal_groups_make_equal_batches() -> None:
-    assert [len(batch) for batch in planned(np.full(96, 7), 12, 0, 0)] == [8] * 12
+    assert [len(batch) for batch in epoch_batches(np.full(96, 7), 12, 0, 0)] == [8] * 12
 
 
 def test_epochs_and_seeds_differ() -> None:
     tokens = np.arange(1, 41)
-    orders = {tuple(np.concatenate(planned(tokens, 5, epoch, seed)).tolist()) for epoch, seed in [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)]}
+    orders = {
+        tuple(np.concatenate(epoch_batches(tokens, 5, epoch, seed)).tolist()) for epoch, seed in [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)]
+    }
     assert len(orders) == 5
-    partners = [frozenset(planned(tokens, 5, epoch, 0)[0].tolist()) for epoch in range(10)]
+    partners = [frozenset(epoch_batches(tokens, 5, epoch, 0)[0].tolist()) for epoch in range(10)]
     assert len(set(partners)) == 10  # not only the order of the batches: who meets whom
-
-
-@given(judgments(), some.integers(0, 2**31), some.integers(1, 8), some.integers(0, 3))
-def test_groups_that_share_documents_meet(judged: dict[tuple[int, int], int], seed: int, few: int, epoch: int) -> None:
-    """Every group once, decided by seed and epoch; in a cluster of all, each next one shares most with those before it."""
-    random = np.random.default_rng(seed)
-    mined = rows(judged, random)
-    lengths = random.integers(1, 50, DOCUMENTS)
-    groups = Groups(mined)
-    order = meeting_order(groups, mined.negative, lengths, epoch, seed, few=few)
-    assert sorted(order.tolist()) == list(range(len(groups)))
-    assert np.array_equal(order, meeting_order(groups, mined.negative, lengths, epoch, seed, few=few))
-    order = meeting_order(groups, mined.negative, lengths, epoch, seed, few=len(groups))
-    held = [groups.documents(group, mined.negative) for group in range(len(groups))]
-    for place, group in enumerate(order.tolist()):
-        before, left = order[:place].tolist(), order[place:].tolist()
-
-        def shared(other: int, before: list[int] = before) -> int:
-            return sum(int(lengths[np.intersect1d(held[other], held[earlier])].sum()) for earlier in before)
-
-        assert shared(group) == max(shared(other) for other in left)
-
-
-def test_meeting_saves_tokens() -> None:
-    """Topics of 8 queries with the same 4 documents, dealt so that no two of a topic are neighbours."""
-    builder = Builder()
-    for query in range(32):
-        for place in range(4):
-            builder.judge(builder.query(f"query {query}"), builder.document(f"document {query % 4} {place}"), int(place == 0))
-    mined = mine(builder.dataset())
-    groups, lengths = Groups(mined), np.full(16, 10)
-
-    def documents(order: np.ndarray) -> int:
-        plan = epoch_batches(np.full(len(groups), 10), 4, order)
-        return sum(len(groups.batch(batch, mined.negative).documents) for batch in plan)
-
-    assert documents(np.arange(32)) == 4 * 16
-    assert documents(meeting_order(groups, mined.negative, lengths, 0, 0, few=8)) == 4 * 4
 
 
 @given(some.lists(some.integers(0, 300), max_size=60), some.integers(1, 600), some.booleans())

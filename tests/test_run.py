@@ -57,7 +57,8 @@ def test_a_run_leaves_everything_it_promises(finished: tuple[Path, str]) -> None
     out, printed = finished
     for name in (
         "dataset/corpus.jsonl", "dataset/queries.jsonl", "dataset/qrels/train.tsv", "dataset/qrels/dev.tsv", "dataset/qrels/test.tsv",
-        "mined/rows.parquet", "mined/pool.parquet", "adapter/homing.json", "adapter/weights.safetensors", "training/scales.json", "model/modules.json",
+        "mined/rows.parquet", "mined/pool.parquet", "adapter/homing.json", "adapter/weights.safetensors", "training/scales.json",
+        "model/modules.json",
         "model/model.safetensors", "model/1_Pooling/config.json", "evaluation/metrics.json", "evaluation/scores.parquet",
         "evaluation/per_query.parquet", "training/metrics.jsonl", "report.html", "recipe.toml", "manifest.json", "run.log", "check.json",
     ):  # fmt: skip

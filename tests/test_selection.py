@@ -19,7 +19,7 @@ from homing.data import Corpus, Dataset, Qrels, Queries
 from homing.encoders.model import Tokens
 from homing.errors import JudgmentError
 from homing.protocols import Kind
-from homing.selection import FEWEST_LISTS, FEWEST_TO_CHOOSE, SCALES, DevLists, Look, plan_looks, smallest_scale
+from homing.selection import FEWEST_LISTS, FEWEST_TO_CHOOSE, DevLists, Look, plan_looks, smallest_scale
 from tiny import made_data
 
 TEMPERATURE = 0.05
@@ -237,13 +237,13 @@ def test_the_rule_of_one_standard_error(values: list[tuple[float, ...]]) -> None
 @given(some.floats(0, 1e5), some.floats(0, 200), some.integers(1, 12), some.sampled_from([None, 0.5]))
 def test_looks_cost_what_they_may(affordable: float, always: float, asked: int, scale: float | None) -> None:
     plan = plan_looks(affordable, always, Training(evaluations=asked, scale=scale))
-    looks = plan.evaluations + 1 + (len(SCALES) if plan.choose else 0)
+    looks = plan.evaluations + 1 + (3 if plan.choose else 0)
     assert 1 <= plan.evaluations <= asked
     assert plan.lists * looks <= max(affordable, always * looks, looks)  # no fewer than one list a look
     assert plan.evaluations == 1 or plan.lists >= FEWEST_LISTS
     if plan.choose:
         assert scale is None
         assert plan.lists >= FEWEST_TO_CHOOSE
-    if affordable >= FEWEST_LISTS * (asked + 1 + len(SCALES)):
+    if affordable >= FEWEST_LISTS * (asked + 4):
         assert plan.evaluations == asked
         assert plan.choose == (scale is None)

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from homing.data import Ints, Mined
 
 UNJUDGED, POSITIVE, NEGATIVE, MINED = range(4)  # what a document of a batch is to a query; two kinds of negative are never confused
-FEW = 4  # groups that are brought together because they share documents (docs/log.md)
-MOST_USERS = 100  # groups that a document brings together, of those that are left
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +45,6 @@ class Groups:
         brought: NDArray[np.int64] = np.add.reduceat(a_row[self._rows], self._starts) + query_lengths[self.queries]
         return brought
 
-    def documents(self, group: int, negative: Ints) -> NDArray[np.int32]:
-        """The distinct documents that a group brings into a batch."""
-        rows = self._rows[self._starts[group] : self._ends[group]]
-        own = negative[rows]
-        return np.unique(np.concatenate([self.mined.positive[rows], own[own >= 0]]))
-
     def batch(self, groups: NDArray[np.integer], negative: Ints) -> Batch:
         """The batch of these groups; `negative` (rows, most negatives) is the epoch's draw.
 
@@ -81,47 +73,12 @@ def judge(relevance: NDArray[np.int8], mined: Mined, queries: Ints, documents: I
         relevance[place, column[there]] = np.where(qrels.relevance[start:end][there] > 0, POSITIVE, NEGATIVE)
 
 
-def meeting_order(groups: Groups, negative: Ints, lengths: NDArray[np.integer], epoch: int, seed: int, few: int = FEW) -> NDArray[np.intp]:
-    """An order of the groups in which those that share documents come together, shape (groups,); seed, epoch and draw alone decide it.
+def epoch_batches(tokens: NDArray[np.integer], batches: int, epoch: int, seed: int) -> list[NDArray[np.intp]]:
+    """The groups of each batch of an epoch: every group once, in an order that seed and epoch alone decide, batches balanced by tokens.
 
-    A batch encodes a document once, however many of its queries it belongs to. They come in clusters of `few`, and the clusters are
-    shuffled: a batch of one topic alone would have mostly unjudged relatives as negatives. Greedy: the next group of a cluster is the one
-    that shares the most tokens with it; where none shares any, one is drawn. `negative` (rows, most negatives) is the epoch's draw,
-    `lengths` holds the tokens of documents by position in the corpus.
+    Shape of `tokens`: (groups,), tokens a group. Each batch has at least one group; there are `batches` of them, or one a group.
     """
-    drawn = np.random.default_rng([seed, epoch]).permutation(len(groups)).tolist()
-    documents = [groups.documents(group, negative).tolist() for group in range(len(groups))]
-    users: dict[int, list[int]] = {}
-    for group in drawn:
-        for document in documents[group]:
-            users.setdefault(document, []).append(group)
-    tokens = lengths.tolist()
-    left = [True] * len(groups)
-    order: list[int] = []
-    shared: dict[int, int] = {}
-    start = iter(drawn)
-    while len(order) < len(groups):
-        if len(order) % few == 0:
-            shared = {}
-        group = max(shared, key=shared.__getitem__) if shared else next(group for group in start if left[group])
-        shared.pop(group, None)
-        left[group] = False
-        order.append(group)
-        for document in documents[group]:
-            users[document] = [user for user in users[document] if left[user]]
-            for user in users[document][:MOST_USERS]:
-                shared[user] = shared.get(user, 0) + tokens[document]
-    clusters = [order[start : start + few] for start in range(0, len(order), few)]
-    shuffled = np.random.default_rng([seed, epoch, 1]).permutation(len(clusters)).tolist()
-    return np.array([group for cluster in shuffled for group in clusters[cluster]], dtype=np.intp)
-
-
-def epoch_batches(tokens: NDArray[np.integer], batches: int, order: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """The groups of each batch of an epoch: every group once, in this order, batches balanced by tokens.
-
-    Shapes of `tokens` and `order`: (groups,), tokens a group, and the groups in the order that they are taken in. Each batch has at least
-    one group; there are `batches` of them, or one a group.
-    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(tokens))
     batches = min(batches, len(order))
     upto = np.cumsum(tokens[order])
     cuts = np.searchsorted(upto - tokens[order] / 2, upto[-1] * np.arange(1, batches) / batches)

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from homing.batches import MINED, Batch, Groups, epoch_batches, judge, meeting_order
+from homing.batches import MINED, Batch, Groups, epoch_batches, judge
 from homing.data import Dataset, Ints, Mined
 from homing.data import digest as digest_texts
 from homing.encoders import adapter as adapters
@@ -173,8 +173,7 @@ class _Session:
         pooled = [] if mined.pool is None else [mined.pool.document[np.isin(mined.pool.query, self.groups.queries)]]
         documents = np.concatenate([mined.positive, mined.negative[mined.negative >= 0], *pooled])
         self.texts = _Texts(base, mined.train, mined.query, documents[:0] if self.fixed is not None else documents, logs)
-        self.document_lengths = self.texts.document_lengths()
-        self.group_tokens = self.groups.tokens(self.texts.query_lengths(), self.document_lengths)
+        self.group_tokens = self.groups.tokens(self.texts.query_lengths(), self.texts.document_lengths())
         self.fingerprint = self._fingerprint()
 
         self.tuning = adapters.tune(base, settings)
@@ -279,8 +278,7 @@ class _Session:
         epoch, place = divmod(self.pace.update, self.pace.updates_an_epoch)
         while True:
             negative = redraw(self.mined, epoch)
-            order = meeting_order(self.groups, negative, self.document_lengths, epoch, self.settings.seed)
-            plan = epoch_batches(self.group_tokens, self.pace.updates_an_epoch, order)
+            plan = epoch_batches(self.group_tokens, self.pace.updates_an_epoch, epoch, self.settings.seed)
             for groups in plan[place:]:
                 yield self.groups.batch(groups, negative)
             epoch, place = epoch + 1, 0
