@@ -10,15 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from homing.data import Dataset, Splits
+from homing.encoders.adapter import default_tuning
 from homing.encoders.devices import token_budget
-from homing.encoders.memory import MARGIN, activation_bytes, available
+from homing.encoders.memory import MARGIN, activation_bytes, available, total
 from homing.encoders.model import Model
 from homing.errors import ResourceError
 from homing.settings import Mining, Splitting, Training
 
 SAMPLE = 512
 DISTINCT = 0.85  # distinct texts among those of a batch's rows: assumed, on the high side
-BACKWARD = 3.3  # a training step in forward passes over the same tokens: assumed; said 17 min for a run of 17 min on en-bash
+BACKWARD = {"full": 3.5, "lora": 2.5}  # a training step in forward passes over the same tokens; measured with MiniLM on two cores
+COPIES = {"full": 6, "lora": 3}  # of the weights in memory: the base's, what learns, its gradient, two moments, what is merged
+CHECKPOINTS = {"full": 13, "lora": 1}  # of the weights on disk: four checkpoints with their moments, and the adapter
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,22 @@ def estimate(model: Model, data: Dataset | Splits, splitting: Splitting, mining:
     document, query = float(documents.lengths.mean()), float(queries.lengths.mean())
     share = 1.0 if isinstance(data, Splits) else 1.0 - splitting.dev - splitting.test
     rows = share * int((whole.qrels.relevance > 0).sum())
-    a_row = query + DISTINCT * (1 + mining.negatives) * document
-    training_seconds = rows * training.epochs * a_row / rate * BACKWARD * 1.1
+    tuning = "full" if (training.tuning or default_tuning(model.parameters, total(model.device))) == "full" else "lora"
+    alone = training.train == "queries"
+    a_row = query + (0.0 if alone else DISTINCT * (1 + mining.negatives) * document)
+    training_seconds = rows * training.epochs * a_row / rate * BACKWARD[tuning] * 1.1
     if training.minutes is not None:
         training_seconds = training.minutes * 60.0
+    if alone:
+        training_seconds += len(whole.corpus) * document / rate
     evaluation_seconds = 2 * (len(whole.corpus) * document + len(whole.queries) * query) / rate
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.transformer.parameters())
     batch = int(training.batch_size * a_row * 1.3)
     a_chunk = activation_bytes(model, max(token_budget(model.device, model.packer is not None), model.max_length))
     activations = max(a_chunk, min(activation_bytes(model, batch), available(model.device) // 2))
     embeddings = 4 * model.dimension * (len(whole.corpus) + len(whole.queries))
-    disk = weights + sum(len(text.encode()) for text in (*whole.corpus.texts, *whole.queries.texts)) * 2 + int(0.2 * weights)
-    return Estimate(training_seconds, evaluation_seconds, int(3 * weights + activations + 3 * embeddings + 1.2e9), disk, rate)
+    disk = weights + sum(len(text.encode()) for text in (*whole.corpus.texts, *whole.queries.texts)) * 2 + CHECKPOINTS[tuning] * weights
+    return Estimate(training_seconds, evaluation_seconds, int(COPIES[tuning] * weights + activations + 3 * embeddings + 1.2e9), disk, rate)
 
 
 def demand_room(needed: Estimate, model: Model, directory: Path) -> None:
