@@ -83,7 +83,17 @@ class _Killed(BaseException):
     """Not an Exception: nothing in between may catch it."""
 
 
-@pytest.mark.parametrize("changed", [{}, {"dropout": 0.2}, {"tuning": "full", "learning_rate": 1e-3}, {"train": "queries"}], ids=str)
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"dropout": 0.2},
+        {"tuning": "full", "learning_rate": 1e-3},
+        {"train": "queries"},
+        {"epochs": 20, "evaluations": 20, "patience": 2},
+    ],
+    ids=str,
+)
 def test_a_training_that_stopped_goes_on_to_the_same_bytes(
     changed: dict[str, Any], base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,7 +191,7 @@ class _Session:
         self.step = Step(base, self.trained, self._checkpoint_activations, self.bits, say)
         self.base_look: Look | None = None
         self.best_look: Look | None = None
-        self.best_update = 0
+        self.best_update, self.unimproved = 0, 0
         self.waiting: _Figures | None = None
 
     def _fixed_documents(self, data: Dataset) -> NDArray[np.float32]:
@@ -253,10 +253,9 @@ class _Session:
         """Every update that is still to come, with looks at dev between them."""
         bar = tqdm(total=self.pace.updates, initial=self.pace.update, desc="training", unit="update", **BAR)
         saved = time.monotonic()
-        unimproved = 0
         batches = self._batches()
         with bar:
-            while not self.pace.over and unimproved < self.settings.patience:
+            while not self.pace.over and self.unimproved < self.settings.patience:
                 start = time.monotonic()
                 self._update(next(batches))
                 self.pace.update += 1
@@ -264,14 +263,14 @@ class _Session:
                 bar.total = self.pace.updates
                 bar.update()
                 if self.pace.look_is_due:
-                    unimproved = 0 if self._evaluate() else unimproved + 1
+                    self._evaluate()
                     saved = time.monotonic()
                 elif time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                     self._save()
                     saved = time.monotonic()
         self._flush()
-        if unimproved and unimproved >= self.settings.patience and not self.pace.over:
-            self.say(f"stopped after update {self.pace.update}: {unimproved} looks at dev without a gain")
+        if self.unimproved >= self.settings.patience and not self.pace.over:
+            self.say(f"stopped after update {self.pace.update}: {self.unimproved} looks at dev without a gain")
 
     def _batches(self) -> Iterator[Batch]:
         """The batches from where the training stands, epoch after epoch; negatives are drawn anew for each."""
@@ -409,11 +408,12 @@ class _Session:
         self._log({"step": self.pace.update, "epoch": self.pace.epoch, **figures})
         return look
 
-    def _evaluate(self) -> bool:
-        """Look at dev and keep a checkpoint; whether it is the best so far."""
+    def _evaluate(self) -> None:
+        """Look at dev and keep a checkpoint, which may be the best so far."""
         self._flush()
         look = self._look()
         better = self.best_look is None or look.rank > self.best_look.rank
+        self.unimproved = 0 if better else self.unimproved + 1
         if better:
             self.best_look, self.best_update = look, self.pace.update
         self._save()
@@ -421,7 +421,6 @@ class _Session:
             f"update {self.pace.update} of {self.pace.updates} (epoch {self.pace.epoch:.2f}): dev loss {look.figures['loss']:.4f}, "
             f"dev nDCG@10 {look.figures['nDCG@10']:.4f} over {len(self.dev)} queries{', the best so far' if better else ''}"
         )
-        return better
 
     def _choose_scale(self) -> float:
         """The smallest share of what was learned that is as good on dev as the best; scales.json holds what each one gave."""
@@ -468,19 +467,23 @@ class _Session:
             for name, value in self.optimizer.state[parameter].items()
         }
         pace = {name: value for name, value in asdict(self.pace).items() if name not in ("settings", "updates_an_epoch")}
-        looks = {name: None if look is None else [look.figures, look.per_query.tolist()] for name, look in self._kept_looks().items()}
+        kept_looks = {"base": self.base_look, "best": self.best_look}
+        looks = {name: None if look is None else [look.figures, look.per_query.tolist()] for name, look in kept_looks.items()}
         with replace_directory(self._checkpoint(self.pace.update)) as fresh:
             self.tuning.save(fresh)
             save_file(moments, str(fresh / "optimizer.safetensors"))
-            state = {"fingerprint": self.fingerprint, "pace": pace, "best_update": self.best_update, "plan": asdict(self.plan)}
+            state = {
+                "fingerprint": self.fingerprint,
+                "pace": pace,
+                "best_update": self.best_update,
+                "unimproved": self.unimproved,
+                "plan": asdict(self.plan),
+            }
             write_json(fresh / "state.json", {**state, "budget": self.step.budget, "looks": looks})
         kept = {self._checkpoint(self.best_update).name, *(path.name for path in self._checkpoints()[-KEPT_CHECKPOINTS:])}
         for path in self._checkpoints():
             if path.name not in kept:
                 shutil.rmtree(path)
-
-    def _kept_looks(self) -> dict[str, Look | None]:
-        return {"base": self.base_look, "best": self.best_look}
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.logs / "checkpoints").glob("step-*"))
@@ -499,7 +502,7 @@ class _Session:
                 }
             for name, value in state["pace"].items():
                 setattr(self.pace, name, value)
-            self.best_update, self.step.budget = state["best_update"], state["budget"]
+            self.best_update, self.unimproved, self.step.budget = state["best_update"], state["unimproved"], state["budget"]
             looks = {name: None if kept is None else Look(kept[0], np.array(kept[1])) for name, kept in state["looks"].items()}
             self.base_look, self.best_look = looks["base"], looks["best"]
             self._cut_log()
