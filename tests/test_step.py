@@ -375,3 +375,13 @@ def test_saved_bytes_counts_a_storage_once_and_leaves_out_what_is_known() -> Non
 
 def test_there_is_memory() -> None:
     assert 1 << 20 < available(torch.device("cpu")) < 1 << 50
+
+
+def test_products_in_half_precision_leave_gradients_in_float32(made: Made) -> None:
+    loss, gradients = made.gradients(made.step())
+    half, rounded = made.gradients(made.step(products=torch.bfloat16))
+    assert half == pytest.approx(loss, rel=0.05)
+    assert half != loss
+    assert all(gradient.dtype == torch.float32 for gradient in rounded)
+    one, other = (torch.cat([gradient.flatten() for gradient in some]) for some in (gradients, rounded))
+    assert torch.nn.functional.cosine_similarity(one, other, dim=0) > 0.98

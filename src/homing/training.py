@@ -25,7 +25,7 @@ from homing.data import Dataset, Ints, Mined
 from homing.data import digest as digest_texts
 from homing.encoders import adapter as adapters
 from homing.encoders.adapter import Adapter
-from homing.encoders.devices import on_device
+from homing.encoders.devices import fast_dtype, on_device
 from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
 from homing.encoders.fused import fuse
 from homing.encoders.memory import total
@@ -188,7 +188,9 @@ class _Session:
             [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=settings.learning_rate or 0.0, fused=base.device.type in ("cpu", "cuda"),
         )  # fmt: skip
-        self.step = Step(base, self.trained, self._checkpoint_activations, self.bits, say)
+        fast = fast_dtype(base.device)
+        mixed = fast if self.tuning.kind == "full" and fast != torch.float32 else None
+        self.step = Step(base, self.trained, self._checkpoint_activations, self.bits, say, products=mixed)
         self.base_look: Look | None = None
         self.best_look: Look | None = None
         self.best_update, self.unimproved = 0, 0

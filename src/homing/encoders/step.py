@@ -9,6 +9,7 @@ arXiv 2101.06983). What a chunk adds, and in which order, does not depend on wha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,7 +33,9 @@ class Step:
     """Makes the gradients of `parameters`; remembers what a token takes, and what was too much.
 
     `budget`: tokens a chunk. It is halved when the device runs out of memory, as is `room`, and the step begins again. `checkpoint` turns
-    gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) on: it is called where one text alone does not fit.
+    gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) on: it is called where one text alone does not fit. `products`: the number
+    format of matrix products, where the weights are float32 because they learn and the device is fast in bfloat16 (mixed precision:
+    Micikevicius et al. 2018, arXiv 1710.03740); by default that of the weights.
     """
 
     model: Model
@@ -44,6 +47,7 @@ class Step:
     checkpointing: bool = False
     bytes_a_token: float = 0.0
     room: float = ROOM
+    products: torch.dtype | None = None
     recomputed: int = field(default=0, init=False)  # chunks whose activations were not kept, so far
 
     def __post_init__(self) -> None:
@@ -104,7 +108,9 @@ class Step:
         torch.manual_seed(seed + number)
         if self.bits is not None:
             self.bits.seed(seed + number)
-        return self.model.embed(tokens, texts)
+        device = self.model.device.type
+        with torch.autocast(device, self.products) if self.products else nullcontext():
+            return self.model.embed(tokens, texts)
 
     def _weigh(self, tokens: Tokens, longest: NDArray[np.integer], seed: int, room: float) -> None:
         """Measure what the activations of a token take, on the longest text, and turn checkpointing on where it alone is too much."""
