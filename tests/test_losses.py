@@ -354,7 +354,7 @@ def test_matryoshka_is_that_of_sentence_transformers(dimensions: list[int], weig
             documents.double(),
         ),
     )
-    assert torch.equal(
+    assert torch.allclose(  # the sum's order, and so its last bit, is the threads' affair
         matryoshka(loss, columns[0], documents, dimensions, weights).positive_score, loss(columns[0], documents).positive_score
     )
 
