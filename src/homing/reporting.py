@@ -381,7 +381,7 @@ def _kept(scales: Mapping[str, Any]) -> list[tuple[str, str]]:
         if all(each.get(key) is not None for each in found):
             y = np.array([each[key] for each in found], dtype=np.float64)
             lines.append(Line(label, x, y, tone, mark=(float(x[chosen]), float(y[chosen]))))
-    title = "nDCG@10 by the share of what was learned that is kept; the mark is what dev chose"
+    title = "nDCG@10 by the share kept (mark: chosen)"
     return [(title, figures.history("training-scales", title, lines, "share kept"))]
 
 
