@@ -1,0 +1,41 @@
+"""The command line: a verb a stage, its options made from settings.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from homing.cli import runs, stages
+from homing.cli.options import cli
+from homing.errors import HomingError
+
+__all__ = ["cli", "main", "runs", "stages"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The `homing` command. Exit codes: 0 done, 1 failed, 2 unusable input."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except HomingError as error:
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        traceback.print_exc()
+        click.echo(
+            f"This is a fault in Homing ({type(error).__name__}), not in your data: please report it with the lines above.", err=True
+        )
+        sys.exit(1)

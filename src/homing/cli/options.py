@@ -1,0 +1,134 @@
+"""What every verb is made of: the group, a verb's look, and options made from settings.py."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from homing.settings import Encoding, Evaluating, Mining, Splitting, Training
+
+if TYPE_CHECKING:
+    from homing.data import Dataset, Splits
+
+FORMATS = ("candidates", "rows", "beir")
+SECTIONS: dict[str, type[Any]] = {
+    "encoding": Encoding, "splitting": Splitting, "mining": Mining, "training": Training, "evaluating": Evaluating,
+}  # fmt: skip
+CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Verb(click.Command):
+    """A command whose help starts with an example and fits a screen."""
+
+    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for line in self.example.splitlines():
+            formatter.write(f"    {line}\n")
+        formatter.write("\n")
+        formatter.write_text(" ".join((self.help or "").split()))
+        self.format_options(ctx, formatter)
+
+
+def _flag(each: Any) -> str:
+    return str(each.metadata.get("flag") or each.name.replace("_", "-"))
+
+
+def _option(section: str, each: Any, kind: Any, shown: bool) -> click.Option:
+    """One option of a setting: its type, default and help are the dataclass's."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        kind = next(part for part in typing.get_args(kind) if part is not type(None))
+    name, help = f"{section}__{each.name}", each.metadata["help"]
+    default = "" if each.default in (None, "") else f" [{each.default:g}]" if isinstance(each.default, float) else f" [{each.default}]"
+    if kind is bool:
+        return click.Option([f"--{_flag(each)}/--no-{_flag(each)}", name], default=None, help=help + default, hidden=not shown)
+    choice = click.Choice(typing.get_args(kind)) if typing.get_origin(kind) is Literal else kind
+    metavar = {int: "N", float: "X", str: "TEXT"}.get(kind, "")
+    return click.Option(
+        [f"--{_flag(each)}", name], type=choice, default=None, help=help + default, metavar=metavar or None, hidden=not shown
+    )
+
+
+def settings(*sections: str, shown: Sequence[str] | None = None) -> Callable[[click.Command], click.Command]:
+    """Options for every setting of these sections; `seed` is one option for all. `shown`: those that the help lists (None: all)."""
+
+    def decorate(command: click.Command) -> click.Command:
+        for section in sections:
+            kinds = typing.get_type_hints(SECTIONS[section])
+            for each in fields(SECTIONS[section]):
+                if each.name != "seed":
+                    command.params.append(_option(section, each, kinds[each.name], shown is None or each.name in shown))
+        if set(sections) - {"encoding"}:
+            command.params.append(
+                click.Option(["--seed", "seed"], type=int, default=None, metavar="N", help="seed of everything drawn [42]")
+            )
+        return command
+
+    return decorate
+
+
+def given(options: dict[str, Any], section: str) -> dict[str, Any]:
+    """The settings of a section that were given on the command line."""
+    given = {name.split("__")[1]: value for name, value in options.items() if name.startswith(f"{section}__") and value is not None}
+    if options.get("seed") is not None and any(each.name == "seed" for each in fields(SECTIONS[section])):
+        given["seed"] = options["seed"]
+    return given
+
+
+def make(options: dict[str, Any], section: str) -> Any:
+    return SECTIONS[section](**given(options, section))
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="homing")
+def cli() -> None:
+    """Align a text-embedding model with one retrieval task, and prove it.
+
+    \b
+    homing demo                                          see it work, without data
+    homing run data.json --model MODEL --out runs/mine   from judgments to a verdict
+    """
+
+
+def verb(example: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Register a function as a verb; its parameters are one dict of options beside the arguments."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        return cli.command(cls=Verb, example=example, context_settings=CONTEXT)(function)
+
+    return decorate
+
+
+data_ = click.argument("data", type=str)
+format_ = click.option("--format", type=click.Choice(FORMATS), default=None, help="how to read the data (found by content)")
+dev_ = click.option("--dev", type=str, default=None, metavar="FILE", help="dev data that is already split off")
+test_ = click.option("--test", type=str, default=None, metavar="FILE", help="test data that is already split off")
+teacher_ = click.option(
+    "--teacher", type=str, default=None, metavar="SOURCE", help="a better model's directory, a cross-encoder's, or a file of its scores"
+)
+general_ = click.option("--general", type=str, default=None, metavar="DATA", help="judgments outside the domain: shows what is forgotten")
+model_ = click.option("--model", type=str, required=True, metavar="MODEL", help="a model's directory or hub name")
+
+
+def out_(default: str | None, help: str) -> Callable[[Any], Any]:
+    return click.option("--out", type=str, default=default, required=False, metavar="PATH", help=help, show_default=default is not None)
+
+
+def opened(data: str, dev: str | None, test: str | None, format: str | None) -> Dataset | Splits:
+    from homing.loading import load_splits
+
+    return load_splits(data, dev, test, format=format)
+
+
+def dataset_of(directory: str) -> Splits:
+    from homing.loading import read_dataset
+
+    return read_dataset(Path(directory))

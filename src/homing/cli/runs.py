@@ -1,0 +1,83 @@
+"""The verbs about whole runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from homing.cli.options import SECTIONS, data_, dev_, format_, general_, given, make, out_, settings, teacher_, test_, verb
+from homing.errors import SettingError
+
+if TYPE_CHECKING:
+    from homing.recipe import Recipe
+
+COMMON = (
+    "query_prompt", "instruction", "max_length", "by", "negatives", "train", "tuning", "learning_rate", "epochs", "minutes", "batch_size",
+)  # fmt: skip
+
+
+@settings("encoding", "splitting", "mining", "training", "evaluating", shown=COMMON)
+@verb("homing run data.json --model Qwen/Qwen3-Embedding-0.6B --out runs/mine\nhoming run runs/mine/recipe.toml")
+@data_
+@click.option("--model", type=str, default=None, metavar="MODEL", help="a model's directory or hub name")
+@out_(None, "the run's directory [runs/NAME of the data]")
+@dev_
+@test_
+@format_
+@teacher_
+@general_
+def run(data: str, model: str | None, out: str | None, **options: Any) -> None:
+    """From judged data to a verdict and a model: check, split, mine, train, merge, evaluate, report. Goes on where it stopped.
+
+    A changed setting redoes what depends on it. Every option of those verbs is taken, also those not listed here.
+    """
+    from homing.pipeline import run as go
+
+    recipe, directory = _recipe(data, model, out, options)
+    go(recipe, directory)
+
+
+def _recipe(data: str, model: str | None, out: str | None, options: dict[str, Any]) -> tuple[Recipe, Path]:
+    """The recipe that DATA (data, or a recipe.toml) and the flags make, and the run's directory."""
+    from homing.recipe import Recipe
+
+    flags: dict[str, Any] = {name: options[name] for name in ("dev", "test", "format", "teacher", "general") if options[name] is not None}
+    if model is not None:
+        flags["model"] = model
+    if Path(data).suffix == ".toml":
+        file = Path(data)
+        recipe = Recipe.read(file)
+        own = file.parent if (file.parent / "manifest.json").is_file() else None
+        directory = Path(out) if out else own
+        if directory is None:
+            raise SettingError("--out is missing", where=data, remedy="Give the run's directory: --out runs/NAME.")
+        given = {section: given(options, section) for section in SECTIONS}
+        if "instruction" in given["encoding"]:
+            given["encoding"]["query_prompt"] = None
+        sections = {section: replace(getattr(recipe, section), **values) for section, values in given.items()}
+        return replace(recipe, **flags, **sections), directory
+    if model is None:
+        raise SettingError("--model is missing", remedy="Give a model's directory or hub name: --model Qwen/Qwen3-Embedding-0.6B.")
+    made: dict[str, Any] = {section: make(options, section) for section in SECTIONS}
+    return Recipe(data=data, **{"model": model, **flags}, **made), Path(out) if out else Path("runs") / Path(data).stem
+
+
+@verb("homing demo")
+@out_("runs/demo", "the run's directory")
+def demo(out: str) -> None:
+    """See the whole path work, in minutes, on data made from this Python's standard library; needs no network."""
+    from homing.demo import demo as show
+
+    show(Path(out))
+
+
+@verb("homing status runs/mine")
+@click.argument("directory", metavar="RUN", type=str)
+def status(directory: str) -> None:
+    """Tell where a run stands, also from another terminal."""
+    from homing.rundir import status as stands
+
+    click.echo(stands(Path(directory)))

@@ -1,0 +1,185 @@
+"""The verbs of the path, a stage each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from homing.cli.options import data_, dataset_of, dev_, format_, general_, make, model_, opened, out_, settings, teacher_, test_, verb
+from homing.errors import HomingError, SettingError
+from homing.settings import Encoding, Mining, Splitting, Training
+
+
+@settings("encoding")
+@verb("homing check data.json --model Qwen/Qwen3-Embedding-0.6B")
+@data_
+@dev_
+@test_
+@format_
+@click.option("--model", type=str, default=None, metavar="MODEL", help="count in this model's tokens")
+def check(data: str, dev: str | None, test: str | None, format: str | None, model: str | None, **options: Any) -> None:
+    """Look at data before anything costs time: counts, lengths, duplicates, leaks."""
+    from homing.checking import check as look
+
+    loaded = opened(data, dev, test, format)
+    if model is None:
+        click.echo(str(look(loaded)))
+        return
+    from homing.encoders.model import Model
+    from homing.estimating import estimate
+
+    encoder = Model(model, **asdict(make(options, "encoding")))
+    click.echo(str(look(loaded, encoder)))
+    click.echo(f"  prompts: query {encoder.prompts['query']!r}, document {encoder.prompts['document']!r}")
+    click.echo(f"  a run will take {estimate(encoder, loaded, Splitting(), Mining(), Training())}")
+
+
+@settings("splitting")
+@verb("homing split data.json --out dataset")
+@data_
+@dev_
+@test_
+@format_
+@out_("dataset", "the directory to write, in BEIR layout")
+def split(data: str, dev: str | None, test: str | None, format: str | None, out: str, **options: Any) -> None:
+    """Deal queries to train, dev and test, so that nothing leaks between them."""
+    from homing.data import Splits
+    from homing.loading import save_dataset
+    from homing.manifest import replace_directory
+    from homing.splitting import split as deal
+
+    loaded = opened(data, dev, test, format)
+    splits = loaded if isinstance(loaded, Splits) else deal(loaded, make(options, "splitting"))
+    with replace_directory(Path(out)) as fresh:
+        save_dataset(splits, fresh)
+    for name in ("train", "dev", "test"):
+        click.echo(f"{name:5} {len(getattr(splits, name).qrels.queries):,} queries")
+    click.echo(f"removed {len(splits.removed):,} queries; written to {out}")
+
+
+@settings("mining")
+@verb("homing mine dataset --out mined")
+@click.argument("dataset", type=str)
+@out_("mined", "the directory to write")
+def mine(dataset: str, out: str, **options: Any) -> None:
+    """Choose each training query's negatives from its own candidates, by BM25."""
+    from homing.manifest import replace_directory
+    from homing.mining import mine as choose
+    from homing.mining import save_mined
+
+    mined = choose(dataset_of(dataset).train, make(options, "mining"))
+    with replace_directory(Path(out)) as fresh:
+        save_mined(mined, fresh)
+    click.echo(f"{len(mined):,} rows, {int((mined.negative >= 0).sum()):,} negatives; written to {out}")
+
+
+LEARNING = (
+    "query_prompt", "instruction", "max_length", "train", "tuning", "rank", "learning_rate", "epochs", "minutes", "batch_size",
+    "dimensions", "scale", "report_to",
+)  # fmt: skip
+
+
+@settings("encoding", "training", shown=LEARNING)
+@verb("homing train mined --dataset dataset --model Qwen/Qwen3-Embedding-0.6B --out adapter")
+@click.argument("mined", type=str)
+@click.option("--dataset", type=str, required=True, metavar="DIR", help="the split dataset")
+@model_
+@out_("adapter", "the adapter's directory; logs go to 'training' beside it")
+@teacher_
+@general_
+def train(mined: str, dataset: str, model: str, out: str, teacher: str | None, general: str | None, **options: Any) -> None:
+    """Train on mined rows; goes on where it stopped. More settings are taken than are listed here: the README has them all."""
+    from homing.encoders.model import Model
+    from homing.encoders.teacher import kind_of, open_teacher
+    from homing.loading import load
+    from homing.mining import read_mined
+    from homing.training import train as fit
+
+    chosen = make(options, "training")
+    if teacher is not None:
+        kind_of(teacher)
+    away = load(general) if general is not None else None
+    splits = dataset_of(dataset)
+    rows = read_mined(Path(mined), splits.train)
+    base = Model(model, **asdict(make(options, "encoding")))
+    taught_by = None
+    if teacher is not None:
+        answers = Path(out).parent / "training" / "teacher"
+        taught_by = open_teacher(teacher, rows, answers, fixed_documents=chosen.train == "queries", say=click.echo)
+    fit(base, rows, splits.dev, chosen, out=out, teacher=taught_by, general=away, say=click.echo)
+    click.echo(f"written to {out}")
+
+
+@verb("homing merge adapter --model Qwen/Qwen3-Embedding-0.6B --out model")
+@click.argument("adapter", type=str)
+@model_
+@out_("model", "the merged model's directory")
+@click.option("--scale", type=float, default=None, metavar="X", help="share of what was learned that is kept [as dev chose]")
+def merge(adapter: str, model: str, out: str, scale: float | None) -> None:
+    """Merge an adapter into its base, verified, as a directory that can be served."""
+    from homing.encoders.adapter import Adapter
+    from homing.encoders.model import Model
+    from homing.merging import merge as join
+
+    trained = Adapter(Path(adapter))
+    said = trained.conventions
+    prompts = said.get("prompts", {})
+    encoding = Encoding(prompts.get("query"), prompts.get("document"), None, None, said.get("max_length"))
+    try:
+        base = Model(model, **asdict(encoding))
+    except HomingError as error:
+        if "pooling" not in said or type(error).__name__ != "PoolingError":
+            raise
+        base = Model(model, **asdict(replace(encoding, pooling=said["pooling"])))
+    join(base, trained, out=out, scale=scale)
+    click.echo(f"verified, and written to {out}")
+
+
+@settings("encoding", "evaluating")
+@verb("homing evaluate dataset --model BASE --model model --out evaluation")
+@click.argument("dataset", type=str)
+@click.option("--model", "models", type=str, required=True, multiple=True, metavar="MODEL", help="a model; repeat it for more")
+@out_("evaluation", "the directory to write")
+def evaluate(dataset: str, models: tuple[str, ...], out: str, **options: Any) -> None:
+    """Compare models on the test split; the first is the one to beat."""
+    from homing.encoders.pair import open_model
+    from homing.evaluating import evaluate as measure
+    from homing.evaluating import save_evaluation
+    from homing.terminal import verdict_table
+    from homing.verdicts import compare
+
+    splits, chosen = dataset_of(dataset), make(options, "evaluating")
+    encoding = asdict(make(options, "encoding"))
+    loaded = [open_model(model, **encoding, name=name) for model, name in zip(models, _names(models), strict=True)]
+    found = measure(loaded, splits.dev, splits.test, chosen)
+    verdict = compare(found, chosen.resamples, chosen.seed)
+    save_evaluation(found, verdict, Path(out))
+    click.echo(verdict_table(found, verdict))
+    click.echo(f"written to {out}")
+
+
+def _names(models: Sequence[str]) -> list[str]:
+    """The shortest ends of the paths that tell the models apart."""
+    if len(set(models)) < len(models):
+        raise SettingError("one --model is given twice", got=", ".join(models), remedy="Name each model once.")
+    parts = [Path(model).absolute().parts for model in models]
+    depth = next(depth for depth in range(1, 1000) if len({part[-depth:] for part in parts}) == len(parts))
+    return ["/".join(part[-depth:]) for part in parts]
+
+
+@verb("homing report evaluation --dataset dataset --out report.html")
+@click.argument("evaluation", type=str)
+@click.option("--dataset", type=str, required=True, metavar="DIR", help="the dataset that was evaluated on")
+@click.option("--training", type=str, default=None, metavar="DIR", help="the training's logs, for its curves")
+@out_("report.html", "the file to write")
+def report(evaluation: str, dataset: str, training: str | None, out: str) -> None:
+    """Write the report as one HTML file that needs no network."""
+    from homing.evaluating import read_evaluation
+    from homing.reporting import report as write
+
+    found = read_evaluation(Path(evaluation), dataset_of(dataset))
+    click.echo(f"written to {write(*found, out=out, training=Path(training) if training else None)}")
