@@ -54,10 +54,10 @@ def _recipe(data: str, model: str | None, out: str | None, options: dict[str, An
         directory = Path(out) if out else own
         if directory is None:
             raise SettingError("--out is missing", where=data, remedy="Give the run's directory: --out runs/NAME.")
-        given = {section: given(options, section) for section in SECTIONS}
-        if "instruction" in given["encoding"]:
-            given["encoding"]["query_prompt"] = None
-        sections = {section: replace(getattr(recipe, section), **values) for section, values in given.items()}
+        changed = {section: given(options, section) for section in SECTIONS}
+        if "instruction" in changed["encoding"]:
+            changed["encoding"]["query_prompt"] = None
+        sections = {section: replace(getattr(recipe, section), **values) for section, values in changed.items()}
         return replace(recipe, **flags, **sections), directory
     if model is None:
         raise SettingError("--model is missing", remedy="Give a model's directory or hub name: --model Qwen/Qwen3-Embedding-0.6B.")
