@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from homing.encoders.adapter import tune
 from homing.encoders.model import Model
+from homing.encoders.pair import Pair
 from homing.errors import ModelError, NotFittedError, PoolingError, SettingError
+from homing.protocols import Encoder
+from homing.settings import Training
 
 TEXTS = ["short", "a somewhat longer text about finding files by name", "保证期间是确定保证人承担保证责任的期间", "", "words " * 80]
 
@@ -46,6 +50,28 @@ def test_prompts_are_the_directorys_unless_said(tiny_model: Path) -> None:
     assert told.weights_digest == own.weights_digest
     with pytest.raises(SettingError, match="exclude"):
         Model(tiny_model, instruction="a", query_prompt="b")
+
+
+def test_a_side_that_two_models_have_in_common_has_one_digest(tiny_model: Path) -> None:
+    own, told = Model(tiny_model), Model(tiny_model, instruction="Find the statute")
+    assert own.digest_of("document") == told.digest_of("document") != own.digest_of("query")
+    assert own.digest_of("query") != told.digest_of("query")
+    assert own.digest_of("document") != Model(tiny_model, max_length=32).digest_of("document")
+    pair = Pair(told, own)
+    assert (pair.digest_of("query"), pair.digest_of("document")) == (told.digest_of("query"), own.digest_of("document"))
+    assert (pair.dimension, pair.similarity) == (own.dimension, "cosine")
+    for encoder in (own, pair):
+        assert isinstance(encoder, Encoder)
+
+
+def test_weights_in_training_have_no_digest(tiny_model: Path) -> None:
+    model = Model(tiny_model)
+    before = model.digest_of("query")
+    tuning = tune(model, Training(tuning="lora"))
+    with pytest.raises(ModelError, match="being trained"):
+        model.digest_of("query")
+    tuning.detach()
+    assert model.digest_of("query") == before
 
 
 def test_search_and_score(tiny_model: Path) -> None:

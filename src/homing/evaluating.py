@@ -16,11 +16,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from homing.data import Dataset, Floats, Ints, Splits
-from homing.encoders.model import Model
-from homing.encoders.pair import Pair
 from homing.errors import FormatError, JudgmentError, SettingError
 from homing.manifest import replace_directory, write_json
 from homing.measures import ndcg, order, recall, reciprocal_rank, roc_auc
+from homing.protocols import Encoder
 from homing.retrievers.dense import search_embeddings
 from homing.settings import Evaluating
 from homing.significance import resample
@@ -31,7 +30,7 @@ LIST_MEASURES = ("list nDCG", "list RR")
 CORPUS_MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10")
 
 
-def evaluate(models: Sequence[Model | Pair], dev: Dataset, test: Dataset, settings: Evaluating | None = None) -> list[Evaluation]:
+def evaluate(models: Sequence[Encoder], dev: Dataset, test: Dataset, settings: Evaluating | None = None) -> list[Evaluation]:
     """Score every judged pair of dev and test, and search the whole corpus for every test query, with each model.
 
     The threshold is chosen on dev and applied on test. Raises JudgmentError where test has no relevant document, SettingError where
@@ -50,11 +49,11 @@ def evaluate(models: Sequence[Model | Pair], dev: Dataset, test: Dataset, settin
 
 
 def _evaluate(
-    model: Model | Pair, dev: Dataset, test: Dataset, queries: Ints, draws: Floats, settings: Evaluating,
+    model: Encoder, dev: Dataset, test: Dataset, queries: Ints, draws: Floats, settings: Evaluating,
     kept: dict[str, NDArray[np.float32]],
 ) -> Evaluation:  # fmt: skip
     start = time.perf_counter()
-    side = model.document_side.digest
+    side = model.digest_of("document")
     if side not in kept:
         kept[side] = model.encode(test.corpus.texts, "document", progress=f"{model.name}: documents")
     documents = kept[side]

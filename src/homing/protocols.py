@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,7 +15,7 @@ Kind = Literal["query", "document"]
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns texts into embeddings."""
+    """Turns texts into embeddings: a local model, a server, a truncation of either. The score of two embeddings is their inner product."""
 
     @property
     def name(self) -> str:
@@ -24,11 +24,30 @@ class Encoder(Protocol):
 
     @property
     def digest(self) -> str:
-        """Changes whenever an embedding could: weights, prompts, pooling, length."""
+        """Changes whenever an embedding of either kind could: weights, prompts, pooling, length."""
         ...
 
-    def encode(self, texts: Sequence[str], kind: Kind) -> NDArray[np.float32]:
-        """Embeddings of `texts` under the prompt of their kind, shape (texts, dimension)."""
+    def digest_of(self, kind: Kind) -> str:
+        """Changes whenever an embedding of this kind could; encoders that have one side in common share the digest of that side."""
+        ...
+
+    @property
+    def prompts(self) -> Mapping[Kind, str]:
+        """What is put before each text, by its kind."""
+        ...
+
+    @property
+    def similarity(self) -> str:
+        """cosine (embeddings are of length 1) or dot."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Numbers an embedding."""
+        ...
+
+    def encode(self, texts: Sequence[str], kind: Kind, *, progress: str = "") -> NDArray[np.float32]:
+        """Embeddings of texts under the prompt of their kind, shape (texts, dimension); `progress` names a bar for what takes seconds."""
         ...
 
 

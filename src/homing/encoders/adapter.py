@@ -116,6 +116,7 @@ class Tuning(ABC):
         self.model, self.kind, self.scale = model, kind, 1.0
         self.body: Any = model.transformer[0].model
         self._base_parameters, self._base_dtype = model.parameters, model.dtype
+        model.change = None
         self._base = [(parameter, parameter.data, parameter.requires_grad) for parameter in model.transformer.parameters()]
 
     @abstractmethod
@@ -181,10 +182,11 @@ class Tuning(ABC):
         if not 0 <= scale <= 1:
             raise SettingError("the scale is out of range", got=repr(scale), expected="0 to 1")
         self._apply(scale)
-        self.scale = scale
+        self.scale, self.model.change = scale, None
 
     def train_mode(self) -> None:
         """Training mode for what learns alone: the adapter's dropout is on, the base's is off."""
+        self.model.change = None
         self.model.transformer.eval()
         for name, module in self.model.transformer.named_modules():
             adapted = isinstance(module, LoraLayer) or "lora_dropout" in name  # DoRA drops if its layer is in training mode
@@ -204,6 +206,7 @@ class Tuning(ABC):
             parameter.data = data
             parameter.requires_grad_(learned)
         self.model.dtype = self._base_dtype
+        self.model.change = ""
         self.model.transformer.eval()
 
 
@@ -370,6 +373,7 @@ def load(model: Model, adapter: Adapter, scale: float | None = None) -> Tuning:
         tuning.detach()
         raise
     model.transformer.eval()
+    model.change = f"{adapter.digest} at {tuning.scale}"
     return tuning
 
 

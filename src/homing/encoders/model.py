@@ -101,6 +101,7 @@ class Model:
         self.prompts = self._prompts(encoding)
         self.transformer.prompts.update(self.prompts)
         self.transformer.eval()
+        self.change: str | None = ""  # put on the weights since they were read: an adapter, by its digest; None while they learn
         self._dense: Dense | None = None
 
     def _prompts(self, encoding: Encoding) -> dict[Kind, str]:
@@ -148,20 +149,27 @@ class Model:
 
     @property
     def digest(self) -> str:
-        """Changes with weights, prompts, pooling, length or number format."""
-        said = json.dumps([self.weights_digest, self.prompts, self.pooling, self.max_length, str(self.dtype)], sort_keys=True)
-        return sha256(said.encode()).hexdigest()[:32]
+        """Changes with weights, prompts, pooling, length or number format; while weights are trained, that of those it began with."""
+        return self._digest(self.prompts)
+
+    def digest_of(self, kind: Kind) -> str:
+        """Changes with weights, this kind's prompt, pooling, length or number format.
+
+        Raises ModelError while the weights are trained: there is no telling then which they are.
+        """
+        if self.change is None:
+            raise ModelError("the weights are being trained, and have no digest", where=self.name, remedy="Detach the tuning first.")
+        return self._digest({kind: self.prompts[kind]})
+
+    def _digest(self, prompts: dict[Kind, str]) -> str:
+        said = [self.weights_digest, prompts, self.pooling, self.max_length, str(self.dtype), *([self.change] if self.change else [])]
+        return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
     @cached_property
     def document_model(self) -> dict[str, Any] | None:
         """Whose embeddings documents keep (model, digest, max_length), for a directory that encodes queries alone; else None."""
         file = self.path / CONVENTIONS
         return json.loads(file.read_text(encoding="utf-8")).get("documents") if file.is_file() else None
-
-    @property
-    def document_side(self) -> Model:
-        """What encodes documents: this model."""
-        return self
 
     def tokenize(self, texts: Sequence[str], kind: Kind, *, truncate: bool = True) -> Tokens:
         """Token ids of the texts under the prompt of their kind: those that sentence-transformers would feed the model."""

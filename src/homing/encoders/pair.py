@@ -37,10 +37,19 @@ class Pair:
         """Changes whenever an embedding of either side could."""
         return sha256(f"{self.queries.digest}/{self.documents.digest}".encode()).hexdigest()[:32]
 
+    def digest_of(self, kind: Kind) -> str:
+        """The digest of the side that encodes this kind."""
+        return (self.queries if kind == "query" else self.documents).digest_of(kind)
+
     @property
-    def document_side(self) -> Model:
-        """What encodes documents."""
-        return self.documents
+    def similarity(self) -> str:
+        """cosine or dot, of both sides."""
+        return self.queries.similarity
+
+    @property
+    def dimension(self) -> int:
+        """Numbers an embedding, of both sides."""
+        return self.queries.dimension
 
     @property
     def prompts(self) -> dict[Kind, str]:
