@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HOMING_CACHE"] = tempfile.mkdtemp(prefix="homing-cache-")  # no test meets what another run kept
+atexit.register(shutil.rmtree, os.environ["HOMING_CACHE"], ignore_errors=True)
 
 import pytest
 from jaxtyping import install_import_hook
