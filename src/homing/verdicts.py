@@ -1,75 +1,94 @@
-"""What an evaluation found, and what it comes to: the types that evaluating fills and that the report shows."""
+"""What evaluations come to: the last model against the first and against the best that needs no training, in one sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from homing.data import Dataset, Floats, Ints
+from homing.causes import Cause
+from homing.data import Floats
+from homing.evaluations import Evaluation, Interval
 from homing.measures import average_precision
 from homing.significance import percentile_interval, resample
+from homing.slices import Slice
 from homing.thresholds import f1
+
+__all__ = [
+    "Action",
+    "Cause",
+    "Difference",
+    "Evaluation",
+    "Interval",
+    "Outcome",
+    "Power",
+    "Slice",
+    "Verdict",
+    "compare",
+    "interval",
+    "samples",
+]
 
 Outcome = Literal["gained", "lost", "mixed", "undecided"]
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A value with its 95 % interval (percentile bootstrap over queries); `low` and `high` are NaN where none was computed."""
-
-    value: float
-    low: float = float("nan")
-    high: float = float("nan")
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What one model did on dev and test.
-
-    Shapes: `dev_scores` (judgments of dev.qrels,) and `test_scores` (judgments of test.qrels,): cosine or inner product of every judged
-    (query, candidate) in the order of the qrels' columns. `queries` (queries,): the test queries with a relevant document, the rows of
-    each array in `per_query` (keys `nDCG@10`, `R@10`, `R@100`, `RR@10` over the whole corpus; `list nDCG`, `list RR` over the judged list).
-    `measures`: the same names averaged, and `AP`, `ROC AUC` over all judged test pairs, `F1`, `precision`, `recall` at `threshold`.
-    `threshold` maximises F1 on dev; it and `F1` are absent (None, no key) where dev or test holds no judged non-relevant pair.
-    `curve` maps a grid of thresholds to (F1 on test), shapes (grid,) and (grid,).
-    """
-
-    name: str
-    digest: str
-    prompts: dict[str, str]
-    dev: Dataset
-    test: Dataset
-    dev_scores: Floats
-    test_scores: Floats
-    queries: Ints
-    per_query: dict[str, Floats]
-    measures: dict[str, Interval]
-    threshold: float | None
-    dev_f1: float | None
-    curve: tuple[Floats, Floats]
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Difference:
-    """A model against the first one: `measures` maps nDCG@10, AP, F1 to the paired difference."""
+    """A model against another: `measures` maps nDCG@10, AP, F1 to the paired difference.
+
+    `p_values` holds, for nDCG@10 and AP, the p-value of the paired randomisation test by group, `adjusted` the same after Holm's
+    adjustment over all models of the verdict. `borrowed` is the F1 that the model has at the threshold of the other one: what a service
+    gets that keeps its old threshold.
+    """
 
     name: str
     against: str
     measures: dict[str, Interval]
+    p_values: Mapping[str, float] = field(default_factory=dict)
+    adjusted: Mapping[str, float] = field(default_factory=dict)
+    borrowed: float | None = None
+
+
+@dataclass(frozen=True)
+class Power:
+    """What this test set can tell of `measure`: `detectable` is the smallest true difference that it would show in four of five draws.
+
+    `worthwhile`: the difference that the user names as worth having; `needed`: the test queries that would show it as surely, where
+    groups stay as large as they are. `units` are groups of queries.
+    """
+
+    measure: str
+    queries: int
+    units: int
+    detectable: float
+    worthwhile: float
+    needed: int
+
+
+Action = Literal["deploy", "keep the base", "label more"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The comparison in one word, one sentence, and the numbers behind it."""
+    """The comparison in one word, one sentence, one action, and the numbers behind it.
+
+    `differences`: each model against the first; `untrained`: the last model against the best that needs no training (the base, BM25,
+    or both fused), None where that is the first model alone. `causes`, the likeliest first, are there where nothing was gained.
+    `ranked`: whether nDCG@10 may rank the models (not where Judged@10 differs by more than .05).
+    """
 
     outcome: Outcome
     sentence: str
     differences: tuple[Difference, ...]
     notes: tuple[str, ...] = ()
+    action: Action = "keep the base"
+    untrained: Difference | None = None
+    causes: tuple[Cause, ...] = ()
+    power: Power | None = None
+    slices: tuple[Slice, ...] = ()
+    ranked: bool = True
 
 
 LABELS = {"nDCG@10": "nDCG@10 over the corpus", "AP": "AP over judged pairs", "F1": "F1 at the dev-chosen threshold"}
