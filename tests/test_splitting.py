@@ -13,7 +13,7 @@ from homing.data import Builder, Dataset, Splits
 from homing.errors import SplitError
 from homing.near import near_duplicates
 from homing.settings import Splitting
-from homing.splitting import split
+from homing.splitting import freeze, split
 
 Judgments = list[tuple[str, str, int]]
 
@@ -186,3 +186,79 @@ def test_a_query_without_a_judgment_is_a_group_of_its_own() -> None:
     splits = split(builder.dataset())
     assert (splits.groups == splits.groups[lonely]).sum() == 1
     assert all(lonely not in side.qrels.queries for side in splits)
+
+
+def judged(splits: Splits) -> list[tuple[str, str, int]]:
+    """The judgments of test, in words."""
+    test = splits.test
+    rows = zip(test.qrels.query.tolist(), test.qrels.document.tolist(), test.qrels.relevance.tolist(), strict=True)
+    return sorted((test.queries.texts[query], test.corpus.texts[document], relevance) for query, document, relevance in rows)
+
+
+def test_a_frozen_test_stays_and_nothing_of_it_is_left_in_train_or_dev() -> None:
+    old = split(dataset(apart(60)), Splitting())
+    asked = old.test.queries.texts[int(old.test.qrels.queries[0])]
+    answer = old.test.corpus.texts[int(old.test.qrels.document[old.test.qrels.query == old.test.qrels.queries[0]][0])]
+    new = [(question(3 * number), f"document {number}", 1) for number in range(300, 340)]
+    leaking = [(asked + "!", "new answer", 1), ("another question of the same answer", answer, 1), (asked, "newly judged", 1)]
+    found = freeze(dataset(apart(60) + new + leaking), old, Splitting())
+    assert judged(found) == judged(old)
+    assert {found.train.queries.texts[query] for query in found.removed} == {asked + "!", "another question of the same answer"}
+    assert found.test.notes["newer_judgments_of_test"] == 1
+    train, dev, _, _ = sides(found)
+    assert texts(old.train) <= train
+    assert texts(old.dev) <= dev
+    assert texts(found.train) | texts(found.dev) > {question(3 * 300)}
+    positives = [set(side.qrels.document[side.qrels.relevance > 0].tolist()) for side in found]
+    assert sum(map(len, positives)) == len(set().union(*positives))
+
+
+def test_a_frozen_test_keeps_its_groups() -> None:
+    """Test queries that hang together through a third one that is gone stay one group."""
+    pairs = [(question(3 * number), f"document {number // 2}", 1) for number in range(120)]
+    old = split(dataset(pairs), Splitting())
+    lost = [pair for pair in pairs if pair[0] not in texts(old.test)]
+    found = freeze(dataset(lost), old, Splitting())
+    by_text = {old.test.queries.texts[query]: int(old.groups[query]) for query in old.test.qrels.queries.tolist()}
+    now = {found.test.queries.texts[query]: int(found.groups[query]) for query in found.test.qrels.queries.tolist()}
+    assert by_text.keys() == now.keys()
+    assert all((by_text[one] == by_text[other]) == (now[one] == now[other]) for one in now for other in now)
+    assert not set(now.values()) & {int(found.groups[query]) for query in found.train.qrels.queries.tolist()}
+
+
+def test_a_frozen_test_beside_splits_that_are_given() -> None:
+    old = split(dataset(apart(60)), Splitting())
+    leaking = next(iter(texts(old.test)))
+    builder = Builder()
+    for number in range(200, 230):
+        builder.judge(builder.query(question(3 * number)), builder.document(f"document {number}"), 1, "train")
+    builder.judge(builder.query(leaking), builder.document("elsewhere"), 1, "train")
+    for number in range(230, 240):
+        builder.judge(builder.query(question(3 * number)), builder.document(f"document {number}"), 1, "dev")
+    whole, dev = builder.dataset("train"), builder.dataset("dev")
+    given_splits = Splits(whole, whole.with_qrels(dev.qrels), whole, "given", np.arange(len(whole.queries), dtype=np.int32))
+    found = freeze(given_splits, old, Splitting())
+    assert found.by == "given"
+    assert judged(found) == judged(old)
+    assert (len(found.train.qrels.queries), len(found.dev.qrels.queries)) == (30, 10)
+    assert leaking not in texts(found.train)
+
+
+def test_a_frozen_test_that_leaves_nothing_to_train_on_is_an_error() -> None:
+    old = split(dataset(apart(30)), Splitting())
+    rows = [(old.test.queries.texts[query], "document 0", 1) for query in old.test.qrels.queries.tolist()]
+    with pytest.raises(SplitError):
+        freeze(dataset(rows), old, Splitting())
+
+
+def test_ids_that_came_to_stand_for_other_texts_give_way() -> None:
+    def named(texts_of: str) -> Dataset:
+        builder = Builder()
+        for number in range(40):
+            builder.judge(builder.query(question(3 * number), f"q{number}"), builder.document(f"{texts_of} {number}", f"d{number}"), 1)
+        return builder.dataset()
+
+    old = split(named("document"), Splitting())
+    found = freeze(named("changed document"), old, Splitting())
+    assert len(set(found.test.corpus.ids)) == len(found.test.corpus) == 80
+    assert judged(found) == judged(old)

@@ -34,6 +34,7 @@ NOTES = {
     "negative_grades": "negative grades (taken as 0)",
     "read_as_gb18030": "files that are not UTF-8 (read as GB18030)",
     "pooled_splits": "qrels files pooled",
+    "newer_judgments_of_test": "new judgments of frozen test queries (left out)",
 }
 _SAID_BETTER = {"records_without_positive", "records_without_candidates"}  # notes that the counts of queries cover
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from homing.data import SIDES, Dataset, Ints, Splits
+from homing.data import SIDES, Corpus, Dataset, Ints, Qrels, Queries, Side, Splits, Texts, text_id
 from homing.errors import SplitError
 from homing.near import near_duplicates, normal_form
 from homing.settings import Splitting
@@ -53,11 +53,112 @@ def split(data: Dataset, settings: Splitting | None = None, *, seed: int | None 
     if not relevant[side == _TRAIN].any():
         raise _too_dense(side, relevant, settings.by, "train is left without a query that has a relevant document")
 
-    groups = np.arange(len(data.queries)) + len(texts)  # a query without a judgment is a group of its own
-    groups[links.queries] = links.groups(side != _REMOVED)
     sides = {name: data.with_qrels(data.qrels.of(links.queries[side == code])) for code, name in enumerate(SIDES)}
-    removed = tuple(links.queries[side == _REMOVED].tolist())
-    return Splits(**sides, by=settings.by, groups=np.unique(groups, return_inverse=True)[1].astype(np.int32), removed=removed)
+    return Splits(**sides, by=settings.by, groups=_groups(len(data.queries), links, side), removed=_removed(links, side))
+
+
+def freeze(given: Dataset | Splits, old: Splits, settings: Splitting | None = None) -> Splits:
+    """The test side of `old` as it was, and train and dev without what would leak into it.
+
+    The corpus is that of `given` and the documents of `old` that it lacks: nothing that the old test was searched in is gone. Test keeps
+    its queries, judgments and groups; judgments of its queries that are new are left out (`notes["newer_judgments_of_test"]`). Queries
+    of `given` that are near-duplicates of a test query, or share a positive with one (unless `settings.by` is "query"), stand in
+    `removed`. What is left of a dataset is dealt to train and dev: what was on one of these sides stays there as far as its group
+    allows (a group with a train query is train), and a new group goes by its hash. Splits keep their own train and dev.
+
+    Raises SplitError where train is left without a query that has a relevant document, or dev with less than half of its share.
+    """
+    settings = settings or Splitting()
+    parts = (given.train, given.dev) if isinstance(given, Splits) else (given,)
+    data, sides = _joined(parts[0], old)
+    test, own = sides["test"], _pooled([part.qrels for part in parts])
+    links = _Links.of(data.with_qrels(_pooled([own, test])), settings.by)
+    relevant = np.isin(links.queries, own.query[own.relevance > 0])
+    frozen = np.isin(links.queries, test.queries)
+    side = np.select([frozen, links.tied_to(frozen)], [_TEST, _REMOVED], _TRAIN)
+    if isinstance(given, Splits):
+        side[(side == _TRAIN) & np.isin(links.queries, given.dev.qrels.queries)] = _DEV
+    else:
+        texts = [data.queries.texts[query] for query in links.queries.tolist()]
+        value = np.array([_hash(text, settings.seed) for text in texts])
+        was: dict[Side, NDArray[np.bool_]] = {name: np.isin(links.queries, sides[name].queries) for name in SIDES[:2]}
+        least = max(1.0, _LEAST * settings.dev * relevant[side == _TRAIN].sum())
+        _deal_dev(side, links.groups(side == _TRAIN), value, was, settings)
+        have = _top_up(side, _DEV, least, links, relevant, np.lexsort((texts, value, links.degree)))
+        if have < least:
+            raise _too_dense(side, relevant, settings.by, f"dev cannot be filled: {have} of at least {least:g} queries")
+    if not relevant[side == _TRAIN].any():
+        raise _too_dense(side, relevant, settings.by, "train is left without a query that has a relevant document")
+    data.notes["newer_judgments_of_test"] = int(np.isin(own.query, test.queries).sum()) - len(_pairs(own) & _pairs(test))
+    groups = _groups(len(data.queries), links, side)
+    groups[test.queries] = groups.max() + 1 + _of_old(data.queries, test.queries, old)
+    return Splits(
+        train=data.with_qrels(own.of(links.queries[side == _TRAIN])),
+        dev=data.with_qrels(own.of(links.queries[side == _DEV])),
+        test=data.with_qrels(test),
+        by="given" if isinstance(given, Splits) else settings.by,
+        groups=np.unique(groups, return_inverse=True)[1].astype(np.int32),
+        removed=_removed(links, side),
+    )
+
+
+def _joined(data: Dataset, old: Splits) -> tuple[Dataset, dict[Side, Qrels]]:
+    """The texts of both, those of `data` first and in their places; and the judgments of each side of `old` over them."""
+    queries, query = _with(data.queries, old.test.queries, "q")
+    corpus, document = _with(data.corpus, old.test.corpus, "d")
+    sides = {name: Qrels(query[part.qrels.query], document[part.qrels.document], part.qrels.relevance)
+             for name, part in zip(SIDES, old, strict=True)}  # fmt: skip
+    return Dataset(Corpus(*corpus), Queries(*queries), data.qrels, dict(data.notes)), sides
+
+
+def _with(ours: Texts, theirs: Texts, prefix: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], Ints]:
+    """Ids and texts of both, and where each text of `theirs` stands in them; an id that is taken gives way to one made of the text."""
+    place = {text: position for position, text in enumerate(ours.texts)}
+    ids, texts, taken = list(ours.ids), list(ours.texts), set(ours.ids)
+    for name, text in zip(theirs.ids, theirs.texts, strict=True):
+        if text not in place:
+            place[text] = len(texts)
+            ids.append(text_id(prefix, text) if name in taken else name)
+            texts.append(text)
+            taken.add(ids[-1])
+    return (tuple(ids), tuple(texts)), np.array([place[text] for text in theirs.texts], dtype=np.int32)
+
+
+def _pooled(parts: list[Qrels]) -> Qrels:
+    query, document, relevance = (np.concatenate([getattr(part, name) for part in parts]) for name in ("query", "document", "relevance"))
+    return Qrels(query, document, relevance)
+
+
+def _pairs(qrels: Qrels) -> set[tuple[int, int]]:
+    return set(zip(qrels.query.tolist(), qrels.document.tolist(), strict=True))
+
+
+def _of_old(queries: Queries, asked: Ints, old: Splits) -> NDArray[np.int64]:
+    """The groups that these queries had in `old`."""
+    place = {text: position for position, text in enumerate(old.test.queries.texts)}
+    return old.groups[[place[queries.texts[query]] for query in asked.tolist()]].astype(np.int64)
+
+
+def _deal_dev(
+    side: NDArray[np.int64], group: NDArray[np.int64], value: NDArray[np.float64], was: dict[Side, NDArray[np.bool_]], settings: Splitting
+) -> None:
+    """Move to dev, in place, what belongs there of the train queries: whole groups that were dev, and new ones by their hashes."""
+    free = side == _TRAIN
+    dealt = np.zeros(len(side), dtype=bool)
+    dealt[free] = _deal(np.unique(group[free], return_inverse=True)[1], value[free], settings) == _DEV
+    train, dev = (np.bincount(group, was[name])[group] > 0 for name in ("train", "dev"))
+    side[free & np.where(train | dev, dev & ~train, dealt)] = _DEV
+
+
+def _groups(queries: int, links: _Links, side: NDArray[np.int64]) -> Ints:
+    """The group of each query of the dataset, shape (queries,); one without a judgment is a group of its own."""
+    groups = np.arange(queries) + len(links.queries)
+    groups[links.queries] = links.groups(side != _REMOVED)
+    return np.unique(groups, return_inverse=True)[1].astype(np.int32)
+
+
+def _removed(links: _Links, side: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(links.queries[side == _REMOVED].tolist())
 
 
 @dataclass(frozen=True)
@@ -99,6 +200,12 @@ class _Links:
         found = [_row(self.near, query), *(_row(self.holders, document) for document in _row(self.positive, query))]
         distinct: NDArray[np.int64] = np.setdiff1d(np.concatenate(found), query)
         return distinct
+
+    def tied_to(self, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The queries tied to one of these, which are not among the answer; shape (judged,) both."""
+        tied = self.near @ some + self.positive @ (self.holders @ some)
+        found: NDArray[np.bool_] = (tied > 0) & ~some
+        return found
 
     def groups(self, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
         """The connected group of each query when only the kept ones tie; shape (judged,), one that is not kept alone."""

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from homing.causes import Cause
+from homing.context import Context
 from homing.data import Floats
 from homing.evaluations import Evaluation, Interval
 from homing.measures import average_precision
@@ -19,6 +20,7 @@ from homing.thresholds import f1
 __all__ = [
     "Action",
     "Cause",
+    "Context",
     "Difference",
     "Evaluation",
     "Interval",
@@ -76,7 +78,8 @@ class Verdict:
 
     `differences`: each model against the first; `untrained`: the last model against the best that needs no training (the base, BM25,
     or both fused), None where that is the first model alone. `causes`, the likeliest first, are there where nothing was gained.
-    `ranked`: whether nDCG@10 may rank the models (not where Judged@10 differs by more than .05).
+    `ranked`: whether nDCG@10 may rank the models (not where Judged@10 differs by more than .05). `deployed`: the last model against the
+    one named `deployed`, where that was measured. `context`: what the run measured beside its test set.
     """
 
     outcome: Outcome
@@ -85,10 +88,12 @@ class Verdict:
     notes: tuple[str, ...] = ()
     action: Action = "keep the base"
     untrained: Difference | None = None
+    deployed: Difference | None = None
     causes: tuple[Cause, ...] = ()
     power: Power | None = None
     slices: tuple[Slice, ...] = ()
     ranked: bool = True
+    context: Context = field(default_factory=Context)
 
 
 LABELS = {"nDCG@10": "nDCG@10 over the corpus", "AP": "AP over judged pairs", "F1": "F1 at the dev-chosen threshold"}
