@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from homing.data import Ints, Mined
 
-UNJUDGED, POSITIVE, NEGATIVE, MINED = range(4)  # what a document of a batch is to a query; two kinds of negative are never confused
+# What a document of a batch is to a query; two kinds of negative are never confused. LEFT_OUT: a judge was unsure, it takes no part.
+UNJUDGED, POSITIVE, NEGATIVE, MINED, LEFT_OUT = range(5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +19,7 @@ class Batch:
     """Queries with all their positives and drawn negatives, over distinct texts.
 
     Shapes: `queries` (queries,) and `documents` (documents,): distinct positions in the dataset, ascending; `relevance`
-    (queries, documents): UNJUDGED, POSITIVE (judged), NEGATIVE (judged) or MINED (drawn for this query, without a judgment).
+    (queries, documents): UNJUDGED, POSITIVE (judged), NEGATIVE (judged), MINED (drawn for this query, without a judgment) or LEFT_OUT.
     """
 
     queries: Ints
@@ -70,7 +71,8 @@ def judge(relevance: NDArray[np.int8], mined: Mined, queries: Ints, documents: I
         judged = qrels.document[start:end]
         column = np.minimum(np.searchsorted(documents, judged), len(documents) - 1)
         there = documents[column] == judged
-        relevance[place, column[there]] = np.where(qrels.relevance[start:end][there] > 0, POSITIVE, NEGATIVE)
+        said = qrels.relevance[start:end][there]
+        relevance[place, column[there]] = np.select([said > 0, said < 0], [POSITIVE, LEFT_OUT], NEGATIVE)
 
 
 def epoch_batches(tokens: NDArray[np.integer], batches: int, epoch: int, seed: int) -> list[NDArray[np.intp]]:

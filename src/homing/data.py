@@ -22,6 +22,7 @@ Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
 Side = Literal["train", "dev", "test"]
 SIDES: tuple[Side, ...] = ("train", "dev", "test")
+UNSURE = -1  # a relevance: neither a positive nor a negative
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,9 @@ class Queries(Texts):
 class Qrels:
     """Judgments as columns, grouped by query, in list order within a query.
 
-    Shapes: `query`, `document`, `relevance` are all (judgments,). Relevance 0 is an explicit "not relevant", 1 and more "relevant".
+    Shapes: `query`, `document`, `relevance` are all (judgments,). Relevance 0 is an explicit "not relevant", 1 and more "relevant", and
+    UNSURE (-1) that whoever looked could not tell: such a document is neither a positive nor a negative of its query. Only judges write
+    it (`homing.judgments`), into the training split; no format holds it.
     """
 
     query: Ints
@@ -86,6 +89,20 @@ class Qrels:
         keep = np.isin(self.query, queries)
         return Qrels(self.query[keep], self.document[keep], self.relevance[keep])
 
+    def changed(self, changes: Qrels) -> Qrels:
+        """With the relevance of these pairs in place of their own; pairs that it doesn't have come last in their query's list."""
+        own, other = (each.query.astype(np.int64) << 32 | each.document for each in (self, changes))
+        order = np.argsort(other, kind="stable")
+        place = np.minimum(np.searchsorted(other[order], own), max(0, len(other) - 1))
+        known = other[order][place] == own if len(other) else np.zeros(len(own), dtype=bool)
+        relevance = self.relevance.copy()
+        relevance[known] = changes.relevance[order][place[known]]
+        new = ~np.isin(other, own)
+        return Qrels(
+            np.append(self.query, changes.query[new]), np.append(self.document, changes.document[new]),
+            np.append(relevance, changes.relevance[new]),
+        )  # fmt: skip
+
     @cached_property
     def positives(self) -> dict[int, frozenset[int]]:
         """The relevant documents of each query that has one."""
@@ -99,16 +116,22 @@ class Qrels:
 class Dataset:
     """A corpus, queries, and judgments. Splits of one dataset share `corpus` and `queries` and differ in `qrels`.
 
-    `notes` counts what was seen and mended on the way in (equal texts merged, repeated judgments, empty lists ...).
+    `notes` counts what was seen and mended on the way in (equal texts merged, repeated judgments, empty lists ...). `changes`: what judges
+    said of it afterwards, which `qrels` has already taken over.
     """
 
     corpus: Corpus
     queries: Queries
     qrels: Qrels
     notes: dict[str, int] = field(default_factory=dict)
+    changes: Qrels | None = None
 
     def with_qrels(self, qrels: Qrels) -> Dataset:
         return replace(self, qrels=qrels)
+
+    def changed(self, changes: Qrels) -> Dataset:
+        """With these judgments in place of what it said of the same pairs, and beside what it said of others."""
+        return replace(self, qrels=self.qrels.changed(changes), changes=changes)
 
 
 @dataclass(frozen=True, eq=False)

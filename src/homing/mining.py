@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from homing.data import Dataset, Mined, Pool
+from homing.data import Dataset, Mined, Pool, Qrels
 from homing.errors import JudgmentError, RunError
 from homing.negatives import EASY, HARD, OTHER, draw, places
 from homing.retrievers.bm25 import score_lists
 from homing.settings import Mining
 
-FILE, POOL = "rows.parquet", "pool.parquet"
+FILE, POOL, CHANGES = "rows.parquet", "pool.parquet", "changes.parquet"
 _WINDOW = 10  # hard: ranks 1 to 10; easy: the last 10 of the list
 
 
@@ -38,7 +38,7 @@ def mine(train: Dataset, settings: Mining | None = None, *, seed: int | None = N
     rank[order] = np.arange(len(qrels)) - start[of_list] + 1
     kind = np.select([rank <= _WINDOW, rank > size[of_list] - _WINDOW], [HARD, EASY], OTHER).astype(np.int32)
 
-    positives, cells = np.flatnonzero(qrels.relevance > 0), np.flatnonzero(qrels.relevance <= 0)
+    positives, cells = np.flatnonzero(qrels.relevance > 0), np.flatnonzero(qrels.relevance == 0)
     pool = Pool(
         qrels.query[cells], qrels.document[cells], kind[cells], settings.negatives, settings.hard, settings.seed if seed is None else seed
     )
@@ -55,7 +55,7 @@ def mine(train: Dataset, settings: Mining | None = None, *, seed: int | None = N
 def save_mined(mined: Mined, directory: Path) -> None:
     """Write the rows as `rows.parquet` into an existing directory: ids of query, positive and negatives, and the negatives' records.
 
-    Beside it `pool.parquet`: the candidates that later epochs draw from.
+    Beside it `pool.parquet`: the candidates that later epochs draw from; and `changes.parquet`, where judges changed the training split.
     """
     held = mined.negative >= 0
     offsets = pa.array(np.append(0, np.cumsum(held.sum(axis=1))), pa.int32())
@@ -84,10 +84,32 @@ def save_mined(mined: Mined, directory: Path) -> None:
         }
         said = {"negatives": str(pool.negatives), "hard": str(pool.hard), "seed": str(pool.seed)}
         pq.write_table(pa.table(columns).replace_schema_metadata(said), directory / POOL)
+    _save_changes(mined.train, directory / CHANGES)
+
+
+def _save_changes(train: Dataset, path: Path) -> None:
+    if (changes := train.changes) is None:
+        return
+    columns = {
+        "query_id": [train.queries.ids[query] for query in changes.query.tolist()],
+        "document_id": [train.corpus.ids[document] for document in changes.document.tolist()],
+        "relevance": changes.relevance,
+    }
+    pq.write_table(pa.table(columns), path)
+
+
+def _with_changes(train: Dataset, path: Path) -> Dataset:
+    """The training split as judges changed it before it was mined."""
+    if not path.is_file():
+        return train
+    table = pq.read_table(path)
+    query = _positions(table["query_id"], train.queries.ids, "query", path)
+    document = _positions(table["document_id"], train.corpus.ids, "document", path)
+    return train.changed(Qrels(query, document, table["relevance"].to_numpy()))
 
 
 def read_mined(directory: Path, train: Dataset) -> Mined:
-    """The rows that `save_mined` wrote, over the training split that they were mined from.
+    """The rows that `save_mined` wrote, over the training split that they were mined from, with what judges changed in it.
 
     Raises RunError where there is no such file, JudgmentError where it names a query or document that `train` does not hold.
     """
@@ -97,6 +119,7 @@ def read_mined(directory: Path, train: Dataset) -> Mined:
         source = table.schema.metadata[b"source"].decode()
     except (FileNotFoundError, pa.ArrowInvalid, TypeError, KeyError) as error:
         raise RunError("there are no mined rows here", where=str(path), remedy="Run `homing mine` again.") from error
+    train = _with_changes(train, directory / CHANGES)
     width = np.diff(table["negative_ids"].combine_chunks().offsets.to_numpy())
     query = _positions(table["query_id"], train.queries.ids, "query", path)
     positive = _positions(table["positive_id"], train.corpus.ids, "document", path)

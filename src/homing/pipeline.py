@@ -19,6 +19,8 @@ from homing.encoders.teacher import kind_of, open_teacher
 from homing.errors import FormatError
 from homing.estimating import demand_room, estimate
 from homing.evaluating import evaluate, read_evaluation, save_evaluation
+from homing.formats.judgments import read as read_judgments
+from homing.judgments import obey
 from homing.loading import load, load_splits, read_dataset, save_dataset
 from homing.manifest import file_digest, key, replace_directory, versions, write_json
 from homing.merging import merge
@@ -57,6 +59,9 @@ class Run:
         for name, path in paths.items():
             if not Path(path).exists():
                 raise FormatError("there is no such file or directory", where=path, remedy=f"Check the path given as {name.upper()}.")
+        for path in recipe.judgments:
+            read_judgments(path)
+        paths["judgments"] = tuple(str(Path(path).absolute()) for path in recipe.judgments)
         if "teacher" in paths:
             kind_of(paths["teacher"])
         source = str(Path(recipe.model).absolute()) if Path(recipe.model).is_dir() else recipe.model
@@ -113,7 +118,7 @@ class Run:
         own: dict[str, dict[str, Any]] = {
             "check": {**data, **base},
             "split": {**data, "splitting": asdict(recipe.splitting)},
-            "mine": {"mining": asdict(recipe.mining)},
+            "mine": {"mining": asdict(recipe.mining), "judgments": [file_digest(Path(path)) for path in recipe.judgments]},
             "train": {**base, "training": deciding(recipe.training), **self.beside},
             "merge": {},
             "evaluate": {**base, "evaluating": asdict(recipe.evaluating)},
@@ -149,8 +154,8 @@ class Run:
         self.manifest.update(
             inputs={
                 name: value
-                for name in ("data", "dev", "test", "model", "teacher", "general")
-                if (value := getattr(self.recipe, name)) is not None
+                for name in ("data", "dev", "test", "model", "teacher", "general", "judgments")
+                if (value := getattr(self.recipe, name)) not in (None, ())
             },
             digests={
                 "data": self.depends()["split"]["data"],
@@ -219,7 +224,10 @@ class Run:
 
     def _mine(self) -> None:
 
-        mined = mine(self.splits.train, self.recipe.mining)
+        splits, obeyed = obey([each for path in self.recipe.judgments for each in read_judgments(path)], self.splits)
+        if self.recipe.judgments:
+            self.say(f"  {obeyed}")
+        mined = mine(splits.train, self.recipe.mining)
         with replace_directory(self.directory / "mined") as fresh:
             save_mined(mined, fresh)
         self.__dict__.pop("mined", None)

@@ -20,6 +20,7 @@ class Recipe:
     """Everything that decides a run: the data, the model, and every setting.
 
     `teacher`: a better model's directory, a cross-encoder's, or a file of its scores. `general`: judgments outside the domain.
+    `judgments`: files of marks on audited negatives, which the training split obeys.
     """
 
     data: str
@@ -29,6 +30,7 @@ class Recipe:
     format: str | None = None
     teacher: str | None = None
     general: str | None = None
+    judgments: tuple[str, ...] = ()
     encoding: Encoding = field(default_factory=Encoding)
     splitting: Splitting = field(default_factory=Splitting)
     mining: Mining = field(default_factory=Mining)
@@ -56,6 +58,9 @@ class Recipe:
         for name in ("data", "model"):
             if name not in said:
                 raise SettingError("the recipe lacks a setting", where=str(path), expected=name)
+        if not isinstance(said.get("judgments", []), list):
+            raise SettingError("judgments are a list of files", where=str(path), got=repr(said["judgments"]), expected='["marked.csv"]')
+        said["judgments"] = tuple(said.get("judgments", ()))
         sections: dict[str, Any] = {}
         for name, kind in kinds.items():
             known = {each.name for each in fields(kind)}

@@ -115,6 +115,13 @@ teacher_ = click.option(
     "--teacher", type=str, default=None, metavar="SOURCE", help="a better model's directory, a cross-encoder's, or a file of its scores"
 )
 general_ = click.option("--general", type=str, default=None, metavar="DATA", help="judgments outside the domain: shows what is forgotten")
+judgments_ = click.option(
+    "--judgments",
+    type=str,
+    multiple=True,
+    metavar="FILE",
+    help="marks on audited negatives, to be obeyed; repeatable",
+)
 model_ = click.option("--model", type=str, required=True, metavar="MODEL", help="a model's directory or hub name")
 
 

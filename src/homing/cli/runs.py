@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from homing.cli.options import SECTIONS, data_, dev_, format_, general_, given, make, out_, settings, teacher_, test_, verb
+from homing.cli.options import SECTIONS, data_, dev_, format_, general_, given, judgments_, make, out_, settings, teacher_, test_, verb
 from homing.errors import SettingError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ COMMON = (
 @format_
 @teacher_
 @general_
+@judgments_
 def run(data: str, model: str | None, out: str | None, **options: Any) -> None:
     """From judged data to a verdict and a model: check, split, mine, train, merge, evaluate, report. Goes on where it stopped.
 
@@ -45,6 +46,8 @@ def _recipe(data: str, model: str | None, out: str | None, options: dict[str, An
     from homing.recipe import Recipe
 
     flags: dict[str, Any] = {name: options[name] for name in ("dev", "test", "format", "teacher", "general") if options[name] is not None}
+    if options["judgments"]:
+        flags["judgments"] = tuple(options["judgments"])
     if model is not None:
         flags["model"] = model
     if Path(data).suffix == ".toml":

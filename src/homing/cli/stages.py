@@ -9,7 +9,22 @@ from typing import Any
 
 import click
 
-from homing.cli.options import data_, dataset_of, dev_, format_, general_, make, model_, opened, out_, settings, teacher_, test_, verb
+from homing.cli.options import (
+    data_,
+    dataset_of,
+    dev_,
+    format_,
+    general_,
+    judgments_,
+    make,
+    model_,
+    opened,
+    out_,
+    settings,
+    teacher_,
+    test_,
+    verb,
+)
 from homing.errors import HomingError, SettingError
 from homing.settings import Encoding, Mining, Splitting, Training
 
@@ -65,13 +80,19 @@ def split(data: str, dev: str | None, test: str | None, format: str | None, out:
 @verb("homing mine dataset --out mined")
 @click.argument("dataset", type=str)
 @out_("mined", "the directory to write")
-def mine(dataset: str, out: str, **options: Any) -> None:
+@judgments_
+def mine(dataset: str, out: str, judgments: Sequence[str], **options: Any) -> None:
     """Choose each training query's negatives from its own candidates, by BM25."""
+    from homing.formats.judgments import read
+    from homing.judgments import obey
     from homing.manifest import replace_directory
     from homing.mining import mine as choose
     from homing.mining import save_mined
 
-    mined = choose(dataset_of(dataset).train, make(options, "mining"))
+    splits, obeyed = obey([each for path in judgments for each in read(path)], dataset_of(dataset))
+    if judgments:
+        click.echo(str(obeyed))
+    mined = choose(splits.train, make(options, "mining"))
     with replace_directory(Path(out)) as fresh:
         save_mined(mined, fresh)
     click.echo(f"{len(mined):,} rows, {int((mined.negative >= 0).sum()):,} negatives; written to {out}")
