@@ -13,6 +13,7 @@ from typing import Any
 from homing.checking import check
 from homing.data import Dataset, Mined, Splits
 from homing.encoders.adapter import Adapter
+from homing.encoders.kept import Kept
 from homing.encoders.model import Model
 from homing.encoders.pair import open_model
 from homing.encoders.teacher import kind_of, open_teacher
@@ -275,7 +276,7 @@ class Run:
 
         tuned = open_model(self.directory / "model", documents=self.base, device=self.base.device, dtype=self.base.dtype, name="tuned")
         settings = self.recipe.evaluating
-        found = evaluate([self.base, tuned], self.splits.dev, self.splits.test, settings)
+        found = evaluate([Kept(self.base), Kept(tuned)], self.splits.dev, self.splits.test, settings)
         save_evaluation(found, compare(found, settings.resamples, settings.seed), self.directory / "evaluation")
 
     def _report(self) -> None:

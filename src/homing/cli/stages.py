@@ -167,6 +167,7 @@ def merge(adapter: str, model: str, out: str, scale: float | None) -> None:
 @out_("evaluation", "the directory to write")
 def evaluate(dataset: str, models: tuple[str, ...], out: str, **options: Any) -> None:
     """Compare models on the test split; the first is the one to beat."""
+    from homing.encoders.kept import Kept
     from homing.encoders.pair import open_model
     from homing.evaluating import evaluate as measure
     from homing.evaluating import save_evaluation
@@ -175,7 +176,7 @@ def evaluate(dataset: str, models: tuple[str, ...], out: str, **options: Any) ->
 
     splits, chosen = dataset_of(dataset), make(options, "evaluating")
     encoding = asdict(make(options, "encoding"))
-    loaded = [open_model(model, **encoding, name=name) for model, name in zip(models, _names(models), strict=True)]
+    loaded = [Kept(open_model(model, **encoding, name=name)) for model, name in zip(models, _names(models), strict=True)]
     found = measure(loaded, splits.dev, splits.test, chosen)
     verdict = compare(found, chosen.resamples, chosen.seed)
     save_evaluation(found, verdict, Path(out))
