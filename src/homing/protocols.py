@@ -55,6 +55,16 @@ class Encoder(Protocol):
 class Retriever(Protocol):
     """Finds documents for queries."""
 
+    @property
+    def name(self) -> str:
+        """How a record and a progress bar call this retriever."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever a result could: with the documents and with what finds them. Raises NotFittedError before `fit`."""
+        ...
+
     def fit(self, documents: Sequence[str]) -> None:
         """Index these documents, in place of any indexed before."""
         ...

@@ -1,14 +1,16 @@
-"""BM25 Okapi over each query's own list of candidates, all lists at once.
+"""BM25 Okapi over a whole corpus, and over each query's own list of candidates, all lists at once.
 
-The formula, its constants and its floor for frequent words are those of rank_bm25.BM25Okapi (Trotman, Puurula, Burgess: Improvements to
-BM25 and Language Models Examined, ADCS 2014), with the statistics (document frequency, mean length, mean IDF) of each list alone.
+The formula and its constants are those of rank_bm25.BM25Okapi (Trotman, Puurula, Burgess: Improvements to BM25 and Language Models
+Examined, ADCS 2014). A list has statistics (document frequency, mean length, mean IDF) of its own alone, and rank_bm25's floor for words
+that half of its candidates hold: in a list of twenty those are many. In a corpus they are the few that tell nothing, and weigh nothing.
 """
 
 from __future__ import annotations
 
+import shutil
 from array import array
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -17,11 +19,114 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from tqdm import tqdm
 
-from homing.data import Dataset, Floats, Ints
+from homing.cache import cache_directory
+from homing.data import Dataset, Floats, Ints, Run, digest
+from homing.errors import NotFittedError
+from homing.progress import BAR
+from homing.retrievers.postings import Postings, build
+from homing.terms import Rule, rule_of
 from homing.words import is_chinese, words
 
 K1, B, EPSILON = 1.5, 0.75, 0.25
 _LISTS = 4096  # scored together; bounds the memory
+_BLOCK = 1024  # documents whose best score is looked at as one, at most
+
+
+class BM25:
+    """A `Retriever` by words over a corpus.
+
+    `rule` says how texts are cut; None chooses it from the corpus (`terms.rule_of`). An index is kept in the cache under the digest of
+    its documents, the rule and the parameters, is mapped from there by the next process that fits the same, and goes on from the
+    shards of documents that a killed process finished.
+    """
+
+    name = "BM25"
+
+    def __init__(self, rule: Rule | None = None, *, k1: float = K1, b: float = B) -> None:
+        self.rule, self.k1, self.b = rule, k1, b
+        self._fitted: tuple[Postings, Rule, str] | None = None
+
+    def fit(self, documents: Sequence[str]) -> None:
+        """Index these documents, in place of any before."""
+        rule = self.rule or rule_of(documents)
+        name, kept = digest([digest(documents), rule.key, f"{self.k1} {self.b}"]), cache_directory("bm25")
+        if kept is None:
+            postings = build(documents, rule, self.k1, self.b)
+        else:
+            if not (kept / name / "said.json").is_file():
+                build(documents, rule, self.k1, self.b, kept / f"{name}.partial").save(kept / name)
+                shutil.rmtree(kept / f"{name}.partial", ignore_errors=True)
+            postings = Postings.read(kept / name)
+        self._fitted = postings, rule, name
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever a result could: with the documents, the rule and the parameters. Raises NotFittedError before `fit`."""
+        return self._demand()[2]
+
+    def search(self, queries: Sequence[str], top_k: int) -> Run:
+        """The best `top_k` documents of each query that share a term with it; of equal scores the earlier document comes first.
+
+        Raises NotFittedError before `fit`.
+        """
+        postings, _, _ = self._demand()
+        columns = min(top_k, postings.documents)
+        document = np.full((len(queries), columns), -1, dtype=np.int32)
+        score = np.zeros((len(queries), columns), dtype=np.float32)
+        scores = np.zeros(postings.documents, dtype=np.float32)
+        for row, asked in enumerate(tqdm(self._asked(queries), "BM25: queries", len(queries), unit=" queries", **BAR)):
+            scores[:] = 0
+            for term, count in asked.items():
+                some = slice(postings.start[term], postings.start[term + 1])
+                np.add.at(scores, postings.document[some], postings.weight[some] * np.float32(count))
+            found = _best(scores, columns)
+            document[row, : len(found)], score[row, : len(found)] = found, scores[found]
+        return Run(np.arange(len(queries), dtype=np.int32), document, score)
+
+    def score(self, queries: Sequence[str], query: NDArray[Any], document: NDArray[Any]) -> NDArray[np.float32]:
+        """The scores of given pairs: that of `queries[query[i]]` and document `document[i]` at i; shape (pairs,).
+
+        Raises NotFittedError before `fit`.
+        """
+        postings, _, _ = self._demand()
+        scores = np.zeros(len(query), dtype=np.float32)
+        by_query = np.argsort(query, kind="stable")
+        ends = np.searchsorted(query[by_query], np.arange(len(queries) + 1))
+        for number, asked in enumerate(self._asked(queries)):
+            pairs = by_query[ends[number] : ends[number + 1]]
+            wanted = document[pairs]
+            for term, count in asked.items() if len(pairs) else ():
+                some = slice(postings.start[term], postings.start[term + 1])
+                holders = postings.document[some]
+                place = np.minimum(np.searchsorted(holders, wanted), max(0, len(holders) - 1))
+                if len(holders):
+                    scores[pairs] += np.where(holders[place] == wanted, postings.weight[some][place] * np.float32(count), np.float32(0))
+        return scores
+
+    def _asked(self, queries: Sequence[str]) -> Iterable[Counter[int]]:
+        """Of each query the terms that the corpus knows, with their number of times."""
+        postings, rule, _ = self._demand()
+        for query in queries:
+            yield Counter(postings.terms[term] for term in rule.terms(query) if term in postings.terms)
+
+    def _demand(self) -> tuple[Postings, Rule, str]:
+        if self._fitted is None:
+            raise NotFittedError("there is nothing to search", where=self.name, remedy="Call fit(documents) first.")
+        return self._fitted
+
+
+def _best(scores: NDArray[np.float32], top_k: int) -> NDArray[np.int64]:
+    """The positions of the `top_k` highest scores above 0, best first; of equal ones the earlier first.
+
+    The k-th best of the maxima of blocks is at most the k-th best score, so that few scores are left to be sorted.
+    """
+    block = min(_BLOCK, len(scores) // (4 * top_k) if top_k else 0)
+    least = np.float32(0)
+    if block > 1:
+        maxima = np.maximum.reduceat(scores, np.arange(0, len(scores), block))
+        least = np.partition(maxima, len(maxima) - top_k)[len(maxima) - top_k]
+    found = np.flatnonzero(scores >= least) if least > 0 else np.flatnonzero(scores > 0)
+    return found[np.argsort(-scores[found], kind="stable")[:top_k]]
 
 
 def score_lists(data: Dataset) -> Floats:

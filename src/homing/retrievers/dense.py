@@ -1,43 +1,115 @@
-"""Exact search by inner product over embeddings, in blocks of bounded memory."""
+"""Exact search by inner product over embeddings, block by block: memory bounded, on the accelerator where there is one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from homing.data import Ints, Run
+from homing.data import Ints, Run, digest
 from homing.errors import NotFittedError
-from homing.measures import order
+from homing.progress import BAR
 from homing.protocols import Encoder
 
-BLOCK_SCORES = 1 << 24
+BLOCK_SCORES = 1 << 24  # scores worked out at once
+_QUERIES = 1024  # of these at once; the rest of a block are documents, so that each is read once
+_PAIRS = 1 << 16  # given pairs scored at once
+
+Floats32 = NDArray[np.float32]
 
 
-def search_embeddings(queries: NDArray[np.float32], documents: NDArray[np.float32], top_k: int, ties: Ints | None = None) -> Run:
-    """The best `top_k` documents of each query by inner product.
+def search_embeddings(
+    queries: NDArray[np.floating], documents: NDArray[np.floating], top_k: int, ties: Ints | None = None, *, progress: str = ""
+) -> Run:
+    """The best `top_k` documents of each query by inner product, in float32.
 
-    Shapes: `queries` (queries, dim), `documents` (documents, dim), `ties` (documents,): of equal scores the higher `ties` comes first
-    (by default, the earlier document). The run's rows are the queries in their order; it holds min(top_k, documents) columns.
+    Shapes: `queries` (queries, dim), `documents` (documents, dim), either of them in memory or mapped from disk, in any floating type;
+    `ties` (documents,): of equal scores the higher `ties` comes first (by default, the earlier document). The run's rows are the queries
+    in their order; it holds min(top_k, documents) columns. `progress` names a bar.
     """
     top_k = min(top_k, len(documents))
+    found = np.full((len(queries), top_k), -1, dtype=np.int32)
+    scores = np.full((len(queries), top_k), -np.inf, dtype=np.float32)
+    run = Run(np.arange(len(queries), dtype=np.int32), found, scores)
+    if not found.size:
+        return run
     ties = np.arange(len(documents), 0, -1, dtype=np.int32) if ties is None else ties
-    found = np.empty((len(queries), top_k), dtype=np.int32)
-    scores = np.empty((len(queries), top_k), dtype=np.float32)
-    block = max(1, BLOCK_SCORES // max(1, len(documents)))
-    for start in range(0, len(queries), block):
-        all_scores = queries[start : start + block] @ documents.T
-        best = (
-            np.argpartition(-all_scores, top_k - 1, axis=1)[:, :top_k]
-            if top_k < len(documents)
-            else np.tile(np.arange(len(documents)), (len(all_scores), 1))
-        )
-        best_scores = np.take_along_axis(all_scores, best, axis=1)
-        ranked = order(best_scores, ties[best])
-        found[start : start + block] = np.take_along_axis(best, ranked, axis=1)
-        scores[start : start + block] = np.take_along_axis(best_scores, ranked, axis=1)
-    return Run(np.arange(len(queries), dtype=np.int32), found, scores)
+    product = _product()
+    size = max(1, BLOCK_SCORES // min(_QUERIES, len(queries)))
+    with tqdm(total=len(queries) * len(documents), desc=progress, unit=" scores", unit_scale=True, **_bar(progress)) as bar:
+        for first in range(0, len(documents), size):
+            block = product.load(documents[first : first + size])
+            for start in range(0, len(queries), _QUERIES):
+                some = slice(start, start + _QUERIES)
+                row, column, score = product.candidates(queries[some], block, scores[some, -1], top_k)
+                _merge(found[some], scores[some], row, (column + first).astype(np.int32), score, ties)
+                bar.update(len(found[some]) * min(size, len(documents) - first))
+    return run
+
+
+def _bar(progress: str) -> dict[str, Any]:
+    return BAR if progress else {"disable": True}
+
+
+def _merge(found: Ints, scores: Floats32, row: NDArray[Any], document: Ints, score: Floats32, ties: Ints) -> None:
+    """Take candidates, sorted by `row`, into the best documents so far of each row, in place."""
+    rows, top_k = found.shape
+    held_row, held = np.repeat(np.arange(rows), top_k), (found >= 0).ravel()
+    row = np.concatenate([held_row[held], row])
+    document, score = np.concatenate([found.ravel()[held], document]), np.concatenate([scores.ravel()[held], score])
+    order = np.lexsort((-ties[document], -score, row))
+    place = np.arange(len(order)) - np.searchsorted(row[order], row[order])
+    order, place = order[place < top_k], place[place < top_k]
+    found[row[order], place], scores[row[order], place] = document[order], score[order]
+
+
+class _OnCpu:
+    """Products with NumPy's BLAS, which takes the cores that there are."""
+
+    def load(self, documents: NDArray[np.floating]) -> Floats32:
+        return np.asarray(documents, dtype=np.float32)
+
+    def candidates(self, queries: NDArray[np.floating], documents: Floats32, least: Floats32, top_k: int) -> tuple[Any, Any, Floats32]:
+        """Rows, columns and scores, by row, of all that may be among the best: none of the best `top_k` of a row is left out."""
+        scores = np.asarray(queries, dtype=np.float32) @ documents.T
+        block = scores.shape[1] // (4 * top_k)
+        if block > 1 and not np.isfinite(least).all():
+            # The k-th best of the maxima of blocks is at most the k-th best score.
+            whole = scores[:, : scores.shape[1] // block * block].reshape(len(scores), -1, block).max(axis=2)
+            least = np.maximum(least, np.partition(whole, whole.shape[1] - top_k, axis=1)[:, whole.shape[1] - top_k])
+        row, column = np.nonzero(scores >= least[:, None])
+        return row, column, scores[row, column]
+
+
+class _OnAccelerator:
+    """The same on PyTorch's accelerator."""
+
+    def __init__(self, device: Any) -> None:
+        self.device = device
+
+    def load(self, documents: NDArray[np.floating]) -> Any:
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(documents, dtype=np.float32)).to(self.device)
+
+    def candidates(self, queries: NDArray[np.floating], documents: Any, least: Floats32, top_k: int) -> tuple[Any, Any, Floats32]:
+        import torch
+
+        scores = self.load(queries) @ documents.T
+        best = torch.topk(scores, min(top_k, scores.shape[1]), dim=1).values[:, -1]
+        lower = torch.maximum(self.load(least), best) if scores.shape[1] >= top_k else self.load(least)
+        row, column = torch.nonzero(scores >= lower[:, None], as_tuple=True)
+        return row.cpu().numpy(), column.cpu().numpy(), scores[row, column].cpu().numpy()
+
+
+def _product() -> _OnCpu | _OnAccelerator:
+    from homing.encoders.devices import default_device
+
+    device = default_device()
+    return _OnCpu() if device.type == "cpu" else _OnAccelerator(device)
 
 
 class Dense:
@@ -45,20 +117,42 @@ class Dense:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self._embeddings: NDArray[np.float32] | None = None
+        self.name = encoder.name
+        self._fitted: tuple[Floats32, str] | None = None
 
     @property
-    def embeddings(self) -> NDArray[np.float32]:
+    def embeddings(self) -> Floats32:
         """Embeddings of the fitted documents, shape (documents, dimension). Raises NotFittedError before `fit`."""
-        if self._embeddings is None:
+        return self._demand()[0]
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever a result could: with the documents and the encoder. Raises NotFittedError before `fit`."""
+        return digest([self._demand()[1], self.encoder.digest])
+
+    def _demand(self) -> tuple[Floats32, str]:
+        if self._fitted is None:
             raise NotFittedError("there is nothing to search", where=self.encoder.name, remedy="Call fit(documents) first.")
-        return self._embeddings
+        return self._fitted
 
     def fit(self, documents: Sequence[str]) -> None:
         """Encode these documents, in place of any before."""
-        self._embeddings = self.encoder.encode(documents, "document")
+        self._fitted = self.encoder.encode(documents, "document", progress=f"{self.name}: documents"), digest(documents)
 
     def search(self, queries: Sequence[str], top_k: int) -> Run:
         """The best `top_k` documents of each query. Raises NotFittedError before `fit`."""
         documents = self.embeddings
-        return search_embeddings(self.encoder.encode(queries, "query"), documents, top_k)
+        embedded = self.encoder.encode(queries, "query", progress=f"{self.name}: queries")
+        return search_embeddings(embedded, documents, top_k, progress=f"{self.name}: search")
+
+    def score(self, queries: Sequence[str], query: NDArray[Any], document: NDArray[Any]) -> Floats32:
+        """The scores of given pairs: that of `queries[query[i]]` and document `document[i]` at i; shape (pairs,).
+
+        Raises NotFittedError before `fit`.
+        """
+        documents, embedded = self.embeddings, self.encoder.encode(queries, "query")
+        scores = np.empty(len(query), dtype=np.float32)
+        for start in range(0, len(query), _PAIRS):
+            some = slice(start, start + _PAIRS)
+            scores[some] = np.einsum("pd,pd->p", embedded[query[some]], documents[document[some]])
+        return scores
