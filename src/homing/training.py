@@ -26,10 +26,11 @@ from homing.data import digest as digest_texts
 from homing.encoders import adapter as adapters
 from homing.encoders.adapter import Adapter
 from homing.encoders.devices import fast_dtype, on_device
+from homing.encoders.directory import CONVENTIONS
 from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
 from homing.encoders.fused import fuse
 from homing.encoders.memory import total
-from homing.encoders.model import CONVENTIONS, Model, Tokens
+from homing.encoders.model import Model, Tokens
 from homing.encoders.step import Step
 from homing.errors import JudgmentError, TrainingError
 from homing.losses import Contrast

@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from homing.encoders.directory import CONVENTIONS
 from homing.encoders.memory import available
-from homing.encoders.model import CONVENTIONS, Model
+from homing.encoders.model import Model
 from homing.errors import ModelError, SettingError
 from homing.manifest import write_json
 from homing.settings import Training

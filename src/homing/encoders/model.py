@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from homing.batches import chunks
 from homing.encoders import packed
 from homing.encoders.devices import default_device, fast_dtype, token_budget, use_real_cores
+from homing.encoders.directory import CONVENTIONS, directory_of, prompts, weights_digest
 from homing.encoders.packed import Packer
 from homing.errors import ModelError, NotFittedError, PoolingError
 from homing.progress import BAR
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 transformers_logging.disable_progress_bar()
 
 DEFAULT_MAX_LENGTH = 1024
-PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
-CONVENTIONS = "homing.json"
-NOT_WEIGHTS_OR_CONVENTIONS = {"README.md", "manifest.json", ".gitattributes", CONVENTIONS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +85,7 @@ class Model:
     ) -> None:
         encoding = Encoding(query_prompt, document_prompt, instruction, pooling, max_length)
         self.source = str(path)
-        self.path = _directory(path)
+        self.path = directory_of(path)
         self.name = name or Path(self.source).name
         self.device = torch.device(device) if device is not None else default_device()
         self.dtype = dtype or fast_dtype(self.device)
@@ -98,25 +96,11 @@ class Model:
         own = self.transformer.max_seq_length or DEFAULT_MAX_LENGTH
         self.max_length = min(encoding.max_length or DEFAULT_MAX_LENGTH, own)
         self.transformer.max_seq_length = self.max_length
-        self.prompts = self._prompts(encoding)
+        self.prompts = prompts(self.transformer.prompts, self.transformer.default_prompt_name, encoding)
         self.transformer.prompts.update(self.prompts)
         self.transformer.eval()
         self.change: str | None = ""  # put on the weights since they were read: an adapter, by its digest; None while they learn
         self._dense: Dense | None = None
-
-    def _prompts(self, encoding: Encoding) -> dict[Kind, str]:
-        own = self.transformer.prompts
-        default = own.get(self.transformer.default_prompt_name) or ""
-        said: dict[Kind, str] = {
-            kind: next((own[name] for name in names if own.get(name)), default) for kind, names in PROMPT_NAMES.items()
-        }
-        if encoding.instruction is not None:
-            said["query"] = f"Instruct: {encoding.instruction}\nQuery:"
-        if encoding.query_prompt is not None:
-            said["query"] = encoding.query_prompt
-        if encoding.document_prompt is not None:
-            said["document"] = encoding.document_prompt
-        return said
 
     @property
     def pooling(self) -> str:
@@ -136,16 +120,7 @@ class Model:
     @cached_property
     def weights_digest(self) -> str:
         """A digest of every file of the directory that decides an embedding."""
-        state = sha256()
-        for file in sorted(self.path.rglob("*")):
-            relative = file.relative_to(self.path)
-            hidden = any(part.startswith(".") for part in relative.parts)
-            if file.is_file() and file.name not in NOT_WEIGHTS_OR_CONVENTIONS and not hidden:
-                state.update(f"{relative.as_posix()}\0{file.stat().st_size}\0".encode())
-                with file.open("rb") as handle:
-                    while block := handle.read(1 << 20):
-                        state.update(block)
-        return state.hexdigest()[:32]
+        return weights_digest(self.path)
 
     @property
     def digest(self) -> str:
@@ -279,32 +254,6 @@ class Model:
         if self._dense is None:
             raise NotFittedError("there is nothing to search", where=self.name, remedy="Call fit(documents) first.")
         return self._dense
-
-
-def _directory(path: str | Path) -> Path:
-    """The model's directory: as given, or the hub's snapshot under a name like `Qwen/Qwen3-Embedding-0.6B`."""
-    directory = Path(path).expanduser()
-    if not directory.is_dir():
-        name = str(path)
-        if name.count("/") != 1 or name.startswith((".", "/", "~")):
-            raise ModelError("there is no such model directory", where=name, remedy="Give a directory, or a hub name like OWNER/NAME.")
-        from huggingface_hub import snapshot_download
-
-        try:
-            directory = Path(snapshot_download(name, ignore_patterns=["*.onnx", "*.gguf", "onnx/*", "openvino/*", "*.h5", "*.msgpack"]))
-        except Exception as error:
-            raise ModelError(
-                "the model is neither a directory here nor reachable on the hub",
-                where=name,
-                got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200],
-                remedy="Give the path of a model directory, or set HF_ENDPOINT to a mirror that can be reached.",
-            ) from None
-    if not (directory / "config.json").is_file() and not (directory / "modules.json").is_file():
-        remedy = "Give the directory that holds modules.json."
-        if (directory / "adapter_config.json").is_file():
-            remedy = "This is an adapter: merge it first (homing merge), or give it as --adapter."
-        raise ModelError("the directory holds no model", where=str(directory), expected="config.json and modules.json", remedy=remedy)
-    return directory.resolve()
 
 
 def _load(path: Path, pooling: str | None, device: torch.device, dtype: torch.dtype) -> SentenceTransformer:

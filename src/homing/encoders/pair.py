@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from homing.encoders.model import CONVENTIONS, Model
+from homing.encoders.directory import CONVENTIONS
+from homing.encoders.model import Model
 from homing.errors import ModelError
 from homing.protocols import Kind
 

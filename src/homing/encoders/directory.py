@@ -1,0 +1,68 @@
+"""What a model's directory says without being loaded: where it is, its prompts, a digest of its weights. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+from homing.errors import ModelError
+from homing.protocols import Kind
+from homing.settings import Encoding
+
+CONVENTIONS = "homing.json"
+PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
+NOT_WEIGHTS_OR_CONVENTIONS = {"README.md", "manifest.json", ".gitattributes", CONVENTIONS}
+
+
+def prompts(own: Mapping[str, str], default: str | None, encoding: Encoding) -> dict[Kind, str]:
+    """The prompt of each kind: as `encoding` says, else as the directory's own prompts do (`default` names one of them), else empty."""
+    fallback = own.get(default or "") or ""
+    said: dict[Kind, str] = {kind: next((own[name] for name in names if own.get(name)), fallback) for kind, names in PROMPT_NAMES.items()}
+    if encoding.instruction is not None:
+        said["query"] = f"Instruct: {encoding.instruction}\nQuery:"
+    if encoding.query_prompt is not None:
+        said["query"] = encoding.query_prompt
+    if encoding.document_prompt is not None:
+        said["document"] = encoding.document_prompt
+    return said
+
+
+def weights_digest(path: Path) -> str:
+    """A digest of every file of the directory that decides an embedding."""
+    state = sha256()
+    for file in sorted(path.rglob("*")):
+        relative = file.relative_to(path)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if file.is_file() and file.name not in NOT_WEIGHTS_OR_CONVENTIONS and not hidden:
+            state.update(f"{relative.as_posix()}\0{file.stat().st_size}\0".encode())
+            with file.open("rb") as handle:
+                while block := handle.read(1 << 20):
+                    state.update(block)
+    return state.hexdigest()[:32]
+
+
+def directory_of(path: str | Path) -> Path:
+    """The model's directory: as given, or the hub's snapshot under a name like `Qwen/Qwen3-Embedding-0.6B`."""
+    directory = Path(path).expanduser()
+    if not directory.is_dir():
+        name = str(path)
+        if name.count("/") != 1 or name.startswith((".", "/", "~")):
+            raise ModelError("there is no such model directory", where=name, remedy="Give a directory, or a hub name like OWNER/NAME.")
+        from huggingface_hub import snapshot_download
+
+        try:
+            directory = Path(snapshot_download(name, ignore_patterns=["*.onnx", "*.gguf", "onnx/*", "openvino/*", "*.h5", "*.msgpack"]))
+        except Exception as error:
+            raise ModelError(
+                "the model is neither a directory here nor reachable on the hub",
+                where=name,
+                got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200],
+                remedy="Give the path of a model directory, or set HF_ENDPOINT to a mirror that can be reached.",
+            ) from None
+    if not (directory / "config.json").is_file() and not (directory / "modules.json").is_file():
+        remedy = "Give the directory that holds modules.json."
+        if (directory / "adapter_config.json").is_file():
+            remedy = "This is an adapter: merge it first (homing merge), or give it as --adapter."
+        raise ModelError("the directory holds no model", where=str(directory), expected="config.json and modules.json", remedy=remedy)
+    return directory.resolve()
