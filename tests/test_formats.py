@@ -316,7 +316,8 @@ def test_folder_that_lacks_a_part_says_which(tmp_path: Path, missing: str) -> No
 def test_paths_and_formats_that_do_not_fit(tmp_path: Path) -> None:
     file = put(tmp_path / "a.json", [CANDIDATES])
     refuse(lambda: load(tmp_path / "absent.json"), FormatError, ["absent.json", "No such file"])
-    refuse(lambda: load(file, "trec"), FormatError, ["'trec'", "candidates, rows, beir"])
+    refuse(lambda: load(file, "xml"), FormatError, ["'xml'", "candidates, rows, pairs, beir"])
+    refuse(lambda: load(file, "trec"), FormatError, [str(file), "no such directory"])
     refuse(lambda: load(file, "beir"), FormatError, [str(file), "no such directory"])
     refuse(lambda: load(file, "rows"), FormatError, ["record 1", "'positive' is missing"])
     refuse(lambda: load(beir_folder(tmp_path / "b"), "rows"), FormatError, [str(tmp_path / "b"), "s a directory"])

@@ -6,12 +6,13 @@ A document that appears in many lists is one document here: equal text is one te
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -213,11 +214,20 @@ def text_id(prefix: str, text: str) -> str:
     return f"{prefix}-{blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
+class _Merged(NamedTuple):
+    """Judgments of which each pair occurs once; how many were repetitions, and how many pairs had been judged both ways."""
+
+    qrels: Qrels
+    repeated: int
+    both_ways: int
+
+
 class Builder:
     """Collects texts and judgments from any format into one vocabulary, merging equal texts and counting what it merged.
 
     A reader calls `document`, `query` and `judge`; `dataset` and `splits` hand out the result. Texts are stripped of surrounding
-    white space. A pair judged both ways counts as relevant, and is counted in `notes["judged_both_ways"]`.
+    white space. A judgment takes 12 bytes until then. A pair judged repeatedly has the highest of its grades: one judged both ways counts
+    as relevant, and `dataset` counts it in `notes["judged_both_ways"]`, each repetition in `notes["repeated_judgments"]`.
     """
 
     def __init__(self) -> None:
@@ -225,7 +235,7 @@ class Builder:
         self._documents: dict[str, int] = {}
         self._queries: dict[str, int] = {}
         self._ids: dict[str, list[str]] = {"d": [], "q": []}
-        self._judged: dict[Side | None, dict[tuple[int, int], int]] = {}
+        self._judged: dict[Side | None, array[int]] = {}
 
     def document(self, text: str, name: str | None = None) -> int:
         """The position of this document; `name` is its id where the format has one."""
@@ -246,15 +256,7 @@ class Builder:
 
     def judge(self, query: int, document: int, relevance: int, side: Side | None = None) -> None:
         """Record one judgment; `side` is the split that the data itself names, None where it names none."""
-        judged = self._judged.setdefault(side, {})
-        before = judged.get((query, document))
-        if before is None:
-            judged[query, document] = relevance
-            return
-        self.notes["repeated_judgments"] += 1
-        if (before > 0) != (relevance > 0):
-            self.notes["judged_both_ways"] += 1
-        judged[query, document] = max(before, relevance)
+        self._judged.setdefault(side, array("i")).extend((query, document, relevance))
 
     @property
     def sides(self) -> set[Side | None]:
@@ -262,9 +264,22 @@ class Builder:
         return set(self._judged)
 
     def qrels(self, side: Side | None = None) -> Qrels:
-        judged = self._judged.get(side, {})
-        columns = np.array([(q, d, r) for (q, d), r in judged.items()], dtype=np.int32).reshape(-1, 3)
-        return Qrels(columns[:, 0], columns[:, 1], columns[:, 2])
+        return self._merged(side).qrels
+
+    def _merged(self, side: Side | None) -> _Merged:
+        """The judgments of a side, each pair once, in the order of their first judgment."""
+        query, document, relevance = np.array(self._judged.get(side, ()), dtype=np.int32).reshape(-1, 3).T
+        pair = query.astype(np.int64) << 32 | document
+        order = np.argsort(pair, kind="stable")
+        starts = np.flatnonzero(np.append(True, pair[order][1:] != pair[order][:-1])[: len(pair)])
+        highest, lowest = (
+            reduce(relevance[order], starts) if len(pair) else relevance for reduce in (np.maximum.reduceat, np.minimum.reduceat)
+        )
+        kept = np.argsort(order[starts], kind="stable")
+        first = order[starts][kept]
+        return _Merged(
+            Qrels(query[first], document[first], highest[kept]), len(pair) - len(first), int(((highest > 0) & (lowest <= 0)).sum())
+        )
 
     def dataset(self, side: Side | None = None, where: str = "") -> Dataset:
         """The whole vocabulary with the judgments of one side (None: those recorded without a side).
@@ -277,16 +292,18 @@ class Builder:
                     f"there is no {kind} in the whole input", where=where, remedy="See 'Formats' in the README for what is read."
                 )
         for prefix, kind in (("d", "document"), ("q", "query")):
-            repeated = [name for name, count in Counter(self._ids[prefix]).items() if count > 1]
-            if repeated:
+            if len(set(self._ids[prefix])) < len(self._ids[prefix]):
+                repeated = next(name for name, count in Counter(self._ids[prefix]).items() if count > 1)
                 raise JudgmentError(
-                    f"{kind} id {repeated[0]!r} stands for two different texts",
+                    f"{kind} id {repeated!r} stands for two different texts",
                     where=where,
                     remedy="Give each text its own id, or leave the ids out.",
                 )
         corpus = Corpus(tuple(self._ids["d"]), tuple(self._documents))
         queries = Queries(tuple(self._ids["q"]), tuple(self._queries))
-        dataset = Dataset(corpus, queries, self.qrels(side), dict(self.notes))
+        merged = [self._merged(each) for each in self._judged]
+        counts = {"repeated_judgments": sum(each.repeated for each in merged), "judged_both_ways": sum(each.both_ways for each in merged)}
+        dataset = Dataset(corpus, queries, self.qrels(side), dict(self.notes + Counter(counts)))
         if not (dataset.qrels.relevance > 0).any():
             raise JudgmentError(
                 "no document is judged relevant to any query" + (f" in the {side} split" if side else ""),

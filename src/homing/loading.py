@@ -11,7 +11,7 @@ import numpy as np
 from homing import formats
 from homing.data import SIDES, Builder, Dataset, Splits
 from homing.errors import FormatError, SettingError
-from homing.formats import beir
+from homing.formats import beir, trec
 
 SPLIT = "split.json"
 
@@ -35,8 +35,8 @@ def load_splits(
 ) -> Dataset | Splits:
     """The splits that the data came in, over one corpus and one set of queries; or a dataset to be split, where it came in none.
 
-    Splits are given by three paths, or by one BEIR folder with qrels for train, dev and test; a path that is such a folder stands for
-    the qrels of its own side alone. `groups` of given splits is one group a query.
+    Splits are given by three paths, or by one BEIR or TREC folder with qrels for train, dev and test; a path that is such a folder
+    stands for the qrels of its own side alone. `groups` of given splits is one group a query.
 
     Raises SettingError where only one of `dev` and `test` is given, and the errors of `load`.
     """
@@ -51,9 +51,10 @@ def load_splits(
         raise SettingError(f"{given} is given without {missing}", expected=f"{given} and {missing}", remedy=remedy)
     else:
         path = paths["train"]
-        if formats.named(format, path) != "beir" or beir.sides(path) != SIDES:
+        folder = {"beir": beir, "trec": trec}.get(formats.named(format, path))
+        if folder is None or folder.sides(path) != SIDES:
             return load(path, format)
-        beir.read_splits(path, builder)
+        folder.read_splits(path, builder)
     whole, dev_part, test_part = (builder.dataset(side, where=str(paths.get(side, train))) for side in SIDES)
     return Splits(
         train=whole,

@@ -16,7 +16,13 @@ from homing.settings import Encoding, Evaluating, Mining, Splitting, Training
 if TYPE_CHECKING:
     from homing.data import Dataset, Splits
 
-FORMATS = ("candidates", "rows", "beir")
+FORMATS = (
+    "candidates", "rows", "pairs", "beir", "trec", "llamaindex", "tevatron", "flagembedding", "sentence-transformers", "ms-swift",
+)  # fmt: skip
+TARGETS = (
+    "candidates", "pairs", "llamaindex", "beir", "trec", "rows", "flagembedding", "sentence-transformers", "ms-swift", "ms-swift-old",
+    "tevatron",
+)  # fmt: skip
 SECTIONS: dict[str, type[Any]] = {
     "encoding": Encoding, "splitting": Splitting, "mining": Mining, "training": Training, "evaluating": Evaluating,
 }  # fmt: skip

@@ -7,36 +7,41 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from homing.data import Builder, Dataset, Side
+from homing.data import Builder, Side
 from homing.errors import FormatError
-from homing.formats import beir, candidates, rows
-from homing.formats.records import keys, records
+from homing.formats import beir, candidates, flagembedding, llamaindex, pairs, rows, sentence_transformers, swift, tevatron, trec
+from homing.formats.fields import keys
+from homing.formats.records import records
 
 _LOOKED_AT = 100  # records, at most, until one tells its format
 
 
 class Format(Protocol):
-    """A module that reads and writes one format."""
+    """A module that reads one format; `homing.converting` has what writes it."""
 
     def read(self, path: Path, into: Builder, side: Side | None = None) -> None:
         """Read texts and judgments into `into`, the judgments as those of `side`. Raises FormatError or JudgmentError."""
         ...
 
-    def write(self, data: Dataset, path: Path) -> None:
-        """Write what this format can hold of the dataset."""
-        ...
 
-
-FORMATS: dict[str, Format] = {"candidates": candidates, "rows": rows, "beir": beir}
+FORMATS: dict[str, Format] = {
+    "candidates": candidates, "rows": rows, "pairs": pairs, "beir": beir, "trec": trec, "llamaindex": llamaindex, "tevatron": tevatron,
+    "flagembedding": flagembedding, "sentence-transformers": sentence_transformers, "ms-swift": swift,
+}  # fmt: skip
+_BY_RECORD = (("ms-swift", swift), ("tevatron", tevatron), ("rows", rows), ("pairs", pairs), ("candidates", candidates))
 
 
 def detect(path: Path) -> str:
     """The name of the format that the path holds, a key of `FORMATS`. Raises FormatError where it is none of them."""
     if path.is_dir():
+        if trec.recognises(path):
+            return "trec"
         beir.demand(path)
         return "beir"
+    if path.is_file() and llamaindex.recognises(path):
+        return "llamaindex"
     for record in islice(records(path, Counter()), _LOOKED_AT):
-        for name, module in (("rows", rows), ("candidates", candidates)):
+        for name, module in _BY_RECORD:
             if module.recognises(record.value):
                 return name
         if not any(isinstance(value, list) for value in record.value.values()) or "query" not in record.value:
@@ -44,7 +49,8 @@ def detect(path: Path) -> str:
                 "the first record is of no known format",
                 where=record.where,
                 got=f"the keys {keys(record.value)}",
-                expected="'query' with lists of {'content', 'is_relevant'}, or 'query' with 'positive' (and 'negative')",
+                expected="'query' with lists of {'content', 'is_relevant'}, 'query' with 'positive' (and 'negative'), "
+                "or 'query' with 'content' and 'is_relevant'",
                 remedy="Rename the keys to these; the README's 'Formats' shows each.",
             )
     return "candidates"

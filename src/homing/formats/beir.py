@@ -12,7 +12,9 @@ from typing import Any
 
 from homing.data import SIDES, Builder, Dataset, Side, Splits
 from homing.errors import FormatError, JudgmentError
-from homing.formats.records import keys, objects, relevance_field, shown, text_field, undecodable, unreadable, write_lines
+from homing.formats.fields import keys, relevance_field, shown, text_field, undecodable, unreadable
+from homing.formats.records import objects
+from homing.formats.writing import write_records
 
 CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels"
 HEADER = ("query-id", "corpus-id", "score")
@@ -70,8 +72,8 @@ def write(data: Dataset | Splits, path: Path) -> None:
     whole: Dataset = parts["train"]
     (path / QRELS).mkdir(parents=True, exist_ok=True)
     corpus, queries = whole.corpus, whole.queries
-    write_lines(path / CORPUS, [{"_id": name, "title": "", "text": text} for name, text in zip(corpus.ids, corpus.texts, strict=True)])
-    write_lines(path / QUERIES, [{"_id": name, "text": text} for name, text in zip(queries.ids, queries.texts, strict=True)])
+    write_records(path / CORPUS, ({"_id": name, "title": "", "text": text} for name, text in zip(corpus.ids, corpus.texts, strict=True)))
+    write_records(path / QUERIES, ({"_id": name, "text": text} for name, text in zip(queries.ids, queries.texts, strict=True)))
     for side, part in parts.items():
         columns = (part.qrels.query.tolist(), part.qrels.document.tolist(), part.qrels.relevance.tolist())
         lines = [f"{queries.ids[query]}\t{corpus.ids[document]}\t{grade}\n" for query, document, grade in zip(*columns, strict=True)]

@@ -1,4 +1,4 @@
-"""Judged candidates: `{"query": …, KEY: [{"content": …, "is_relevant": …}, …], …}`, as JSON or JSONL.
+"""Judged candidates: `{"query": …, KEY: [{"content": …, "is_relevant": …}, …], …}`, as JSON, JSONL or Parquet.
 
 Every key that holds a list of objects is a list of candidates; the judgments of all of them are the query's. A candidate's label may
 also be called `label`: true or false, a whole number, or one of these as a string. Other keys are left alone.
@@ -11,7 +11,9 @@ from typing import Any
 
 from homing.data import Builder, Dataset, Side
 from homing.errors import FormatError
-from homing.formats.records import Record, keys, records, relevance_field, shown, text_field, write_lines
+from homing.formats.fields import Record, keys, relevance_field, shown, text_field
+from homing.formats.records import records
+from homing.formats.writing import write_records
 
 LABELS = ("is_relevant", "label")
 
@@ -58,22 +60,24 @@ def _add(text: str, judged: list[tuple[str, int]], into: Builder, side: Side | N
 
 
 def write(data: Dataset, path: Path) -> None:
-    """Write the judged queries with their candidates in list order: `.json` an array, any other name JSONL.
+    """Write the judged queries with their candidates in list order, as JSON, JSONL or Parquet by the file's name.
 
-    Grades of 2 and more stay numbers. The ids of queries and documents, and texts without a judgment, have no place in this format.
+    Labels are true and false, or numbers where there are grades of 2 and more. The ids of queries and documents, and texts without a
+    judgment, have no place in this format.
     """
     texts, documents = data.queries.texts, data.corpus.texts
-    values = [
+    graded = bool((data.qrels.relevance > 1).any())
+    values = (
         {
             "query": texts[query],
             "candidates": [
-                {"content": documents[document], "is_relevant": bool(grade) if grade < 2 else grade}
+                {"content": documents[document], "is_relevant": grade if graded else bool(grade)}
                 for document, grade in zip(judged.tolist(), grades.tolist(), strict=True)
             ],
         }
         for query, judged, grades in data.qrels.lists()
-    ]
-    write_lines(path, values, array=path.suffix.lower() == ".json")
+    )
+    write_records(path, values)
 
 
 def _objects(values: list[Any]) -> bool:

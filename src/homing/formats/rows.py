@@ -1,7 +1,7 @@
-"""Rows of a query, its positives and its negatives, as JSON, JSONL or CSV.
+"""Rows of a query, its positives and its negatives, as JSON, JSONL, Parquet, CSV or a spreadsheet.
 
 Names: `query` or `anchor`; `positive` or `pos`; `negative` or `neg`, also numbered (`negative_1`, `negative_2`, …). In JSON a text or a
-list of texts stands under each; in CSV a cell is one text. What is empty or null is absent, and negatives may be absent altogether.
+list of texts stands under each; in a table a cell is one text. What is empty or null is absent, and negatives may be absent altogether.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from homing.data import Builder, Dataset, Side
+from homing.data import Builder, Dataset, Mined, Side
 from homing.errors import FormatError
-from homing.formats.records import Record, keys, records, shown, text_field, write_lines
+from homing.formats.examples import examples
+from homing.formats.fields import Record, keys, shown, text_field
+from homing.formats.records import records
+from homing.formats.writing import replaced, write_records
 
 QUERY = ("query", "anchor")
 POSITIVE = ("positive", "pos")
@@ -53,29 +57,36 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
             into.notes["records_without_positive"] += 1
 
 
-def write(data: Dataset, path: Path) -> None:
-    """Write one row a (query, positive), each with all negatives of the query; by the name `.json` an array, `.csv`, else JSONL.
+def write(data: Dataset | Mined, path: Path) -> None:
+    """Write one row a (query, positive), each with all negatives of the query, or with those mined for it; by the file's name as JSON,
+    JSONL, Parquet or CSV.
 
     A judged query without a positive is a row with an empty one. CSV is UTF-8 with a byte order mark, as Excel wants it. Grades, the
     order between positives and negatives, ids, and texts without a judgment have no place in this format.
     """
-    rows: list[tuple[str, str, list[str]]] = []
+    if path.suffix.lower() != ".csv":
+        values = ({"query": query, "positive": positive, "negative": negatives} for query, positive, negatives in _rows(data))
+        return write_records(path, values)
+    width = max((len(negatives) for _, _, negatives in _rows(data)), default=0)
+    with replaced(path, "w", "utf-8-sig") as file:
+        table = csv.writer(file)
+        table.writerow(["query", "positive", *(f"negative_{number}" for number in range(1, width + 1))])
+        for query, positive, negatives in _rows(data):
+            table.writerow([query, positive, *negatives, *[""] * (width - len(negatives))])
+    return None
+
+
+def _rows(data: Dataset | Mined) -> Iterator[tuple[str, str, list[str]]]:
+    if isinstance(data, Mined):
+        for each in examples(data):
+            yield each.query.text, each.positives[0].text, [text.text for text in each.negatives]
+        return
     for query, documents, grades in data.qrels.lists():
         texts = [data.corpus.texts[document] for document in documents.tolist()]
         relevant = (grades > 0).tolist()
         negatives = [text for text, wanted in zip(texts, relevant, strict=True) if not wanted]
-        positives = [text for text, wanted in zip(texts, relevant, strict=True) if wanted] or [""]
-        rows.extend((data.queries.texts[query], positive, negatives) for positive in positives)
-    if path.suffix.lower() != ".csv":
-        values = [{"query": query, "positive": positive, "negative": negatives} for query, positive, negatives in rows]
-        return write_lines(path, values, array=path.suffix.lower() == ".json")
-    width = max((len(negatives) for _, _, negatives in rows), default=0)
-    with path.open("w", encoding="utf-8-sig", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["query", "positive", *(f"negative_{number}" for number in range(1, width + 1))])
-        for query_text, positive, negatives in rows:
-            table.writerow([query_text, positive, *negatives, *[""] * (width - len(negatives))])
-    return None
+        for positive in [text for text, wanted in zip(texts, relevant, strict=True) if wanted] or [""]:
+            yield data.queries.texts[query], positive, negatives
 
 
 def _name(record: Record, names: tuple[str, ...]) -> str:

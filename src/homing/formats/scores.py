@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from homing.errors import FormatError
-from homing.formats.records import Record, keys, records, shown, text_field
+from homing.formats.fields import Record, keys, shown, text_field
+from homing.formats.records import records
 
 QUERY, DOCUMENT, SCORE = ("query_id", "query"), ("document_id", "content"), ("score",)
 _PARQUET = b"PAR1"

@@ -1,0 +1,99 @@
+"""What all formats share of a record: its place, its fields checked, and the words of errors about them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from homing.errors import FormatError
+
+_HIGHEST = 2**31 - 1
+_WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
+_WORDS = {"true": True, "false": False}
+
+
+class Record(NamedTuple):
+    """One JSON object or CSV row, and its place: the file with the record's number or its line."""
+
+    value: dict[str, Any]
+    where: str
+
+
+def text_field(value: object, key: str, where: str) -> str:
+    """`value` as a text, stripped, perhaps empty. Raises FormatError where it is not a string, or one that UTF-8 cannot hold."""
+    if not isinstance(value, str):
+        raise FormatError(f"{key!r} has the wrong type", where=where, got=shown(value), expected="a string", remedy=f"Make {key!r} a text.")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise FormatError(
+                f"{key!r} holds half a character",
+                where=where,
+                got=f"the lone surrogate \\u{ord(value[error.start]):04x} at character {error.start + 1}",
+                expected="text that can be written as UTF-8",
+                remedy="Cut or escape the text by whole characters.",
+            ) from None
+    return value.strip()
+
+
+def relevance_field(value: object, key: str, where: str, notes: Counter[str]) -> int:
+    """`value` as a relevance, 0 and more: true and false, a whole number, or one of these as a string.
+
+    A negative grade (in TREC's files: junk) is 0, and counted in `notes["negative_grades"]`. Raises FormatError for anything else,
+    NaN and null among it.
+    """
+    grade: object = value
+    if isinstance(value, str):
+        word = value.strip().lower()
+        grade = _WORDS.get(word, float(word) if _WHOLE.fullmatch(word) else None)
+    if isinstance(grade, float) and grade.is_integer():
+        grade = int(grade)
+    if not isinstance(grade, int) or grade > _HIGHEST:
+        missing = value is None or str(value).strip().lower() in ("", "nan")
+        raise FormatError(
+            f"{key!r} is no relevance",
+            where=where,
+            got=shown(value),
+            expected="true, false or a whole number (0: not relevant, 1 and more: relevant)",
+            remedy="Label this candidate, or remove it." if missing else f"Correct {key!r}.",
+        )
+    if grade < 0:
+        notes["negative_grades"] += 1
+    return max(int(grade), 0)
+
+
+def shown(value: object, longest: int = 60) -> str:
+    """A value as a message shows it, in the words of JSON, cut to its first characters."""
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object with the keys {keys(value)}"
+    text = repr(value) if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def keys(value: dict[str, Any], most: int = 8) -> str:
+    """The keys of a record as a message shows them."""
+    names = ", ".join(shown(key, 30) for key in list(value)[:most])
+    return (names + (", …" if len(value) > most else "")) or "none"
+
+
+def unreadable(path: Path, error: OSError) -> FormatError:
+    """The error for a file that the system does not let us read."""
+    return FormatError("cannot be read", where=str(path), got=error.strerror or str(error), remedy="Check the path and its permissions.")
+
+
+def undecodable(error: UnicodeDecodeError, path: Path, encoding: str = "UTF-8", *, offset: int = 0, lines: int = 0) -> FormatError:
+    """The error for bytes that are not of this encoding, where they begin at `offset` and after so many `lines` of the file."""
+    line = lines + error.object.count(b"\n", 0, error.start) + 1
+    return FormatError(
+        f"the file is not {encoding}",
+        where=f"{path} line {line}",
+        got=f"the byte 0x{error.object[error.start]:02x} at offset {offset + error.start:,}",
+        expected=f"{encoding} text",
+        remedy="Save the file as UTF-8.",
+    )

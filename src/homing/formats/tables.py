@@ -1,0 +1,181 @@
+"""Records out of tables: CSV with a header, the first sheet of a spreadsheet (.xlsx), and Parquet; row by row, each with its place."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+from homing.errors import FormatError
+from homing.formats.fields import Record, shown, undecodable
+
+PARQUET, ZIP = b"PAR1", b"PK\x03\x04"
+_BATCH = 1024  # rows of a Parquet file at once
+_BLOCK = 1 << 20
+_DELIMITERS = ",;\t"  # Excel writes the second where numbers have a decimal comma
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f\ufeff]")
+_CERTAIN = 8  # characters beyond ASCII that are valid UTF-8: text in another encoding hardly ever begins with so many
+
+
+def table(path: Path, notes: Counter[str], seen: Callable[[int], object]) -> Iterator[Record]:
+    """The rows of a CSV file, as strings: separated by commas, semicolons or tabs, whichever its first line has most of.
+
+    UTF-8, or else GB18030, which is counted in `notes["read_as_gb18030"]`. Raises FormatError where the file is neither, or broken.
+    """
+    encoding = _encoding(path)
+    notes["read_as_gb18030"] += encoding == "gb18030"
+    with path.open(encoding=encoding, newline="") as file:
+        start = file.readline()
+        while start and not start.strip():
+            start = file.readline()
+        delimiter = max(_DELIMITERS, key=start.count)
+        file.seek(0)
+        rows = csv.reader(_counted(file, seen, encoding), delimiter=delimiter, strict=True)
+        header: list[str] = []
+        line = 1
+        try:
+            for row in rows:
+                where, line = f"{path} line {line}", rows.line_num + 1
+                if not any(cell.strip() for cell in row):
+                    continue
+                if not header:
+                    header = [name.strip().lower() for name in row]
+                else:
+                    yield Record(_row(header, row, where), where)
+        except csv.Error as error:
+            raise FormatError(
+                f"the CSV is broken: {error}",
+                where=f"{path} line {line}",
+                remedy='Put texts with commas, quotes or line breaks in quotes ("", a quote doubled), or write JSONL.',
+            ) from None
+
+
+def spreadsheet(path: Path) -> Iterator[Record]:
+    """The rows of the first sheet of an .xlsx file, as strings, its first row that is not empty being the header.
+
+    Numbers, dates and formulas stand as the value that was saved for them. Raises FormatError where the file is no such thing.
+    """
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the sheet has beside its cells (styles, validations) does not matter here
+            book = load_workbook(path, read_only=True, data_only=True)
+        try:
+            header: list[str] = []
+            for number, values in enumerate(book.worksheets[0].iter_rows(values_only=True), 1):
+                cells = [_cell(value) for value in values]
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if not header:
+                    header = [name.strip().lower() for name in cells]
+                    while not header[-1]:
+                        header.pop()
+                else:
+                    where = f"{path} row {number}"
+                    while len(cells) > len(header) and not cells[-1]:
+                        cells.pop()
+                    yield Record(_row(header, cells + [""] * (len(header) - len(cells)), where), where)
+        finally:
+            book.close()
+    except (BadZipFile, InvalidFileException, KeyError, IndexError, ValueError, TypeError, AttributeError, SyntaxError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(
+            "the spreadsheet cannot be read", where=str(path), got=f"{type(error).__name__}: {error}"[:120], expected="an .xlsx file",
+            remedy="Save it as .xlsx or as CSV (UTF-8) from the program that made it.",
+        ) from None  # fmt: skip
+
+
+def parquet(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
+    """The rows of a Parquet file, lists and structs as JSON has them. Raises FormatError where the file is broken."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        size, rows, number = path.stat().st_size, file.metadata.num_rows, 0
+        for batch in file.iter_batches(_BATCH):
+            for value in batch.to_pylist():
+                number += 1
+                yield Record(value, f"{path} row {number}")
+            seen(size * len(batch) // max(rows, 1))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise FormatError(
+            "the Parquet file cannot be read", where=str(path), got=str(error).splitlines()[0][:120], remedy="Check how it was written."
+        ) from None
+
+
+def _encoding(path: Path) -> str:
+    """utf-8-sig or gb18030. Raises FormatError for bytes that are neither."""
+    bad = _undecodable(path, "utf-8")
+    if bad is None:
+        return "utf-8-sig"
+    error, offset, lines, beyond = bad
+    if beyond >= _CERTAIN:
+        raise undecodable(error, path, offset=offset, lines=lines) from None
+    if (bad := _undecodable(path, "gb18030")) is not None:
+        raise undecodable(bad[0], path, "UTF-8 or GB18030", offset=bad[1], lines=bad[2]) from None
+    return "gb18030"
+
+
+def _undecodable(path: Path, encoding: str) -> tuple[UnicodeDecodeError, int, int, int] | None:
+    """The first error in a file of this encoding, offset and line of what it was found in, and characters beyond ASCII before it."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    offset = lines = beyond = 0
+    with path.open("rb") as file:
+        while True:
+            block = file.read(_BLOCK)
+            pending = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                before = error.object[: error.start].decode(encoding, errors="ignore")
+                return error, offset - pending, lines, beyond + len(_BEYOND_ASCII.findall(before))
+            if not block:
+                return None
+            offset, lines = offset + len(block), lines + text.count("\n")
+            beyond += len(_BEYOND_ASCII.findall(text))
+
+
+def _counted(lines: Iterator[str], seen: Callable[[int], object], encoding: str) -> Iterator[str]:
+    for line in lines:
+        seen(len(line) if line.isascii() else len(line.encode(encoding)))
+        yield line
+
+
+def _cell(value: object) -> str:
+    """A cell as the string that a CSV file would have."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _row(header: Sequence[str], cells: list[str], where: str) -> dict[str, Any]:
+    if len(cells) != len(header):
+        raise FormatError(
+            "the row does not fit the header",
+            where=where,
+            got=f"{len(cells)} cells",
+            expected=f"{len(header)} ({', '.join(shown(name, 30) for name in header[:8])})",
+            remedy="Put texts with commas, quotes or line breaks in quotes; leave the cells of absent negatives empty.",
+        )
+    value: dict[str, Any] = {}
+    for name, cell in zip(header, cells, strict=True):
+        if header.count(name) > 1:
+            value.setdefault(name, []).extend([cell] if cell else [])
+        else:
+            value[name] = cell
+    return value

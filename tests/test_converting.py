@@ -1,0 +1,423 @@
+"""Other programs' formats: written, taken by their own loaders where those are here, and read back."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openpyxl
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+import homing.cli.options
+from homing import formats
+from homing.cli import cli, main
+from homing.converting import TARGETS, convert, judgments
+from homing.data import Builder, Dataset, Mined, Splits
+from homing.errors import FormatError, HomingError, SettingError
+from homing.formats import streams
+from homing.formats.records import records
+from homing.loading import load, load_splits, read_dataset, save_dataset
+from homing.mining import mine, save_mined
+from homing.settings import Mining
+from homing.splitting import split
+from tiny import made_data
+
+TEXTS = {"q1": "保单何时生效？", "q2": "Is hail covered?"}
+SUFFIXES = {"rows": ".jsonl", "pairs": ".parquet", "llamaindex": ".json", "beir": "", "trec": ""}
+
+
+def small() -> Dataset:
+    builder = Builder()
+    for query, document, grade in (
+        (TEXTS["q1"], "自签收次日零时起。", 2), (TEXTS["q1"], "保费每年一月缴纳。", 0), (TEXTS["q2"], "Hail, and storm\tfrom force 8.", 1),
+        (TEXTS["q2"], 'Premiums "are" due;\neach January.', 0), (TEXTS["q2"], "A third answer", 0), ("Nobody knows", "A third answer", 0),
+    ):  # fmt: skip
+        builder.judge(builder.query(query), builder.document(document), grade)
+    builder.document("Nobody judged this")
+    return builder.dataset()
+
+
+def told(data: Dataset) -> set[tuple[str, str, int]]:
+    """The judgments in words: text of the query, of the document, and whether it is relevant."""
+    columns = (data.qrels.query.tolist(), data.qrels.document.tolist(), data.qrels.relevance.tolist())
+    return {
+        (data.queries.texts[query], data.corpus.texts[document], int(grade > 0)) for query, document, grade in zip(*columns, strict=True)
+    }
+
+
+def taught(data: Dataset) -> set[tuple[str, str, int]]:
+    """The judgments of queries that have something relevant: what examples can hold."""
+    positive = {query for query, _, grade in told(data) if grade}
+    return {each for each in told(data) if each[0] in positive}
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> tuple[Splits, Mined]:
+    """Split and mined as `homing run` leaves them in its directory."""
+    splits = split(load(made_data(tmp_path / "made")))
+    save_dataset(splits, tmp_path / "dataset")
+    splits = read_dataset(tmp_path / "dataset")
+    mined = mine(splits.train, Mining(negatives=2))
+    (tmp_path / "mined").mkdir()
+    save_mined(mined, tmp_path / "mined")
+    return splits, mined
+
+
+def unjudged(mined: Mined) -> Mined:
+    """The same rows, as if nobody had judged the first negative of each."""
+    known = mined.judged.copy()
+    known[:, 0] = False
+    return Mined(**{**{name: getattr(mined, name) for name in mined.__dataclass_fields__}, "judged": known})
+
+
+# Every format
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])
+def test_what_is_written_is_found_by_content_and_read_back(tmp_path: Path, target: str, suffix: str) -> None:
+    data = small()
+    if target == "llamaindex":
+        suffix = ".json"
+    path = tmp_path / ("folder" if target in ("beir", "trec") else f"data{suffix}")
+    made = convert(data, target, path)
+    read_as = {"flagembedding": "rows", "sentence-transformers": "rows", "ms-swift-old": "ms-swift"}.get(target, target)
+    assert formats.detect(path) == read_as
+    copy = load(path)
+    if target == "llamaindex":
+        assert told(copy) == {each for each in told(data) if each[2]}
+        assert copy.corpus.ids == data.corpus.ids
+    elif target == "trec":  # a text is one line there
+        assert told(copy) == {(query, " ".join(document.split()), grade) for query, document, grade in told(data)}
+    elif target in ("candidates", "pairs", "beir"):
+        assert told(copy) == told(data)
+        assert copy.qrels.relevance.max() == 2  # grades are kept
+    elif target == "rows":
+        assert told(copy) == told(data)
+    else:
+        assert told(copy) == taught(data)
+        assert made.left_out["queries without a positive"] == 1
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_flags_of_the_command_line_are_the_formats_there_are() -> None:
+    assert tuple(formats.FORMATS) == homing.cli.options.FORMATS
+    assert set(homing.cli.options.TARGETS) == set(TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("target", "record"),
+    [
+        ("flagembedding", {"query": TEXTS["q1"], "pos": ["自签收次日零时起。"], "neg": ["保费每年一月缴纳。"]}),
+        ("sentence-transformers", {"anchor": TEXTS["q1"], "positive": "自签收次日零时起。", "negative": "保费每年一月缴纳。"}),
+        ("ms-swift-old", {"query": TEXTS["q1"], "response": "自签收次日零时起。", "rejected_response": ["保费每年一月缴纳。"]}),
+        (
+            "ms-swift",
+            {
+                "messages": [{"role": "user", "content": TEXTS["q1"]}],
+                "positive_messages": [[{"role": "user", "content": "自签收次日零时起。"}]],
+                "negative_messages": [[{"role": "user", "content": "保费每年一月缴纳。"}]],
+            },
+        ),
+    ],
+)
+def test_a_record_is_as_the_program_wants_it(tmp_path: Path, target: str, record: dict[str, Any]) -> None:
+    convert(small(), target, tmp_path / "a.jsonl")
+    assert lines(tmp_path / "a.jsonl")[0] == record
+
+
+def test_tevatron_passages_have_ids_and_titles_are_joined(tmp_path: Path) -> None:
+    data = small()
+    convert(data, "tevatron", tmp_path / "a.jsonl")
+    first = lines(tmp_path / "a.jsonl")[0]
+    assert first["query_id"] == data.queries.ids[0]
+    assert first["positive_passages"] == [{"docid": data.corpus.ids[0], "title": "", "text": "自签收次日零时起。"}]
+    first["positive_passages"][0]["title"] = "生效"
+    (tmp_path / "b.jsonl").write_text(json.dumps(first), encoding="utf-8")
+    assert "生效 自签收次日零时起。" in load(tmp_path / "b.jsonl").corpus.texts
+
+
+# Mined rows, by other programs' own loaders
+
+
+def test_sentence_transformers_trains_on_mined_rows(tmp_path: Path, run: tuple[Splits, Mined], tiny_model: Path) -> None:
+    from datasets import load_dataset
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.losses import MultipleNegativesRankingLoss
+
+    _, mined = run
+    convert(mined, "sentence-transformers", tmp_path / "train.parquet")
+    rows = load_dataset("parquet", data_files=str(tmp_path / "train.parquet"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert rows.column_names == ["anchor", "positive", "negative_1", "negative_2"]
+    assert len(rows) == len(mined)
+    model = SentenceTransformer(str(tiny_model), device="cpu")
+    features = [model.preprocess(list(rows[name][:4])) for name in rows.column_names]
+    loss = MultipleNegativesRankingLoss(model)(features, labels=None)
+    assert float(loss.detach()) > 0
+
+
+def test_rows_of_different_lengths_are_triplets_and_nothing_is_empty(tmp_path: Path, run: tuple[Splits, Mined]) -> None:
+    _, mined = run
+    mined.negative[0, 1] = -1
+    mined.negative[1, :] = -1
+    made = convert(mined, "sentence-transformers", tmp_path / "a.jsonl")
+    rows = lines(tmp_path / "a.jsonl")
+    assert len(rows) == int((mined.negative >= 0).sum())
+    assert all(set(row) == {"anchor", "positive", "negative"} and all(row.values()) for row in rows)
+    assert made.left_out == {"examples without a negative": 1}
+
+
+def test_pairs_alone_are_two_columns(tmp_path: Path) -> None:
+    builder = Builder()
+    builder.judge(builder.query("q"), builder.document("d"), 1)
+    convert(builder.dataset(), "sentence-transformers", tmp_path / "a.jsonl")
+    assert lines(tmp_path / "a.jsonl") == [{"anchor": "q", "positive": "d"}]
+
+
+@pytest.mark.parametrize("target", ["rows", "flagembedding", "ms-swift", "ms-swift-old", "tevatron"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_datasets_loads_what_is_written(tmp_path: Path, run: tuple[Splits, Mined], target: str, suffix: str) -> None:
+    from datasets import load_dataset
+
+    _, mined = run
+    path = tmp_path / f"a{suffix}"
+    made = convert(mined, target, path)
+    kind = "json" if suffix == ".jsonl" else "parquet"
+    rows = load_dataset(kind, data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(rows) == len(mined) == made.counts["examples"]
+    assert told(load(path)) == told(judgments(mined))
+
+
+def test_an_unjudged_negative_is_no_judgment(tmp_path: Path, run: tuple[Splits, Mined]) -> None:
+    _, mined = run
+    mined = unjudged(mined)
+    apart = {(int(query), int(document)) for query, document in zip(mined.query, mined.negative[:, 0], strict=True)}
+    for target in ("candidates", "pairs", "beir", "trec"):
+        path = tmp_path / f"{target}{SUFFIXES.get(target, '.jsonl')}"
+        convert(mined, target, path)
+        assert told(load(path)) == told(judgments(mined))
+        if target in ("beir", "trec"):
+            run_lines = [line.split(" ") for line in (path / "negatives.run").read_text(encoding="utf-8").splitlines()]
+            names = mined.train
+            assert {(names.queries.index[line[0]], names.corpus.index[line[2]]) for line in run_lines} == apart
+            assert all(line[1] == "Q0" and line[5] == "homing" for line in run_lines)
+            ranks = Counter(line[0] for line in run_lines)
+            assert all(int(line[3]) <= ranks[line[0]] for line in run_lines)
+
+
+def test_pytrec_eval_reads_a_trec_folder(tmp_path: Path, run: tuple[Splits, Mined]) -> None:
+    import pytrec_eval
+
+    splits, _ = run
+    convert(splits, "trec", tmp_path / "t")
+    with (tmp_path / "t" / "qrels.test.txt").open(encoding="utf-8") as file:
+        qrels = pytrec_eval.parse_qrel(file)
+    test = splits.test
+    assert {(query, document): grade for query, found in qrels.items() for document, grade in found.items()} == {
+        (test.queries.ids[query], test.corpus.ids[document]): grade
+        for query, document, grade in zip(
+            test.qrels.query.tolist(), test.qrels.document.tolist(), test.qrels.relevance.tolist(), strict=True
+        )
+    }
+    again = load_splits(tmp_path / "t")
+    assert isinstance(again, Splits)
+    for side, copy in zip(splits, again, strict=True):
+        assert told(side) == told(copy)
+
+
+# The command
+
+
+def test_command_writes_a_split_a_run_s_rows_and_says_what_has_no_place(tmp_path: Path, run: tuple[Splits, Mined]) -> None:
+    splits, mined = run
+    done = CliRunner().invoke(
+        cli, ["convert", str(tmp_path / "dataset"), "--to", "llamaindex", "--split", "dev", "--out", str(tmp_path / "d.json")]
+    )
+    assert done.exit_code == 0, done.output
+    assert told(load(tmp_path / "d.json")) == {each for each in told(splits.dev) if each[2]}
+    assert "llamaindex has no place for" in done.output
+    done = CliRunner().invoke(cli, ["convert", str(tmp_path / "mined"), "--to", "flagembedding", "--out", str(tmp_path / "m.jsonl")])
+    assert done.exit_code == 0, done.output
+    assert len(lines(tmp_path / "m.jsonl")) == len(mined)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--to", "tevatron", "--out", "a.csv"], "ends in .json or .jsonl or .parquet"),
+        (["--to", "rows", "--split", "dev", "--out", "a.csv"], "no splits"),
+        (["--to", "beir", "--out", "made.json"], "the source itself"),
+    ],
+)
+def test_what_cannot_be_written_is_said_first(
+    tmp_path: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = made_data(tmp_path / "made")
+    monkeypatch.chdir(source.parent)
+    source.rename("made.json")
+    with pytest.raises(SystemExit) as stopped:
+        main(["convert", "made.json", *arguments])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+    assert [path.name for path in Path().iterdir()] == ["made.json"]
+
+
+def test_formats_without_a_name_for_it_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="there is no format 'xml'"):
+        convert(small(), "xml", tmp_path / "a.xml")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingError, match="is a folder, and a file stands there"):
+        convert(small(), "beir", tmp_path / "file")
+
+
+# Spreadsheets and Parquet
+
+
+def sheet(path: Path, rows: list[list[Any]]) -> Path:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(path)
+    return path
+
+
+def test_a_spreadsheet_reads_like_the_csv_of_it(tmp_path: Path) -> None:
+    path = sheet(
+        tmp_path / "a.xlsx",
+        [[], ["Query", "content", "is_relevant"], ["问", "答", True], [], ["问", 12, 0], ["q", 1.5, "TRUE"], ["q", "last", 2.0]],
+    )
+    assert formats.detect(path) == "pairs"
+    data = load(path)
+    assert told(data) == {("问", "答", 1), ("问", "12", 0), ("q", "1.5", 1), ("q", "last", 1)}
+    assert data.qrels.relevance.max() == 2
+
+
+def test_rows_of_a_spreadsheet_may_end_early(tmp_path: Path) -> None:
+    path = sheet(tmp_path / "a.xlsx", [["query", "positive", "negative_1", "negative_2"], ["q", "d", "e"], ["r", "d", None, "f", None]])
+    assert told(load(path)) == {("q", "d", 1), ("q", "e", 0), ("r", "d", 1), ("r", "f", 0)}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"PK\x03\x04 no zip", "the spreadsheet cannot be read"), (b"PAR1 no parquet PAR1", "the Parquet file cannot be read")],
+)
+def test_a_broken_table_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(FormatError, match=said):
+        load(tmp_path / "a")
+
+
+def test_a_label_of_a_sheet_that_says_neither_is_named_by_its_row(tmp_path: Path) -> None:
+    path = sheet(tmp_path / "a.xlsx", [["query", "content", "label"], ["q", "d", 1], ["q", "e", "maybe"]])
+    with pytest.raises(FormatError, match=r"a\.xlsx row 3: 'label' is no relevance; got 'maybe'"):
+        load(path)
+
+
+def test_candidates_in_parquet_keep_their_lists(tmp_path: Path) -> None:
+    data = small()
+    convert(data, "candidates", tmp_path / "a.parquet")
+    assert pq.read_table(tmp_path / "a.parquet").schema.names == ["query", "candidates"]
+    assert told(load(tmp_path / "a.parquet")) == told(data)
+
+
+# Long files
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.lists(st.dictionaries(st.text(max_size=4), values, max_size=4), min_size=1, max_size=6),
+    st.integers(1, 40),
+    st.sampled_from([None, 1]),
+    st.booleans(),
+)
+def test_an_array_read_through_a_small_window_is_the_array(
+    tmp_path_factory: pytest.TempPathFactory, listed: list[dict[str, Any]], block: int, indent: int | None, ascii_only: bool
+) -> None:
+    path = tmp_path_factory.mktemp("window") / "a.json"
+    text = json.dumps(listed, indent=indent, ensure_ascii=ascii_only)
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(streams, "_BLOCK", block)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return
+        assert [record.value for record in records(path, Counter())] == listed
+
+
+@given(st.data(), st.integers(1, 30))
+def test_a_broken_array_is_placed_alike_in_any_window(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, block: int) -> None:
+    text = json.dumps(
+        [{"query": "问题", "n": [1, {"a": "b"}]}, {"query": "r\n"}, {"query": "s"}],
+        indent=data.draw(st.sampled_from([None, 1])),
+        ensure_ascii=False,
+    )
+    at = data.draw(st.integers(1, len(text) - 1))
+    path = tmp_path_factory.mktemp("window") / "a.json"
+    path.write_text(text[:at] + data.draw(st.sampled_from(["", "}", "]", "x", "\n"])) + text[at + 1 :], encoding="utf-8")
+
+    def outcome() -> list[Any] | str:
+        try:
+            return [record.value for record in records(path, Counter())]
+        except HomingError as error:
+            return str(error)
+
+    whole = outcome()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(streams, "_BLOCK", block)
+        assert outcome() == whole
+
+
+@pytest.mark.parametrize("write", [pytest.param(True, id="array"), pytest.param(False, id="lines")])
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, write: Callable[[], None]) -> None:
+    record = json.dumps({"query": "q", "candidates": [{"content": "a text " * 40, "is_relevant": number == 0} for number in range(20)]})
+    path = tmp_path / "long.json"
+    path.write_text("[" + ", ".join([record] * 5000) + "]" if write else f"{record}\n" * 5000, encoding="utf-8")
+    size = path.stat().st_size
+    assert size > 25e6
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in records(path, Counter()))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 5000
+    assert peak < size / 3
+
+
+def test_judgments_are_merged_as_one_by_one() -> None:
+    generator = np.random.default_rng(0)
+    drawn = generator.integers(0, (5, 6, 3), size=(300, 3))
+    builder = Builder()
+    builder.query("relevant")
+    kept: dict[tuple[int, int], list[int]] = {}
+    for query, document, grade in drawn.tolist():
+        place = builder.query(f"q{query}"), builder.document(f"d{document}")
+        builder.judge(*place, grade)
+        kept.setdefault(place, []).append(grade)
+    data = builder.dataset()
+    found = dict(zip(zip(data.qrels.query.tolist(), data.qrels.document.tolist(), strict=True), data.qrels.relevance.tolist(), strict=True))
+    assert found == {place: max(grades) for place, grades in kept.items()}
+    for query in set(data.qrels.query.tolist()):
+        assert [document for place, document in found if place == query] == [document for place, document in kept if place == query]
+    assert data.notes["repeated_judgments"] == 300 - len(kept)
+    assert data.notes["judged_both_ways"] == sum(min(grades) == 0 < max(grades) for grades in kept.values())
