@@ -235,5 +235,5 @@ def test_a_faulty_sheet_is_one_clear_error(tmp_path: Path, text: str, what: str)
     with pytest.raises(FormatError, match=what):
         files.read(path)
     (tmp_path / "broken.xlsx").write_bytes(b"PK\x03\x04 no")
-    with pytest.raises(FormatError, match="workbook"):
+    with pytest.raises(FormatError, match="spreadsheet"):
         files.read(tmp_path / "broken.xlsx")

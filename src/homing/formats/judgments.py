@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 from homing.data import text_id
 from homing.errors import FormatError
-from homing.formats.records import Record, records, shown, unreadable
+from homing.formats.fields import Record, shown
+from homing.formats.records import records
 from homing.judgments import Judgment, Mark
 
 _WORDS: dict[Mark, tuple[str, ...]] = {
@@ -40,7 +40,7 @@ def read(path: str | Path) -> list[Judgment]:
     Raises FormatError where the file cannot be read, has no column of marks, a mark that is none, or names no text.
     """
     path = Path(path)
-    found = [each for record in _records(path) if (each := _judgment(record, path)) is not None]
+    found = [each for record in records(path, Counter()) if (each := _judgment(record, path)) is not None]
     if not found:
         raise FormatError(
             "the file holds no judgment", where=str(path), expected="at least one row with a mark: 1, 0 or u",
@@ -57,48 +57,6 @@ def write(judgments: Iterable[Judgment], path: Path) -> None:
 def line(judgment: Judgment) -> str:
     """A judgment as one line of JSONL; what is empty is left out."""
     return json.dumps({name: value for name, value in asdict(judgment).items() if value not in ("", None)}, ensure_ascii=False) + "\n"
-
-
-def _records(path: Path) -> Iterator[Record]:
-    try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == b"PK"
-    except OSError as error:
-        raise unreadable(path, error) from None
-    return _workbook(path) if zipped else records(path, Counter())
-
-
-def _workbook(path: Path) -> Iterator[Record]:
-    """The rows of an xlsx file's first sheet that has a header with `mark`."""
-    from openpyxl import load_workbook
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    try:
-        book = load_workbook(path, read_only=True, data_only=True)
-    except (InvalidFileException, BadZipFile, KeyError, ValueError, OSError) as error:
-        raise FormatError(
-            "the workbook cannot be read", where=str(path), got=str(error), expected="an xlsx file", remedy="Save it as .xlsx or .csv."
-        ) from None
-    try:
-        for sheet in book.worksheets:
-            header: list[str] = []
-            for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
-                cells = ["" if value is None else str(value) for value in row]
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if not header:
-                    header = [cell.strip().lower() for cell in cells]
-                    if "mark" not in header:
-                        break
-                else:
-                    yield Record({name: cell for name, cell in zip(header, cells, strict=False) if name}, f"{path} row {number}")
-            if header and "mark" in header:
-                return
-    finally:
-        book.close()
-    raise FormatError(
-        "no sheet has a column 'mark'", where=str(path), remedy="Give the sheet that homing audit wrote, with its header in the first row."
-    )
 
 
 def _judgment(record: Record, path: Path) -> Judgment | None:

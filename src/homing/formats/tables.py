@@ -58,7 +58,7 @@ def table(path: Path, notes: Counter[str], seen: Callable[[int], object]) -> Ite
 
 
 def spreadsheet(path: Path) -> Iterator[Record]:
-    """The rows of the first sheet of an .xlsx file, as strings, its first row that is not empty being the header.
+    """The rows of the first sheet of an .xlsx file that has any, as strings; its first row that is not empty is the header.
 
     Numbers, dates and formulas stand as the value that was saved for them. Raises FormatError where the file is no such thing.
     """
@@ -70,20 +70,24 @@ def spreadsheet(path: Path) -> Iterator[Record]:
             warnings.simplefilter("ignore")  # what the sheet has beside its cells (styles, validations) does not matter here
             book = load_workbook(path, read_only=True, data_only=True)
         try:
-            header: list[str] = []
-            for number, values in enumerate(book.worksheets[0].iter_rows(values_only=True), 1):
-                cells = [_cell(value) for value in values]
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if not header:
-                    header = [name.strip().lower() for name in cells]
-                    while not header[-1]:
-                        header.pop()
-                else:
-                    where = f"{path} row {number}"
+            for sheet in book.worksheets:
+                header: list[str] = []
+                found = False
+                for number, values in enumerate(sheet.iter_rows(values_only=True), 1):
+                    cells = [_cell(value) for value in values]
+                    if not any(cell.strip() for cell in cells):
+                        continue
+                    if not header:
+                        header = [name.strip().lower() for name in cells]
+                        while not header[-1]:
+                            header.pop()
+                        continue
+                    where, found = f"{path} row {number}", True
                     while len(cells) > len(header) and not cells[-1]:
                         cells.pop()
                     yield Record(_row(header, cells + [""] * (len(header) - len(cells)), where), where)
+                if found:
+                    return
         finally:
             book.close()
     except (BadZipFile, InvalidFileException, KeyError, IndexError, ValueError, TypeError, AttributeError, SyntaxError) as error:
