@@ -11,6 +11,7 @@ HomingError
 ├── ResourceError (RuntimeError)   the run cannot fit into this machine
 ├── TrainingError (RuntimeError)   training went wrong (a loss that is not finite)
 ├── MergeError (RuntimeError)      a merge that is not the adapter, or that is the base
+├── EndpointError (RuntimeError)   a server that cannot be reached, or that answers with what embeddings cannot be
 ├── NotFittedError (RuntimeError)  a search before `fit`
 └── RunError (RuntimeError)        a run directory that is in use, missing or foreign
 """
@@ -90,6 +91,10 @@ class TrainingError(HomingError, RuntimeError):
 
 class MergeError(HomingError, RuntimeError):
     """A merged model that does not reproduce its adapter, or that equals its base."""
+
+
+class EndpointError(HomingError, RuntimeError):
+    """A server that cannot be reached, that refuses, or that answers with what embeddings cannot be."""
 
 
 class NotFittedError(HomingError, RuntimeError):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.cache import cache_directory
+from homing.encoders.endpoint import Endpoint
 from homing.encoders.store import Store
 from homing.errors import ModelError
 from homing.protocols import Encoder, Kind
@@ -68,6 +69,11 @@ class Kept:
     def dimension(self) -> int:
         return self.encoder.dimension
 
+    @property
+    def cost(self) -> dict[str, float]:
+        """What an endpoint counted; empty for a local model."""
+        return self.encoder.cost if isinstance(self.encoder, Endpoint) else {}
+
     def encode(self, texts: Sequence[str], kind: Kind, *, progress: str = "") -> NDArray[np.float32]:
         """Embeddings of texts, shape (texts, dimension); not to be written to: they may be mapped from the disk.
 
@@ -77,7 +83,11 @@ class Kept:
             return self._encode(texts, kind, progress)
         distinct = list(dict.fromkeys(texts))
         store = self._store(self.directory, kind, distinct)
-        blocks = list(_blocks(_without(store.find(distinct), distinct)))
+        missing, size = _without(store.find(distinct), distinct), BLOCK_CHARACTERS
+        if isinstance(self.encoder, Endpoint) and missing:
+            self.encoder.announce(missing, kind)
+            size *= 4  # enough to keep several requests under way
+        blocks = list(_blocks(missing, size))
         unkept = list[NDArray[np.float32]]()
         for number, block in enumerate(blocks, 1):
             found = self._encode(block, kind, f"{progress} ({number} of {len(blocks)})" if progress and len(blocks) > 1 else progress)
@@ -126,12 +136,12 @@ class Kept:
         return store
 
 
-def _blocks(texts: Sequence[str]) -> Iterator[list[str]]:
+def _blocks(texts: Sequence[str], size: int) -> Iterator[list[str]]:
     block, characters = list[str](), 0
     for text in texts:
         block.append(text)
         characters += len(text)
-        if characters >= BLOCK_CHARACTERS:
+        if characters >= size:
             yield block
             block, characters = [], 0
     if block:

@@ -1,0 +1,230 @@
+"""An OpenAI-compatible server asked for embeddings: patient with what passes, plain about what does not."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import random
+import time
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from threading import Event, Lock
+from typing import Any
+
+import httpx2
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from homing.errors import EndpointError, SettingError
+
+DEFAULT_KEY = "OPENAI_API_KEY"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+REFUSALS = (400, 413, 422)
+LONGEST_WAIT = 300.0  # seconds; a server that asks for more is not waited for
+LONGEST_BACK_OFF = 60.0
+
+
+class RefusedError(EndpointError):
+    """The server takes this request not as it stands: too many texts, one too long, a parameter that it doesn't know."""
+
+
+class Client:
+    """Speaks to `URL/embeddings` and `URL/models`, from several threads at once.
+
+    429, time-outs, 5xx and broken connections are tried again after a back-off that doubles and is drawn at random up to its half, or
+    after what the server's Retry-After says; where one request is told to wait, all of them do.
+
+    The key is read from the environment variable that `key` names, by default OPENAI_API_KEY where it is set; it is in no message, no
+    repr and nothing that is kept. Over http it goes to this machine alone unless its variable is named.
+
+    `retries` counts what was tried again; while `stop` is set, nothing is. Raises SettingError for an address that is none or that
+    carries a password, and for a variable that is not set.
+    """
+
+    def __init__(self, url: str, *, key: str | None = None, timeout: float = 60.0, tries: int = 8, wait: float = 1.0) -> None:
+        try:
+            parsed = httpx2.URL(url)
+        except httpx2.InvalidURL:
+            parsed = httpx2.URL("")
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise SettingError("the endpoint is no address", where=url, expected="like http://127.0.0.1:8000/v1")
+        if parsed.userinfo:
+            raise SettingError(
+                "an endpoint's address holds no password", where=parsed.host, remedy="Name an environment variable: ?key=NAME."
+            )
+        self.url, self.host = str(parsed).rstrip("/").removesuffix("/embeddings"), parsed.host
+        if parsed.port is not None:
+            self.host += f":{parsed.port}"
+        self.retries, self._tries, self._wait = 0, tries, wait
+        self._not_before, self._lock = 0.0, Lock()
+        self.stop = Event()
+        self._key = _key(key, open_line=parsed.scheme == "http" and parsed.host not in LOOPBACK)
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        limits = httpx2.Limits(max_connections=64, max_keepalive_connections=64)
+        self._http = httpx2.Client(headers=headers, timeout=timeout, limits=limits)
+        weakref.finalize(self, self._http.close)
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
+
+    def models(self) -> dict[str, dict[str, Any]]:
+        """What the server says of each model that it serves, by name; empty where it doesn't say. Raises EndpointError."""
+        try:
+            said = json.loads(self._ask("GET", "/models", None, tries=3))
+            return {str(each["id"]): dict(each) for each in said["data"]}
+        except (ValueError, KeyError, TypeError):
+            return {}
+
+    def embeddings(
+        self, model: str, texts: Sequence[str] | Sequence[Sequence[int]], tries: int | None = None, **parameters: Any
+    ) -> tuple[NDArray[np.float32], int]:
+        """Embeddings of texts (or of token ids) as the server gives them, shape (texts, dimension), and the tokens that it counted.
+
+        Raises RefusedError for a request that it doesn't take, EndpointError where it cannot be reached, or answers with something else
+        than one embedding a text, all of one length and of finite numbers.
+        """
+        body = {"model": model, "input": texts, "encoding_format": "float", **parameters}
+        content = self._ask("POST", "/embeddings", orjson.dumps(body), tries)
+        try:
+            answer = _json(content)
+            data, usage = answer["data"], answer.get("usage") or {}
+            places = [int(each.get("index", place)) for place, each in enumerate(data)]
+            rows: list[Any] = [None] * len(data)
+            for place, each in zip(places, data, strict=True):
+                rows[place] = _row(each["embedding"])
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, binascii.Error):
+            raise self._wrong(
+                "is no list of embeddings", content[:80].decode("utf-8", "replace"), 'like {"data": [{"embedding": ...}]}'
+            ) from None
+        if len(rows) != len(texts) or sorted(places) != list(range(len(texts))):
+            raise self._wrong(
+                "holds other embeddings than were asked for", f"{len(rows)} with indexes {places[:8]}", f"{len(texts)}, one a text"
+            )
+        lengths = {len(row) for row in rows}
+        if len(lengths) > 1:
+            raise self._wrong("holds embeddings of several dimensions", ", ".join(map(str, sorted(lengths))), "one dimension")
+        found = np.stack(rows)
+        if not np.isfinite(found).all():
+            bad = int((~np.isfinite(found).all(axis=1)).sum())
+            raise self._wrong("holds numbers that are not finite", f"{bad} of {len(rows)} embeddings", "finite numbers")
+        return found, int(usage.get("prompt_tokens") or usage.get("total_tokens") or 0)
+
+    def _wrong(self, what: str, got: str, expected: str) -> EndpointError:
+        return EndpointError(
+            f"the server's answer {what}", where=self.url, got=self._clean(got), expected=expected,
+            remedy="Check the address and the model's name, and that the server serves an embedding model.",
+        )  # fmt: skip
+
+    def _ask(self, method: str, path: str, body: bytes | None, tries: int | None = None) -> bytes:
+        tries = tries or self._tries
+        for attempt in range(tries):
+            self._pause(self._not_before - time.monotonic())
+            asked = 0.0
+            try:
+                answer = self._http.request(method, self.url + path, content=body, headers={"Content-Type": "application/json"})
+            except httpx2.TransportError as error:
+                problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            else:
+                if answer.status_code == 200:
+                    return answer.content
+                problem, asked = f"status {answer.status_code}: {_message(answer)}", _retry_after(answer.headers.get("retry-after", ""))
+                self._give_up(answer, problem, asked)
+            if attempt + 1 < tries:
+                back_off = min(LONGEST_BACK_OFF, self._wait * 2**attempt) * random.uniform(0.5, 1.0)
+                with self._lock:
+                    self.retries += 1
+                    if problem.startswith("status 429"):
+                        self._not_before = max(self._not_before, time.monotonic() + max(asked, back_off))
+                self._pause(max(asked, back_off))
+        raise EndpointError(
+            "the server does not answer", where=self.url, got=f"{self._clean(problem)}, after {tries} tries",
+            remedy="Check the address and that the server is up; what was embedded so far is kept, and the same command goes on.",
+        )  # fmt: skip
+
+    def _pause(self, seconds: float) -> None:
+        if self.stop.wait(max(0.0, seconds)):
+            raise EndpointError("the request was called off", where=self.url)
+
+    def _give_up(self, answer: httpx2.Response, problem: str, asked: float) -> None:
+        """Raise what another try would not mend."""
+        status, problem = answer.status_code, self._clean(problem)
+        if status in REFUSALS:
+            raise RefusedError("the server refuses the request", where=self.url, got=problem)
+        if status in (401, 403):
+            remedy = "Check the key in the environment variable." if self._key else f"Set {DEFAULT_KEY}, or name the variable: ?key=NAME."
+            raise EndpointError("the server wants another key", where=self.url, got=problem, remedy=remedy)
+        if "insufficient_quota" in problem:
+            raise EndpointError("the account has no quota left", where=self.url, got=problem, remedy="What was embedded so far is kept.")
+        if asked > LONGEST_WAIT:
+            raise EndpointError(
+                "the server asks for a long pause",
+                where=self.url,
+                got=f"{problem}; {asked:.0f} s",
+                remedy="Go on later: what was embedded is kept.",
+            )
+        if status != 429 and status != 408 and status < 500:
+            remedy = "Check the address (it ends in /v1 with most servers) and the model's name."
+            if answer.request.method == "POST":
+                with suppress(EndpointError):
+                    remedy += f" The server has: {', '.join(sorted(self.models())[:8])}."
+            raise EndpointError("the server cannot be asked so", where=self.url, got=problem, remedy=remedy)
+
+    def _clean(self, said: str) -> str:
+        """What a server said, without the key, on one line."""
+        said = " ".join(said.split())
+        return (said.replace(self._key, "[key]") if self._key else said)[:300]
+
+
+def _key(variable: str | None, open_line: bool) -> str:
+    if variable is None:
+        return "" if open_line else os.environ.get(DEFAULT_KEY, "")
+    if not variable.isidentifier() or not os.environ.get(variable):
+        raise SettingError(
+            "a key's name is that of an environment variable that is set", expected=f"like {DEFAULT_KEY}",
+            remedy="export NAME=... first. A key itself never stands in a command: other users of a machine can read those.",
+        )  # fmt: skip
+    return os.environ[variable]
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:  # NaN and Infinity, which are no JSON and which some servers write
+        return json.loads(content)
+
+
+def _row(said: Any) -> NDArray[np.float32]:
+    row = np.frombuffer(base64.b64decode(said, validate=True), "<f4") if isinstance(said, str) else np.array(said, dtype=np.float32)
+    if row.ndim != 1 or not len(row):
+        raise ValueError
+    return row
+
+
+def _message(answer: httpx2.Response) -> str:
+    """The error that a server wrote, wherever in its answer it stands."""
+    try:
+        said = answer.json()
+        error = said.get("error") or said.get("message") or said.get("detail") or said
+        if isinstance(error, dict):
+            return " ".join(str(error[name]) for name in ("code", "message") if error.get(name)) or str(error)
+        return str(error)
+    except (ValueError, AttributeError):
+        return answer.text[:300]
+
+
+def _retry_after(said: str) -> float:
+    """Seconds that a Retry-After header asks for, 0 for none; it holds seconds or a date (RFC 9110, 10.2.3)."""
+    try:
+        return max(0.0, float(said))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0

@@ -1,0 +1,280 @@
+"""A model behind an OpenAI-compatible API as an encoder."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from homing.encoders.client import Client, RefusedError
+from homing.encoders.directory import prompts
+from homing.errors import EndpointError
+from homing.progress import BAR
+from homing.protocols import Kind
+from homing.settings import Encoding
+
+PROBE = "Homing asks for one embedding."
+TEXTS_A_REQUEST = 64
+TOKENS_A_REQUEST = 16_384
+SHORTEST_CUT = 1_000  # characters; a text that is refused at this length is refused for another reason
+LENGTH_OFF = 1e-2
+Answer = tuple[NDArray[np.float32], int]
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+@dataclass(eq=False)
+class _Batch:
+    """The texts of a request. Where both halves of a refused one are taken as they are, their number was the matter, not one of them."""
+
+    texts: list[int]
+    refused: _Batch | None = None
+    taken: int = 0
+
+    def halves(self) -> list[_Batch]:
+        middle = len(self.texts) // 2
+        return [_Batch(self.texts[:middle], self), _Batch(self.texts[middle:], self)]
+
+    def learned(self) -> int:
+        """This batch was taken: how many texts a request may have, as far as is known by now."""
+        if self.refused is None:
+            return TEXTS_A_REQUEST
+        self.refused.taken += 1
+        return -(-len(self.refused.texts) // 2) if self.refused.taken == 2 else TEXTS_A_REQUEST
+
+
+class Endpoint:
+    """An `Encoder` over `URL/embeddings` of an OpenAI-compatible server (OpenAI, vLLM, TEI, homing serve ...).
+
+    Prompts are put before the texts here, as with a local model. A server doesn't say which prompts its model was trained with, so there
+    are none unless they are given. Embeddings are brought to length 1 here; `say` hears it where the server doesn't do that.
+
+    Texts of like lengths go into a request, `concurrency` requests at a time, limited by estimated tokens and by a number of texts. A
+    request that the server refuses is halved: where both halves are taken, later ones are no larger, and a text that is refused alone is
+    cut until it is taken, and `say` hears how many were. Before the first request of a call `say` hears what leaves this machine, and what
+    it costs where a `price` (of a million tokens) is given.
+
+    `model`: by default the only one that the server has. `dimensions` is sent along where it is given. `key` names an environment
+    variable; see `Client` for it and for what is tried again. Raises SettingError, and on first use EndpointError, which names what the
+    server does wrong.
+    """
+
+    def __init__(
+        self, url: str, model: str | None = None, *, key: str | None = None, dimensions: int | None = None, price: float | None = None,
+        query_prompt: str | None = None, document_prompt: str | None = None, instruction: str | None = None,
+        name: str | None = None, concurrency: int = 8, client: Client | None = None, say: Callable[[str], None] = _to_stderr,
+    ) -> None:  # fmt: skip
+        self.client = client or Client(url, key=key)
+        self.model = model or self._only_model()
+        self.name = name or self.model.rstrip("/").rsplit("/", 1)[-1]
+        self.prompts = prompts({}, None, Encoding(query_prompt, document_prompt, instruction))
+        self.dimensions, self.price, self.concurrency = dimensions, price, concurrency
+        self.texts_a_request = TEXTS_A_REQUEST
+        self._say, self._announced, self._dimension = say, 0, 0
+        self._texts = self._tokens = self._requests = self._cut = 0
+        self._seconds, self._lengths = 0.0, (1.0, 1.0)
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.client.url!r}, {self.model!r})"
+
+    def _only_model(self) -> str:
+        served = sorted(self.client.models())
+        if len(served) != 1:
+            raise EndpointError(
+                "which model of the server is meant is not said", where=self.client.url, got=", ".join(served[:8]) or "no list of models",
+                remedy="Name it behind a #: http://127.0.0.1:8000/v1#MODEL.",
+            )  # fmt: skip
+        return served[0]
+
+    @property
+    def digest(self) -> str:
+        """Changes with address, model, dimensions and prompts. Other weights behind the same name it cannot see; `Kept` tries for them."""
+        return self._digest(self.prompts)
+
+    def digest_of(self, kind: Kind) -> str:
+        """As `digest`, with the prompt of this kind alone."""
+        return self._digest({kind: self.prompts[kind]})
+
+    def _digest(self, said: dict[Kind, str]) -> str:
+        return sha256(json.dumps(["endpoint", self.client.url, self.model, self.dimensions, said], sort_keys=True).encode()).hexdigest()[
+            :32
+        ]
+
+    @property
+    def similarity(self) -> str:
+        return "cosine"
+
+    @property
+    def dimension(self) -> int:
+        """Numbers an embedding; the first time, a made-up text is embedded to know it."""
+        if not self._dimension:
+            try:
+                found, tokens = self.client.embeddings(self.model, [PROBE], tries=4, **self._parameters)
+            except RefusedError as error:
+                raise EndpointError(
+                    "the server refuses to embed a short text", where=self.client.url, got=error.got,
+                    remedy="Check the model's name, and whether it takes dimensions." if self.dimensions else "Check the model's name.",
+                ) from None  # fmt: skip
+            self._dimension = found.shape[1]
+            self._count(1, tokens)
+            if self.dimensions not in (None, self._dimension):
+                raise EndpointError(
+                    "the server gives another dimension than was asked for", where=self.client.url, got=str(self._dimension),
+                    expected=str(self.dimensions),
+                    remedy=f"Leave dimensions out, and cut here where the model allows it: ...@{self.dimensions}.",
+                )  # fmt: skip
+        return self._dimension
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        return {"dimensions": self.dimensions} if self.dimensions else {}
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """What was asked so far: texts, requests, what was tried again, seconds, texts that were cut; and where the server counted them,
+        tokens, and their price where that is known.
+        """
+        found: dict[str, float] = {
+            "texts": self._texts, "requests": self._requests, "retries": self.client.retries, "seconds": round(self._seconds, 2),
+            "texts cut": self._cut,
+        }  # fmt: skip
+        if self._tokens:
+            found["tokens"] = self._tokens
+            if self.price is not None:
+                found["price"] = round(self._tokens / 1e6 * self.price, 6)
+        return found
+
+    def announce(self, texts: Sequence[str], kind: Kind) -> None:
+        """Say what is about to leave this machine; `encode` then says it of no more than these texts again."""
+        texts = list(dict.fromkeys(texts))
+        sent = [self.prompts[kind] + text for text in texts]
+        characters, tokens = sum(map(len, sent)), sum(map(_tokens, sent))
+        many = f"{len(texts):,} {'queries' if kind == 'query' else 'documents'}" if len(texts) != 1 else f"1 {kind}"
+        price = f", {tokens / 1e6 * self.price:,.4f} at {self.price:g} a million" if self.price is not None else ""
+        self._say(f"{self.name}: sends {many}, {characters:,} characters (about {tokens:,} tokens{price}), to {self.client.host}")
+        self._announced = len(texts)
+
+    def encode(self, texts: Sequence[str], kind: Kind = "document", *, progress: str = "") -> NDArray[np.float32]:
+        """Embeddings of texts, shape (texts, dimension), of length 1; equal texts are asked for once. Raises EndpointError."""
+        distinct = list(dict.fromkeys(texts))
+        out = np.empty((len(distinct), self.dimension), dtype=np.float32)
+        if len(distinct) > self._announced:
+            self.announce(distinct, kind)
+        self._announced -= len(distinct)
+        start = time.perf_counter()
+        cut = self._fill(out, [self.prompts[kind] + text for text in distinct], progress)
+        self._seconds, self._cut = self._seconds + time.perf_counter() - start, self._cut + cut
+        if cut:
+            self._say(f"{self.name}: {cut} texts were refused at their length, and cut until they were taken")
+        self._bring_to_length_one(out)
+        if len(distinct) == len(texts):
+            return out
+        position = {text: index for index, text in enumerate(distinct)}
+        return out[[position[text] for text in texts]]
+
+    def _fill(self, out: NDArray[np.float32], texts: list[str], progress: str) -> int:
+        """Ask for all texts; how many of them were cut."""
+        waiting = sorted(range(len(texts)), key=lambda text: len(texts[text]))  # the longest are taken first, from the end
+        halves: list[_Batch] = []
+        asked: dict[Future[Answer], _Batch] = {}
+        cut, at_once = set[int](), 1  # one request, until the server has taken one
+        self.client.stop.clear()
+        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="endpoint")
+        with tqdm(total=len(texts), desc=progress, unit="text", disable=not progress, **BAR) as bar:
+            try:
+                while waiting or halves or asked:
+                    while (waiting or halves) and len(asked) < at_once:
+                        batch = halves.pop() if halves else self._next(waiting, texts)
+                        words = [texts[text] for text in batch.texts]
+                        asked[pool.submit(self.client.embeddings, self.model, words, **self._parameters)] = batch
+                    for future in wait(asked, return_when=FIRST_COMPLETED).done:
+                        batch = asked.pop(future)
+                        try:
+                            found, tokens = future.result()
+                        except RefusedError as error:
+                            if len(batch.texts) > 1:
+                                halves += batch.halves()
+                                continue
+                            (text,) = batch.texts
+                            texts[text] = self._shorter(texts[text], error)
+                            cut.add(text)
+                            halves.append(_Batch(batch.texts))
+                            continue
+                        self._demand_dimension(found.shape[1])
+                        out[batch.texts] = found
+                        at_once = self.concurrency
+                        self.texts_a_request = min(self.texts_a_request, batch.learned())
+                        self._count(len(batch.texts), tokens)
+                        bar.update(len(batch.texts))
+            finally:
+                if asked:
+                    self.client.stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+        return len(cut)
+
+    def _next(self, waiting: list[int], texts: list[str]) -> _Batch:
+        """Take the texts of the next request off the end of `waiting`."""
+        batch, tokens = list[int](), 0
+        while waiting and len(batch) < self.texts_a_request:
+            tokens += _tokens(texts[waiting[-1]])
+            if batch and tokens > TOKENS_A_REQUEST:
+                break
+            batch.append(waiting.pop())
+        return _Batch(batch)
+
+    def _demand_dimension(self, dimension: int) -> None:
+        if dimension != self._dimension:
+            raise EndpointError(
+                "the server gives embeddings of several dimensions", where=self.client.url, got=str(dimension),
+                expected=str(self._dimension), remedy="Check that one model alone answers at this address.",
+            )  # fmt: skip
+
+    def _shorter(self, text: str, error: RefusedError) -> str:
+        """Three quarters of a text that was refused alone."""
+        if len(text) <= SHORTEST_CUT:
+            raise EndpointError(
+                "the server refuses a text", where=self.client.url, got=f"{error.got}, for a text of {len(text):,} characters",
+                remedy="Leave the text out, or shorten it." if text else "Leave the empty text out.",
+            )  # fmt: skip
+        return text[: max(SHORTEST_CUT, len(text) // 4 * 3)]
+
+    def _count(self, texts: int, tokens: int) -> None:
+        self._texts, self._tokens, self._requests = self._texts + texts, self._tokens + tokens, self._requests + 1
+
+    def _bring_to_length_one(self, out: NDArray[np.float32]) -> None:
+        lengths = np.linalg.norm(out, axis=1, keepdims=True)
+        if len(out) and lengths.min() == 0:
+            raise EndpointError(
+                "the server gives an embedding of zeros", where=self.client.url, got=f"{int((lengths == 0).sum())} of {len(out)} texts",
+                remedy="Check the server: a model that fails in half precision does this.",
+            )  # fmt: skip
+        if len(out) and np.abs(lengths - 1).max() > LENGTH_OFF and self._lengths == (1.0, 1.0):
+            self._lengths = float(lengths.min()), float(lengths.max())
+            low, high = self._lengths
+            self._say(
+                f"{self.name}: its embeddings are not of length 1 but of {low:.3g} to {high:.3g}: they are normalised here, "
+                "and an index that compares by inner product needs the same"
+            )
+        out /= lengths
+
+
+def _tokens(text: str) -> int:
+    """About how many tokens a text is: a quarter of its bytes, which suits English and Chinese, and a few more for its marks."""
+    return len(text.encode("utf-8", "replace")) // 4 + 2
+
+
+def is_address(spec: str) -> bool:
+    """Whether this names an endpoint."""
+    return urlsplit(spec).scheme in ("http", "https")

@@ -1,0 +1,276 @@
+"""A model behind an OpenAI-compatible API, with every fault that such servers have planted in one on loopback."""
+
+from __future__ import annotations
+
+import base64
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from starlette.responses import JSONResponse, Response
+
+from fake_server import FakeServer, serving
+from hashing import Hashing
+from homing.encoders.client import Client, _retry_after
+from homing.encoders.endpoint import Endpoint
+from homing.encoders.kept import Kept
+from homing.errors import EndpointError, SettingError
+from homing.protocols import Encoder
+
+TEXTS = [f"text {number} " + "long " * (number % 7) for number in range(150)]
+
+
+def embed(texts: Sequence[Any]) -> NDArray[np.float32]:
+    encoder = Hashing()
+    encoder.prompts = {"query": "", "document": ""}
+    return encoder.encode(texts, "document")
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with serving(FakeServer(embed)) as running:
+        yield running
+
+
+def endpoint(server: FakeServer, heard: list[str] | None = None, **keywords: Any) -> Endpoint:
+    client = Client(server.url, wait=0.005, timeout=2.0)
+    return Endpoint(server.url, "fake", client=client, say=(heard if heard is not None else []).append, **keywords)
+
+
+def test_embeddings_are_the_servers_in_order_and_each_text_is_sent_once(server: FakeServer) -> None:
+    found = endpoint(server)
+    assert isinstance(found, Encoder)
+    texts = [*TEXTS, TEXTS[3], TEXTS[0]]
+    assert np.allclose(found.encode(texts, "document"), embed(texts), atol=1e-6)
+    assert sorted(server.texts[1:]) == sorted(TEXTS)  # the first is the made-up one
+    assert found.dimension == 6
+    assert found.cost["texts"] == 151
+    assert found.cost["tokens"] == sum(map(len, server.texts))
+
+
+def test_prompts_are_put_before_texts_here_and_there_are_none_unless_given(server: FakeServer) -> None:
+    assert endpoint(server).prompts == {"query": "", "document": ""}
+    told = endpoint(server, instruction="Find it", document_prompt="d: ")
+    told.encode(["x"], "query")
+    told.encode(["x"], "document")
+    assert server.texts[1:] == ["Instruct: Find it\nQuery:x", "d: x"]
+    assert told.digest_of("query") != endpoint(server).digest_of("query")
+    assert endpoint(server, instruction="a").digest_of("document") == endpoint(server, instruction="b").digest_of("document")
+
+
+def test_a_burst_of_429_is_waited_out_as_long_as_the_server_says(server: FakeServer) -> None:
+    found = endpoint(server)
+    assert found.dimension == 6
+    server.faults = [429, (429, {"retry-after": "0.5"}), 500, 503, 408]
+    start = time.monotonic()
+    assert np.allclose(found.encode(TEXTS, "document"), embed(TEXTS), atol=1e-6)
+    assert time.monotonic() - start >= 0.5
+    assert found.cost["retries"] == 5
+
+
+def test_a_time_out_is_tried_again(server: FakeServer) -> None:
+    def slow(answer: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(0.6)
+        return answer
+
+    found = Endpoint(server.url, "fake", client=Client(server.url, wait=0.005, timeout=0.3), say=lambda line: None)
+    server.faults = [lambda answer: answer, slow]
+    assert np.allclose(found.encode(["x"], "document"), embed(["x"]), atol=1e-6)
+    assert found.cost["retries"] == 1
+
+
+def test_what_does_not_pass_is_given_up_and_said(server: FakeServer) -> None:
+    server.faults = [500] * 99
+    with pytest.raises(EndpointError, match=r"does not answer.*500.*4 tries"):
+        endpoint(server).encode(["x"], "document")
+    server.faults = [(429, {"retry-after": "4000"})]
+    with pytest.raises(EndpointError, match="long pause"):
+        endpoint(server).encode(["x"], "document")
+    server.faults = [lambda answer: JSONResponse({"error": {"code": "insufficient_quota", "message": "pay"}}, 429)]
+    with pytest.raises(EndpointError, match="no quota"):
+        endpoint(server).encode(["x"], "document")
+    with pytest.raises(EndpointError, match=r"(?s)cannot be asked so.*does not exist.*The server has: fake"):
+        Endpoint(server.url, "other").encode(["x"], "document")
+    with pytest.raises(EndpointError, match=r"does not answer.*ConnectError"):
+        Endpoint("http://127.0.0.1:9/v1", "x", client=Client("http://127.0.0.1:9/v1", wait=0.001)).encode(["x"], "document")
+
+
+def test_the_number_of_texts_a_request_is_learned_from_refusals(server: FakeServer) -> None:
+    server.refuse = lambda texts: "batch size is invalid, it should not be larger than 10" if len(texts) > 10 else None
+    found = endpoint(server)
+    assert np.allclose(found.encode(TEXTS, "document"), embed(TEXTS), atol=1e-6)
+    assert 5 <= found.texts_a_request <= 10
+    before = len(server.asked)
+    found.encode([text + "!" for text in TEXTS], "document")
+    assert len(server.asked) - before == -(-len(TEXTS) // found.texts_a_request)
+
+
+def test_one_text_that_is_too_long_is_cut_and_the_others_are_not_slowed(server: FakeServer) -> None:
+    server.refuse = lambda texts: "maximum context length is 512 tokens" if max(map(len, texts)) > 2000 else None
+    heard: list[str] = []
+    found = endpoint(server, heard)
+    long = "word " * 1000
+    rows = found.encode([*TEXTS, long], "document")
+    assert np.allclose(rows[:-1], embed(TEXTS), atol=1e-6)
+    assert found.texts_a_request == 64
+    assert found.cost["texts cut"] == 1
+    assert "1 texts were refused at their length" in heard[-1]
+    (sent,) = [text for text in server.texts if text.startswith("word")]
+    assert 1000 <= len(sent) <= 2000
+    assert long.startswith(sent)
+
+
+def test_a_short_text_that_is_refused_is_an_error(server: FakeServer) -> None:
+    server.refuse = lambda texts: "input cannot be an empty string" if "" in texts else None
+    with pytest.raises(EndpointError, match=r"(?s)refuses a text.*empty string.*0 characters.*Leave the empty"):
+        endpoint(server).encode(["a", "", "b"], "document")
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        (lambda a: a | {"data": a["data"][:-1]}, "other embeddings than were asked for"),
+        (lambda a: a | {"data": [{**each, "index": 0} for each in a["data"]]}, "other embeddings than were asked for"),
+        (lambda a: a | {"data": [{**each, "embedding": [*each["embedding"], 0.0]} for each in a["data"]]}, "several dimensions"),
+        (lambda a: a | {"data": [*a["data"][1:], {**a["data"][0], "embedding": [1.0]}]}, "several dimensions"),
+        (lambda a: a | {"data": [{**each, "embedding": [float("nan")] * 6} for each in a["data"]]}, "not finite"),
+        (lambda a: a | {"data": [{**each, "embedding": [None] * 6} for each in a["data"]]}, "not finite"),
+        (lambda a: a | {"data": [{**each, "embedding": [float("inf")] * 6} for each in a["data"]]}, "not finite"),
+        (lambda a: a | {"data": [{**each, "embedding": [0.0] * 6} for each in a["data"]]}, "of zeros"),
+        (lambda a: a | {"data": [{**each, "embedding": []} for each in a["data"]]}, "no list of embeddings"),
+        (lambda a: {"choices": []}, "no list of embeddings"),
+        (lambda a: Response("<html>nginx</html>"), "no list of embeddings"),
+    ],
+)
+def test_answers_that_no_embeddings_can_be_are_named(server: FakeServer, fault: Any, named: str) -> None:
+    found = endpoint(server)
+    assert found.dimension == 6
+    server.faults = [fault]
+    with pytest.raises(EndpointError, match=named):
+        found.encode(["a", "b", "c"], "document")
+
+
+def test_any_order_and_base64_are_understood(server: FakeServer) -> None:
+    def shuffled(answer: dict[str, Any]) -> dict[str, Any]:
+        return answer | {"data": answer["data"][::-1]}
+
+    def coded(answer: dict[str, Any]) -> dict[str, Any]:
+        for each in answer["data"]:
+            each["embedding"] = base64.b64encode(np.array(each["embedding"], dtype="<f4").tobytes()).decode()
+        return answer
+
+    found = endpoint(server)
+    assert found.dimension == 6
+    for fault in (shuffled, coded):
+        server.faults = [fault]
+        assert np.allclose(found.encode(["a", "b", "c"], "document"), embed(["a", "b", "c"]), atol=1e-6)
+
+
+def test_embeddings_of_other_lengths_are_normalised_and_said(server: FakeServer) -> None:
+    server.embed = lambda texts: 3 * embed(texts)
+    heard: list[str] = []
+    found = endpoint(server, heard)
+    assert np.allclose(found.encode(TEXTS, "document"), embed(TEXTS), atol=1e-6)
+    assert "not of length 1 but of 3 to 3" in heard[-1]
+    found.encode(["more"], "document")
+    assert sum("length 1" in line for line in heard) == 1
+
+
+def test_dimensions_are_sent_and_a_server_that_ignores_them_is_named(server: FakeServer) -> None:
+    assert endpoint(server, dimensions=4).encode(["a"], "query").shape == (1, 4)
+    server.faults = [lambda answer: {**answer, "data": [{"index": 0, "embedding": [1.0] * 6}]}]
+    with pytest.raises(EndpointError, match="another dimension"):
+        endpoint(server, dimensions=4).encode(["a"], "query")
+
+
+def test_what_leaves_the_machine_is_said_before_it_does(server: FakeServer) -> None:
+    heard: list[str] = []
+    found = endpoint(server, heard, price=0.5)
+    found.encode(["four", "five5"], "query")
+    assert heard == [f"fake: sends 2 queries, 9 characters (about 6 tokens, 0.0000 at 0.5 a million), to {found.client.host}"]
+    assert found.cost["price"] == round(found.cost["tokens"] / 2e6, 6)
+    heard.clear()
+    Kept(found).encode([*TEXTS, "x" * 600_000, "y" * 600_000, "z" * 600_000], "document")
+    assert len([line for line in heard if "sends 153 documents" in line]) == len([line for line in heard if "sends" in line]) == 1
+
+
+def test_the_key_comes_from_the_environment_and_stays_out_of_everything(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-default")
+    monkeypatch.setenv("OTHER", "sk-secret")
+    endpoint(server).encode(["x"], "query")
+    assert server.headers[-1]["authorization"] == "Bearer sk-default"
+    named = Endpoint(server.url, "fake", key="OTHER", say=lambda line: None)
+    named.encode(["x"], "query")
+    assert server.headers[-1]["authorization"] == "Bearer sk-secret"
+    server.faults = [lambda answer: JSONResponse({"error": {"message": "Incorrect API key: sk-secret"}}, 401)]
+    with pytest.raises(EndpointError) as error:
+        named.encode(["y"], "query")
+    said = f"{error.value}{named!r}{named.client!r}{named.digest}"
+    assert "another key" in said
+    assert "sk-" not in said
+    for wrong in ("sk-secret", "UNSET_VARIABLE"):
+        with pytest.raises(SettingError) as refused:
+            Client(server.url, key=wrong)
+        assert "sk-" not in str(refused.value)
+    with pytest.raises(SettingError) as refused:
+        Client("http://user:hunter2@127.0.0.1/v1")
+    assert "hunter2" not in str(refused.value)
+    assert Client("http://example.org/v1")._key == ""  # not in the open, unless its variable is named
+    assert Client("https://example.org/v1")._key == "sk-default"
+
+
+@pytest.mark.parametrize("url", ["ftp://host/v1", "nowhere", "http://"])
+def test_what_is_no_address_is_named(url: str) -> None:
+    with pytest.raises(SettingError, match="no address"):
+        Client(url)
+
+
+def test_the_only_model_is_taken_and_several_are_an_error(server: FakeServer) -> None:
+    assert Endpoint(server.url).model == "fake"
+    server.models = ["a", "b"]
+    with pytest.raises(EndpointError, match="a, b"):
+        Endpoint(server.url)
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    assert _retry_after("7") == 7
+    assert _retry_after("") == _retry_after("soon") == _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    from email.utils import formatdate
+
+    assert 50 < _retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
+
+
+RESUMED = """
+import sys
+sys.path.insert(0, {tests!r})
+from homing.encoders import kept
+from homing.encoders.endpoint import Endpoint
+kept.BLOCK_CHARACTERS = 500
+kept.Kept(Endpoint({url!r}, "fake", concurrency=2), {directory!r}).encode([f"text {{n}} " + "x" * 90 for n in range(400)], "document")
+"""
+
+
+def test_a_killed_call_goes_on_and_pays_nothing_twice(server: FakeServer, tmp_path: Path) -> None:
+    def slow(texts: Sequence[Any]) -> NDArray[np.float32]:
+        time.sleep(0.02)
+        return embed(texts)
+
+    server.embed = slow
+    script = RESUMED.format(tests=str(Path(__file__).parent), url=server.url, directory=str(tmp_path))
+    killed = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    while len(server.texts) < 200 and killed.poll() is None:
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert killed.returncode == -signal.SIGKILL
+    subprocess.run([sys.executable, "-c", script], check=True, stderr=subprocess.DEVNULL)
+    sent = [text for text in server.texts if text.startswith("text")]
+    assert len(set(sent)) == 400
+    assert len(sent) <= 400 + 2 * 64  # what was under way, and the one that tries the kept ones
