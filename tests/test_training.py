@@ -24,6 +24,7 @@ from transformers import AutoModel
 import homing
 from homing import Adapter, Mining, Model, Splits, Training
 from homing.batches import Batch
+from homing.encoders.change import LowRankChange
 from homing.errors import JudgmentError, MergeError, ModelError, TrainingError
 from homing.training import _Session, _Texts
 
@@ -339,11 +340,12 @@ def test_an_adapter_that_changes_nothing_is_refused(trained: Adapter, base: Mode
 
 
 def test_a_merge_that_is_not_the_adapter_is_refused(trained: Adapter, base: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_merging(self: PeftModel, **arguments: object) -> torch.nn.Module:
-        return self.unload()
+    def twice(self: LowRankChange, name: str, weight: torch.Tensor) -> torch.Tensor:
+        return weight + 2 * (right(self, name, weight) - weight)
 
-    monkeypatch.setattr("peft.tuners.lora.LoraModel.merge_and_unload", without_merging)
-    with pytest.raises(MergeError, match="do not reproduce"):
+    right = LowRankChange.apply
+    monkeypatch.setattr(LowRankChange, "apply", twice)
+    with pytest.raises(MergeError, match="not reproduce"):
         homing.merge(base, trained, out=tmp_path / "model")
     assert os.listdir(tmp_path) == []
 

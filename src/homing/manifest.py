@@ -21,13 +21,20 @@ NAME = "manifest.json"
 def replace_directory(path: Path) -> Iterator[Path]:
     """A fresh directory to write into; on leaving without an error it takes the place of `path`, at once.
 
-    A process that dies in between leaves `path` as it was (or, between two renames, under `.NAME.old`, which the next call clears).
+    An error leaves `path` as it was, and nothing beside it; so does a process that dies in between, but for what the next call clears
+    (or, between two renames, for `.NAME.old`, which the next call puts back).
     """
     fresh, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():
+        os.replace(old, path)
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
-    yield fresh
+    try:
+        yield fresh
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     for file in fresh.rglob("*"):
         if file.is_file():
             with file.open("rb+") as handle:

@@ -29,6 +29,7 @@ class Encoding:
     instruction: str | None = _setting(None, "the task: queries become 'Instruct: TASK\\nQuery:...'")
     pooling: str | None = _setting(None, "only for a model that doesn't say: lasttoken, mean, cls ...")
     max_length: int | None = _setting(None, "tokens a text (1024, or the model's own if shorter)")
+    trust_remote_code: bool = _setting(False, "run code that comes with the model, as you")
 
     def __post_init__(self) -> None:
         if self.query_prompt is not None and self.instruction is not None:

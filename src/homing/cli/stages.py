@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -139,25 +139,50 @@ def train(mined: str, dataset: str, model: str, out: str, teacher: str | None, g
 @click.argument("adapter", type=str)
 @model_
 @out_("model", "the merged model's directory")
-@click.option("--scale", type=float, default=None, metavar="X", help="share of what was learned that is kept [as dev chose]")
-def merge(adapter: str, model: str, out: str, scale: float | None) -> None:
-    """Merge an adapter into its base, verified, as a directory that can be served."""
+@click.option("--scale", type=str, default="auto", metavar="X", help="share of what was learned that is kept, 0 to 1 [auto: as dev chose]")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default=None, help="number format [as the base's]")
+@click.option("--router", type=str, default=None, metavar="PATH", help="queries only: also both sides as one sentence-transformers Router")
+@click.option("--trust-remote-code", is_flag=True, help="run code that comes with the model, as you")
+@click.option("--dry-run", is_flag=True, help="print what would be done, and do nothing")
+def merge(
+    adapter: str, model: str, out: str, scale: str, dtype: str | None, router: str | None, trust_remote_code: bool, dry_run: bool
+) -> None:
+    """Merge an adapter into its base, verified, as a directory that can be served; a file at a time, so that memory stays small."""
     from homing.encoders.adapter import Adapter
     from homing.encoders.model import Model
-    from homing.merging import merge as join
+    from homing.merging import plan, write
+    from homing.shipping.router import write_router
 
     trained = Adapter(Path(adapter))
     said = trained.conventions
     prompts = said.get("prompts", {})
-    encoding = Encoding(prompts.get("query"), prompts.get("document"), None, None, said.get("max_length"))
+    encoding = Encoding(prompts.get("query"), prompts.get("document"), None, None, said.get("max_length"), trust_remote_code)
     try:
-        base = Model(model, **asdict(encoding))
+        base = Model(model, **asdict(encoding), device="meta")
     except HomingError as error:
         if "pooling" not in said or type(error).__name__ != "PoolingError":
             raise
-        base = Model(model, **asdict(replace(encoding, pooling=said["pooling"])))
-    join(base, trained, out=out, scale=scale)
-    click.echo(f"verified, and written to {out}")
+        base = Model(model, **asdict(replace(encoding, pooling=said["pooling"])), device="meta")
+    if router is not None and trained.side != "queries":
+        raise SettingError("--router is for an adapter of queries alone", got=trained.side, remedy="Leave it out.")
+    planned = plan(base, trained, out=out, scale=_scale(scale), dtype=dtype)
+    click.echo(str(planned))
+    if dry_run:
+        return
+    verified = write(planned).verified
+    click.echo(f"verified: {verified.tensors:,} tensors, {verified.texts} texts at most {verified.distance:.1e} apart; written to {out}")
+    if router is not None:
+        write_router(Path(out), base.path, Path(router))
+        click.echo(f"queries and documents in one: written to {router}")
+
+
+def _scale(said: str) -> float | Literal["auto"]:
+    if said == "auto":
+        return "auto"
+    try:
+        return float(said)
+    except ValueError:
+        raise SettingError("--scale is no number", got=said, expected="0 to 1, or auto") from None
 
 
 @settings("encoding", "evaluating")

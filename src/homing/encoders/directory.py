@@ -12,7 +12,7 @@ from homing.settings import Encoding
 
 CONVENTIONS = "homing.json"
 PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
-NOT_WEIGHTS_OR_CONVENTIONS = {"README.md", "manifest.json", ".gitattributes", CONVENTIONS}
+NOT_WEIGHTS_OR_CONVENTIONS = {"README.md", "DEPLOY.md", "manifest.json", ".gitattributes", CONVENTIONS}
 
 
 def prompts(own: Mapping[str, str], default: str | None, encoding: Encoding) -> dict[Kind, str]:

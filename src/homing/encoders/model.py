@@ -25,6 +25,7 @@ from homing.encoders import packed
 from homing.encoders.devices import default_device, fast_dtype, token_budget, use_real_cores
 from homing.encoders.directory import CONVENTIONS, directory_of, prompts, weights_digest
 from homing.encoders.packed import Packer
+from homing.encoders.safety import refuse_unsafe
 from homing.errors import ModelError, NotFittedError, PoolingError
 from homing.progress import BAR
 from homing.protocols import Kind
@@ -67,7 +68,10 @@ class Model:
     directory doesn't say is empty (prompts) or an error (pooling). The score of a query and a document is the inner product of their
     embeddings, which are normalised where the model's similarity is the cosine.
 
-    Raises ModelError where the directory cannot be used, PoolingError where it doesn't say its pooling, or says one that cannot be right.
+    The device "meta" reads no weights: the model then says what it is, and encodes nothing.
+
+    Raises ModelError where the directory cannot be used, or is not safe to load (safety.py), PoolingError where it doesn't say its
+    pooling, or says one that cannot be right.
     """
 
     def __init__(
@@ -79,11 +83,12 @@ class Model:
         instruction: str | None = None,
         pooling: str | None = None,
         max_length: int | None = None,
+        trust_remote_code: bool = False,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         name: str | None = None,
     ) -> None:
-        encoding = Encoding(query_prompt, document_prompt, instruction, pooling, max_length)
+        encoding = Encoding(query_prompt, document_prompt, instruction, pooling, max_length, trust_remote_code)
         self.source = str(path)
         self.path = directory_of(path)
         self.name = name or Path(self.source).name
@@ -91,7 +96,9 @@ class Model:
         self.dtype = dtype or fast_dtype(self.device)
         if self.device.type == "cpu":
             use_real_cores()
-        self.transformer = _load(self.path, encoding.pooling, self.device, self.dtype)
+        self.trust_remote_code = trust_remote_code
+        refuse_unsafe(self.path, trust_remote_code=trust_remote_code)
+        self.transformer = _load(self.path, encoding.pooling, self.device, self.dtype, trust_remote_code)
         _refuse_first_token_of_causal(self.transformer, self.path)
         own = self.transformer.max_seq_length or DEFAULT_MAX_LENGTH
         self.max_length = min(encoding.max_length or DEFAULT_MAX_LENGTH, own)
@@ -256,7 +263,7 @@ class Model:
         return self._dense
 
 
-def _load(path: Path, pooling: str | None, device: torch.device, dtype: torch.dtype) -> SentenceTransformer:
+def _load(path: Path, pooling: str | None, device: torch.device, dtype: torch.dtype, trust: bool) -> SentenceTransformer:
     said = (path / "modules.json").is_file()
     if not said and pooling is None:
         raise PoolingError(
@@ -264,15 +271,19 @@ def _load(path: Path, pooling: str | None, device: torch.device, dtype: torch.dt
             where=str(path),
             remedy=f"Say it with --pooling ({', '.join(POOLINGS)}); the model's card tells which.",
         )
-    if not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")) and not any(path.glob("0_*/*.safetensors")):
-        raise ModelError("the directory holds no weights", where=str(path), expected="model.safetensors", remedy="Download it again.")
-    arguments: dict[str, Any] = {"dtype": dtype}
+    arguments: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+    if device.type == "meta":
+        arguments["device_map"] = "meta"
     try:
         if said:
-            model = SentenceTransformer(str(path), device=str(device), local_files_only=True, model_kwargs=arguments)
+            model = SentenceTransformer(
+                str(path), device=None if device.type == "meta" else str(device), local_files_only=True, model_kwargs=arguments,
+                trust_remote_code=trust,
+            )  # fmt: skip
         else:
-            body = Transformer(str(path), model_kwargs=arguments)
-            model = SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension(), pooling), Normalize()], device=str(device))
+            body = Transformer(str(path), model_kwargs=arguments, trust_remote_code=trust)
+            modules = [body, Pooling(body.get_embedding_dimension(), pooling), Normalize()]
+            model = SentenceTransformer(modules=modules, device=None if device.type == "meta" else str(device))
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
         raise ModelError(
             "sentence-transformers cannot load this directory",

@@ -1,0 +1,137 @@
+"""What a model's directory may ask of this machine: its weights are data and no program, its paths stay inside it, its code stays unrun.
+
+A pickle (pytorch_model.bin, *.pt, *.pth, *.ckpt) can run any code while it is loaded, so that none is ever loaded; safetensors hold
+numbers alone. Code that comes with a model runs only where the user says so.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from homing.errors import ModelError
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt")
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+OWN_MODULES = "sentence_transformers."
+
+
+def read_json(path: Path) -> Any:
+    """The JSON of a file of a model's directory. Raises ModelError where it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            "the file cannot be read as JSON", where=str(path), got=str(error)[:200], remedy="Download the model again."
+        ) from None
+
+
+def inside(directory: Path, name: object, where: Path) -> Path:
+    """The path that `name`, said by the file `where`, means in the directory. Raises ModelError where it would leave the directory.
+
+    The name alone is looked at: a hub's cache keeps its files as links to elsewhere, and those are meant.
+    """
+    if (
+        not isinstance(name, str)
+        or ".." in PurePosixPath(name).parts + PureWindowsPath(name).parts
+        or PurePosixPath(name).is_absolute()
+        or PureWindowsPath(name).anchor
+    ):
+        raise ModelError(
+            "a path leaves the model's directory", where=str(where), got=repr(name), expected="a path inside it",
+            remedy="Don't use this model: no sound one says that.",
+        )  # fmt: skip
+    return directory / name
+
+
+def modules(directory: Path) -> list[dict[str, Any]]:
+    """What modules.json says, its paths looked at; for a directory without one, a transformer at its root. Raises ModelError."""
+    file = directory / "modules.json"
+    if not file.is_file():
+        return [{"idx": 0, "name": "0", "path": "", "type": f"{OWN_MODULES}models.Transformer"}]
+    said = read_json(file)
+    if not isinstance(said, list) or not said or not all(isinstance(each, dict) and {"path", "type"} <= each.keys() for each in said):
+        raise ModelError("modules.json is no list of modules", where=str(file), expected="a path and a type each")
+    for each in said:
+        inside(directory, each["path"], file)
+    return said
+
+
+def body(directory: Path) -> Path:
+    """Where the transformer's own files are: config.json, tokenizer, weights."""
+    return directory / str(modules(directory)[0]["path"])
+
+
+def shards(directory: Path) -> list[str]:
+    """The names of the files that hold the weights of a body, as its index orders them. Raises ModelError for pickles, or for none."""
+    if (directory / WEIGHTS).is_file():
+        return [WEIGHTS]
+    if not (directory / INDEX).is_file():
+        _refuse_pickles(directory)
+        raise ModelError("the directory holds no weights", where=str(directory), expected=WEIGHTS, remedy="Download the model again.")
+    index = read_json(directory / INDEX)
+    placed = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(placed, dict) or not placed:
+        raise ModelError("the index of the weights names none", where=str(directory / INDEX), expected="weight_map")
+    names = list(dict.fromkeys(placed.values()))
+    for name in names:
+        file = inside(directory, name, directory / INDEX)
+        if file.suffix != ".safetensors":
+            raise ModelError("the index names a file that is not safetensors", where=str(directory / INDEX), got=str(name))
+        if not file.is_file():
+            raise ModelError(
+                "a file of the weights is missing", where=str(directory), expected=str(name), remedy="Download the model again."
+            )
+    return [str(name) for name in names]
+
+
+def refuse_unsafe(directory: Path, *, trust_remote_code: bool = False) -> None:
+    """Look at a model's directory before anything in it is loaded.
+
+    Raises ModelError for weights that are pickles, for a path that leaves the directory, and, unless `trust_remote_code`, for code that
+    comes with the model; with it the code's repository is named on the standard error.
+    """
+    listed = modules(directory)
+    if str(listed[0]["type"]).rsplit(".", 1)[-1] == "Transformer":
+        shards(body(directory))
+    for each in listed[1:]:
+        own = directory / str(each["path"])
+        if own != directory and own.is_dir() and not any(own.glob("*.safetensors")):
+            _refuse_pickles(own)
+    foreign = dict.fromkeys(_foreign(directory, listed))
+    if not foreign:
+        return
+    named = ", ".join(foreign)
+    if not trust_remote_code:
+        raise ModelError(
+            "the model brings code of its own", where=str(directory), got=named,
+            remedy="Read that code. If you trust it, give --trust-remote-code (trust_remote_code=True): it then runs as you.",
+        )  # fmt: skip
+    print(f"warning: running code that comes with the model: {named}", file=sys.stderr)
+
+
+def _foreign(directory: Path, listed: list[dict[str, Any]]) -> list[str]:
+    """Whose code the directory asks for: the repositories, or files of the directory itself."""
+    found = [f"{directory} (module {each['type']})" for each in listed if not str(each["type"]).startswith(OWN_MODULES)]
+    files = [body(directory) / name for name in ("config.json", "tokenizer_config.json", "processor_config.json")]
+    for file in files:
+        said = read_json(file) if file.is_file() else {}
+        asked = said.get("auto_map") if isinstance(said, dict) else None
+        classes = asked.values() if isinstance(asked, dict) else [asked] if asked else []
+        for each in (name for names in classes for name in (names if isinstance(names, list) else [names]) if name):
+            repository, _, name = str(each).rpartition("--")
+            found.append(f"{repository} ({name})" if repository else f"{directory} ({name})")
+    return found
+
+
+def _refuse_pickles(directory: Path) -> None:
+    pickles = sorted(file.name for pattern in PICKLES for file in directory.glob(pattern) if file.name not in NOT_WEIGHTS)
+    if pickles:
+        raise ModelError(
+            "the weights are a pickle, which can run any code when it is loaded", where=str(directory), got=", ".join(pickles[:3]),
+            expected=WEIGHTS,
+            remedy="Take a revision of the model that has safetensors (most have one on the hub), or convert it where you trust its source.",
+        )  # fmt: skip

@@ -1,0 +1,125 @@
+"""A model larger than memory, run a layer at a time: a layer's weights are read when it runs and let go of when it has run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import init_empty_weights
+from torch import Tensor, nn
+
+from homing.encoders.change import Change, FullChange
+from homing.encoders.model import Model, Tokens
+
+Read = Callable[[str], Tensor]
+TEXTS, TOKENS = 8, 128  # of what is run through a streamed model, at most
+
+
+def skeleton(model: Model) -> nn.Module:
+    """The model's transformer without weights: parameters that hold nothing, buffers that are there."""
+    body = model.transformer[0].model
+    with init_empty_weights(include_buffers=False):
+        empty: nn.Module = type(body)._from_config(body.config, dtype=torch.float32)
+    return empty.eval()
+
+
+def units(body: nn.Module) -> dict[str, nn.Module]:
+    """What is read at once, by name: each layer of a list of layers as a whole, and any other module with parameters of its own."""
+    found: dict[str, nn.Module] = {}
+
+    def walk(prefix: str, module: nn.Module, listed: bool) -> None:
+        if listed or next(module.parameters(recurse=False), None) is not None:
+            found[prefix] = module
+            return
+        for name, child in module.named_children():
+            walk(f"{prefix}.{name}" if prefix else name, child, isinstance(module, nn.ModuleList))
+
+    walk("", body, False)
+    return found
+
+
+@contextmanager
+def streamed(body: nn.Module, read: Read, seen: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Run a `skeleton` with what `read` gives for each parameter by its name; `seen` is shown what each unit puts out, by its name."""
+    handles = []
+    for name, unit in units(body).items():
+        handles.append(unit.register_forward_pre_hook(_reader(name, read)))
+        handles.append(unit.register_forward_hook(_releaser(name, seen)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _reader(name: str, read: Read) -> Any:
+    def before(unit: nn.Module, inputs: Any) -> None:
+        for own, parameter in list(unit.named_parameters()):
+            if parameter.is_meta:
+                owner, last = _owner(unit, own)
+                setattr(owner, last, nn.Parameter(read(f"{name}.{own}"), requires_grad=False))
+
+    return before
+
+
+def _releaser(name: str, seen: Callable[[str, Tensor], None]) -> Any:
+    def after(unit: nn.Module, inputs: Any, output: Any) -> None:
+        for own, parameter in list(unit.named_parameters()):
+            owner, last = _owner(unit, own)
+            setattr(owner, last, nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False))
+        seen(name, output[0] if isinstance(output, tuple) else output)
+
+    return after
+
+
+def _owner(unit: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, last = name.rpartition(".")
+    return unit.get_submodule(path), last
+
+
+def _learned(read: Read, change: Change) -> Read:
+    return lambda name: change.apply(name, read(name)) if name in change.names else read(name)
+
+
+def _beside(name: str, change: Change) -> Any:
+    def after(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        return change.beside(name, module.weight, inputs[0], output)
+
+    return after
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What texts became in a streamed model: `embeddings` (texts, dimension), and each unit's output by its name."""
+
+    embeddings: np.ndarray[Any, np.dtype[np.float32]]
+    outputs: dict[str, Tensor]
+
+
+def run(model: Model, tokens: Tokens, read: Read, beside: Change | None = None) -> Passed:
+    """Run a few texts through the model's transformer with the weights that `read` gives, and through what follows it.
+
+    `beside`: an adapter whose change is put beside the weights, layer by layer; where it can only be put into them, it is.
+    """
+    outputs: dict[str, Tensor] = {}
+    own, device = model.transformer[0].model, model.device
+    body = skeleton(model)
+    if isinstance(beside, FullChange):
+        read = _learned(read, beside)
+    elif beside is not None:
+        for name in beside.names:
+            module = body.get_submodule(name.removesuffix(".weight"))
+            module.register_forward_hook(_beside(name, beside))
+    model.transformer[0].model, model.device = body, torch.device("cpu")
+    try:
+        with streamed(body, read, outputs.__setitem__), torch.inference_mode():
+            pooled = model.embed_padded(tokens, np.arange(len(tokens)))
+    finally:
+        model.transformer[0].model, model.device = own, device
+    if model.similarity == "cosine":
+        pooled = nn.functional.normalize(pooled, dim=-1)
+    return Passed(pooled.numpy(), outputs)

@@ -1,0 +1,177 @@
+"""How a model is deployed: the lines for servers, and what software that uses them needs to be told (DEPLOY.md)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from homing.decision import Decision, Threshold
+from homing.shipping.origin import Origin
+from homing.shipping.tei import MODELS as TEI_MODELS
+
+if TYPE_CHECKING:
+    from homing.shipping.card import Evaluated
+
+GPU = 24 * 2**30  # bytes of the card that the line for vLLM is reckoned for
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a written directory says of its model. `documents`: whose embeddings documents keep, for a model of queries alone."""
+
+    directory: Path
+    origin: Origin
+    query_prompt: str
+    document_prompt: str
+    pooling: str
+    length: int
+    dimension: int
+    similarity: str
+    normalised: bool
+    model_type: str
+    bytes: int
+    decision: Decision | None
+    evaluated: Evaluated | None
+    documents: dict[str, Any] | None
+
+
+def deploy_page(facts: Facts) -> str:
+    """DEPLOY.md."""
+    parts = [_told(facts), _servers(facts), _clients(facts), _thresholds(facts), _ids()]
+    return f"# Deploying {Path(facts.origin.base).name}, tuned\n\n" + "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _told(facts: Facts) -> str:
+    scale = "length 1" if facts.normalised else "not normalised: their length counts"
+    side = ""
+    if facts.documents is not None:
+        side = (
+            f"\n\n**This directory encodes queries alone.** Documents are encoded by `{facts.documents['model']}` (digest "
+            f"`{facts.documents['digest']}`), so that two servers stand behind one index: that one for documents, this one for queries."
+        )
+    return f"""| what any of them needs to be told | |
+|---|---|
+| dimension | {facts.dimension} |
+| tokens a text, prompt included | {facts.length} |
+| embeddings | {scale} |
+| distance | {"cosine (or inner product, which is the same here)" if facts.normalised else "inner product" if facts.similarity == "dot" else "cosine"} |
+| query prefix, as JSON: every blank and line break counts | `{_quoted(facts.query_prompt)}` |
+| document prefix, as JSON | `{_quoted(facts.document_prompt)}` |{side}"""
+
+
+def _servers(facts: Facts) -> str:
+    share = min(0.9, max(0.1, round(facts.bytes / GPU * 1.2 + 0.1, 1)))
+    tei = f"""text-embeddings-inference (its reading rules were checked against this directory; for a GPU, take the image of its generation):
+
+```bash
+docker run -p 8081:80 -v "$PWD:/model" ghcr.io/huggingface/text-embeddings-inference:cpu-latest --model-id /model --dtype float32
+```
+
+It puts no prompt before a text by itself: send queries with their prefix, or with `"prompt_name": "query"` in `/embed`. A GPU's default
+there is float16; `--dtype float32` keeps what was verified."""
+    if facts.model_type not in TEI_MODELS:
+        tei = f"text-embeddings-inference: not known to serve models of type `{facts.model_type}`."
+    return f"""## Servers
+
+```bash
+homing serve .
+homing verify . --endpoint http://127.0.0.1:8000/v1
+```
+
+vLLM, on a GPU of {GPU // 2**30} GiB that other models may share: without `--gpu-memory-utilization` it takes nine tenths of the card, whatever the
+model needs ({facts.bytes / 2**30:.2f} GiB of weights here):
+
+```bash
+vllm serve . --runner pooling --convert embed --max-model-len {facts.length} --gpu-memory-utilization {share:g} --port 8080
+```
+
+`--dtype float32` gives what was verified to the last digits. vLLM puts no prompt before a text: send queries with their prefix. A text
+longer than {facts.length} tokens is an error there unless the request says `"truncate_prompt_tokens": {facts.length}`.
+
+{tei}
+
+After a start, and after every upgrade: `homing verify . --endpoint URL` sends texts and says whether pooling, prompt, end token, length
+and weights are those of this directory."""
+
+
+def _clients(facts: Facts) -> str:
+    prefix = facts.query_prompt
+    bare = "The prompt for queries is empty: there is nothing to lose."
+    if prefix:
+        bare = f"Queries without their prefix are other embeddings.{_loss(facts)}"
+    xinference = json.dumps(
+        {
+            "model_name": "tuned", "dimensions": facts.dimension, "max_tokens": facts.length, "language": ["en", "zh"],
+            "model_id": "tuned", "model_uri": "file:///path/of/this/directory",
+        }
+    )  # fmt: skip
+    metric = "COSINE" if facts.normalised or facts.similarity == "cosine" else "IP"
+    return f"""## Software that uses them
+
+{bare}
+
+| | what to tell it | queries |
+|---|---|---|
+| Xinference | a custom embedding model: `{xinference}` | bare: as the client sends them |
+| RAGFlow | provider "OpenAI-API-Compatible", the server's address, max tokens {facts.length}; similarity threshold below | bare: it has no field for a prefix |
+| Dify | provider "OpenAI-API-compatible", model type Text Embedding, context size {facts.length}; query prefix `{_quoted(prefix)}`, document prefix `{_quoted(facts.document_prompt)}` | with the prefix, where its field is filled in |
+| Milvus | a FLOAT_VECTOR field of dim {facts.dimension}, metric_type {metric} | as you embed them: put the prefix before the text yourself |
+
+Where a client sends queries bare, `homing serve` puts the prompt before them for requests that say `"task": "query"`; a client that
+cannot say so needs a small proxy, or a model that was trained without a prompt."""
+
+
+def _loss(facts: Facts) -> str:
+    """What bare queries cost, where that was measured."""
+    if facts.evaluated is None or not facts.evaluated.bare:
+        return " What that costs was not measured here."
+    told = ", ".join(
+        f"{name} {facts.evaluated.tuned[name]:.4f} with it, {value:.4f} without ({value - facts.evaluated.tuned[name]:+.4f})"
+        for name, value in facts.evaluated.bare.items()
+        if name in facts.evaluated.tuned
+    )
+    return f" Measured on {facts.evaluated.test_queries:,} test queries: {told}."
+
+
+def _thresholds(facts: Facts) -> str:
+    decision = facts.decision
+    rows = [] if decision is None else [("a list of candidates", decision.list), ("the best of a search", decision.retrieval)]
+    told = [_threshold(name, each) for name, each in rows if each is not None]
+    if not told:
+        return ""
+    return "\n".join(
+        [
+            "## Thresholds",
+            "",
+            "Chosen on dev, for pairs like those: another share of relevant pairs wants another threshold.",
+            "",
+            "| is relevant, in | cosine at least | inner product at least | L2 distance at most | F1 on dev | chosen on |",
+            "|---|---|---|---|---|---|",
+            *told,
+        ]
+    )
+
+
+def _threshold(name: str, each: Threshold) -> str:
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    on = each.chosen_on
+    top = f", the best {each.top_k}" if each.top_k else ""
+    return (
+        f"| {name}{top} | {shown(each.cosine)} | {shown(each.inner_product)} | {shown(each.l2)} | {each.f1:.3f} | "
+        f"{on.pairs:,} pairs of {on.queries:,} queries, {on.relevant_share:.1%} relevant |"
+    )
+
+
+def _ids() -> str:
+    return """## An index and its model
+
+Embeddings of two models do not fit into one index, and nothing in a vector says whose it is. Keep the digest of `homing.json` beside the
+index; `homing serve` tells its model's fingerprint in `/v1/models`."""

@@ -1,0 +1,103 @@
+"""A model's directory but for its weights, in sentence-transformers' layout in the long form that older readers (TEI, vLLM) parse too.
+
+The transformer lies at the directory's root, where those readers look, whatever its place in the base's directory.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from homing.encoders.model import Model
+from homing.encoders.safety import body, modules, read_json
+from homing.errors import ModelError
+from homing.manifest import write_json
+
+POOLING_FLAGS = {
+    "cls": "pooling_mode_cls_token",
+    "mean": "pooling_mode_mean_tokens",
+    "max": "pooling_mode_max_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+BODY_FILES = (
+    "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json",
+    "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "chat_template.jinja", "preprocessor_config.json",
+)  # fmt: skip
+SETTINGS = "config_sentence_transformers.json"
+LENGTH = "sentence_bert_config.json"
+
+
+def write_layout(base: Model, directory: Path) -> None:
+    """Write everything but the weights and the card: modules, pooling, prompts, length, tokenizer and configuration of `base`."""
+    own = body(base.path)
+    for name in BODY_FILES:
+        if (own / name).is_file():
+            shutil.copyfile(own / name, directory / name)
+    if base.trust_remote_code:
+        for file in own.glob("*.py"):
+            shutil.copyfile(file, directory / file.name)
+    write_json(directory / "modules.json", _modules(base, directory))
+    lower = read_json(own / LENGTH).get("do_lower_case", False) if (own / LENGTH).is_file() else False
+    write_json(directory / LENGTH, {"max_seq_length": base.max_length, "do_lower_case": bool(lower)})
+    said = read_json(base.path / SETTINGS) if (base.path / SETTINGS).is_file() else {}
+    write_json(
+        directory / SETTINGS,
+        {
+            "default_prompt_name": None,
+            **said,
+            "prompts": {**base.transformer.prompts, **base.prompts},
+            "similarity_fn_name": base.similarity,
+        },
+    )
+
+
+def _modules(base: Model, directory: Path) -> list[dict[str, Any]]:
+    """What modules.json shall say; each module's own directory is written."""
+    listed = modules(base.path)
+    if not (base.path / "modules.json").is_file():
+        listed = [*listed, {"type": "Pooling", "path": ""}, {"type": "Normalize", "path": ""}]
+    found = []
+    for index, each in enumerate(listed):
+        kind = str(each["type"])
+        name = kind.rsplit(".", 1)[-1]
+        place = f"{index}_{name}" if index else ""
+        if index:
+            _copy_module(base.path / str(each["path"]) if each["path"] else None, directory / place)
+            if name == "Pooling":
+                write_json(directory / place / "config.json", pooling_config(base))
+        own = kind.startswith("sentence_transformers.") or "." not in kind
+        found.append(
+            {"idx": index, "name": str(index), "path": place, "type": f"sentence_transformers.models.{name}" if own else kind}
+        )
+    return found
+
+
+def pooling_config(model: Model) -> dict[str, Any]:
+    """1_Pooling/config.json in its long form. Raises ModelError for a pooling that this form has no flag for."""
+    modes = model.pooling.split("+")
+    if unknown := set(modes) - POOLING_FLAGS.keys():
+        raise ModelError(
+            "the pooling cannot be written for other readers", where=str(model.path), got=sorted(unknown)[0], expected=", ".join(POOLING_FLAGS)
+        )
+    return {
+        "word_embedding_dimension": int(model.transformer[0].get_embedding_dimension()),
+        **{flag: mode in modes for mode, flag in POOLING_FLAGS.items()},
+        "include_prompt": True,
+    }
+
+
+def _copy_module(source: Path | None, target: Path) -> None:
+    """A module's own files; weights only as safetensors."""
+    target.mkdir(parents=True)
+    for file in source.iterdir() if source is not None and source.is_dir() else ():
+        if file.is_file() and file.suffix in (".json", ".safetensors", ".txt"):
+            shutil.copyfile(file, target / file.name)
+
+
+def prompts_of(directory: Path) -> dict[str, str]:
+    """The prompts that a written directory says, by their names."""
+    return dict(json.loads((directory / SETTINGS).read_text(encoding="utf-8"))["prompts"])

@@ -1,0 +1,92 @@
+"""Where a model's weights come from, and how that was verified: what `homing.json` holds under `merged` and `evaluated`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from homing.encoders.directory import CONVENTIONS
+from homing.encoders.safety import read_json
+from homing.manifest import write_json
+
+MERGED, EVALUATED = "merged", "evaluated"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """How the written weights were compared with the adapter on its base.
+
+    `way`: whole (the directory loaded by its own reader), or layers (one at a time, for a model larger than memory). `texts` were
+    embedded as queries and as documents; `distance` is the largest difference of a number (float32), or of direction, 1 - cosine (half
+    precision). `flips` of `pairs`: two documents that a query ranks the other way round after rounding.
+    """
+
+    way: str
+    tensors: int
+    texts: int
+    distance: float
+    flips: int
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A merged model's base, what was put into it, and how it was verified. `chosen` says who chose the scale."""
+
+    base: str
+    base_digest: str
+    licence: str | None
+    side: str
+    tuning: str
+    adapter_digest: str
+    scale: float
+    chosen: str
+    dtype: str
+    changed: int
+    verified: Verified
+
+    def write(self, directory: Path) -> None:
+        """Put it into the directory's `homing.json`, beside whatever else that says."""
+        _put(directory, MERGED, asdict(self))
+
+    @classmethod
+    def read(cls, directory: Path) -> Origin | None:
+        """The origin of a model's directory, None where it says none."""
+        said = _said(directory).get(MERGED)
+        return None if said is None else cls(**{**said, "verified": Verified(**said["verified"])})
+
+
+def write_evaluated(directory: Path, evaluated: Mapping[str, Any]) -> None:
+    """Keep what an evaluation found with the model."""
+    _put(directory, EVALUATED, dict(evaluated))
+
+
+def read_evaluated(directory: Path) -> dict[str, Any] | None:
+    """What an evaluation found, None where there was none."""
+    found: dict[str, Any] | None = _said(directory).get(EVALUATED)
+    return found
+
+
+def licence(directory: Path) -> str | None:
+    """The licence that a model's card names in its head, None where it names none."""
+    card = directory / "README.md"
+    lines = card.read_text(encoding="utf-8", errors="replace").splitlines() if card.is_file() else []
+    if not lines or lines[0].strip() != "---":
+        return None
+    for line in lines[1:]:
+        if line.strip() == "---":
+            break
+        if line.startswith("license:"):
+            return line.removeprefix("license:").strip().strip("'\"") or None
+    return None
+
+
+def _said(directory: Path) -> dict[str, Any]:
+    file = directory / CONVENTIONS
+    return dict(read_json(file)) if file.is_file() else {}
+
+
+def _put(directory: Path, key: str, value: Any) -> None:
+    write_json(directory / CONVENTIONS, {**_said(directory), key: value})
