@@ -26,6 +26,7 @@ from homing.encoders import adapter as adapters
 from homing.encoders import streamed
 from homing.encoders.adapter import Adapter
 from homing.encoders.change import Change, change_of
+from homing.encoders.directory import CONVENTIONS
 from homing.encoders.memory import available
 from homing.encoders.model import Model, Tokens
 from homing.encoders.pair import Pair, open_model, write_document_model
@@ -86,7 +87,9 @@ class Plan:
     def size(self) -> int:
         """Bytes of the weights to be written."""
         return sum(
-            entry.size if self.dtype is None or not entry.dtype.is_floating_point else entry.size // entry.dtype.itemsize * self.dtype.itemsize
+            entry.size
+            if self.dtype is None or not entry.dtype.is_floating_point
+            else entry.size // entry.dtype.itemsize * self.dtype.itemsize
             for entry in self.weights.entries.values()
         )
 
@@ -245,7 +248,7 @@ def _scale(adapter: Adapter, scale: Scale | None) -> tuple[float, str]:
             )
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return own, f"as the adapter says ({adapter.path / adapters.CONVENTIONS})"
+    return own, f"as the adapter says ({adapter.path / CONVENTIONS})"
 
 
 def _same_conventions(base: Model, adapter: Adapter) -> None:
@@ -273,7 +276,7 @@ def _demand_in_range(weight: Tensor, rounded: Tensor, name: str) -> None:
     lost = float((rounded.float() - weight).norm() / weight.norm().clamp_min(1e-30))
     if not torch.isfinite(rounded).all() or lost > LOST_IN_HALF:
         raise MergeError(
-            "float16 cannot hold the weights", where=name, got=f"values up to {float(weight.abs().max()):.3g}, {lost:.1e} of the tensor lost",
+            "float16 cannot hold the weights", where=name, got=f"up to {float(weight.abs().max()):.3g}, {lost:.1e} of the tensor lost",
             expected=f"finite values, at most {LOST_IN_HALF:.1e}", remedy="Give --dtype bfloat16 or float32.",
         )  # fmt: skip
 

@@ -281,7 +281,8 @@ def _load(path: Path, pooling: str | None, device: torch.device, dtype: torch.dt
                 trust_remote_code=trust,
             )  # fmt: skip
         else:
-            body = Transformer(str(path), model_kwargs=arguments, trust_remote_code=trust)
+            trusted = {"trust_remote_code": trust}
+            body = Transformer(str(path), model_kwargs=arguments | trusted, processor_kwargs=trusted, config_kwargs=trusted)
             modules = [body, Pooling(body.get_embedding_dimension(), pooling), Normalize()]
             model = SentenceTransformer(modules=modules, device=None if device.type == "meta" else str(device))
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:

@@ -133,5 +133,5 @@ def _refuse_pickles(directory: Path) -> None:
         raise ModelError(
             "the weights are a pickle, which can run any code when it is loaded", where=str(directory), got=", ".join(pickles[:3]),
             expected=WEIGHTS,
-            remedy="Take a revision of the model that has safetensors (most have one on the hub), or convert it where you trust its source.",
+            remedy="Take a revision of the model with safetensors (most have one on the hub), or convert it where you trust its source.",
         )  # fmt: skip

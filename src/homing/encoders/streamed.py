@@ -86,7 +86,7 @@ def _learned(read: Read, change: Change) -> Read:
 
 
 def _beside(name: str, change: Change) -> Any:
-    def after(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    def after(module: nn.Linear, inputs: Any, output: Tensor) -> Tensor:
         return change.beside(name, module.weight, inputs[0], output)
 
     return after

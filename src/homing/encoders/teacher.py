@@ -23,6 +23,7 @@ from homing.data import digest as digest_texts
 from homing.encoders.answers import answers
 from homing.encoders.devices import default_device, fast_dtype
 from homing.encoders.model import Model
+from homing.encoders.safety import refuse_unsafe
 from homing.errors import FormatError, ModelError, SettingError, TrainingError
 from homing.formats import scores as score_files
 from homing.manifest import file_digest
@@ -266,8 +267,10 @@ def ask_cross_encoder(path: str | Path, mined: Mined, directory: Path) -> ScoreT
 
 
 def _load(path: Path, device: torch.device, dtype: torch.dtype) -> CrossEncoder:
+    refuse_unsafe(path)
+    arguments = {"dtype": dtype, "use_safetensors": True}
     try:
-        model = CrossEncoder(str(path), device=str(device), local_files_only=True, model_kwargs={"dtype": dtype})
+        model = CrossEncoder(str(path), device=str(device), local_files_only=True, model_kwargs=arguments)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
         raise ModelError(
             "sentence-transformers cannot load this cross-encoder", where=str(path),

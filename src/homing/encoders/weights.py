@@ -53,7 +53,9 @@ class Weights:
         for file in self.files:
             for name, entry in self._head(file).items():
                 if name in self.entries:
-                    raise ModelError("a weight is in two files", where=str(directory), got=f"{name} in {self.entries[name].file} and {file}")
+                    raise ModelError(
+                        "a weight is in two files", where=str(directory), got=f"{name} in {self.entries[name].file} and {file}"
+                    )
                 self.entries[name] = entry
 
     def _head(self, file: str) -> dict[str, Entry]:

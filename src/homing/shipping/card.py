@@ -92,7 +92,9 @@ def facts_of(directory: Path) -> Facts:
     """What a written directory says of its model. Raises ModelError where Homing did not write it."""
     origin = Origin.read(directory)
     if origin is None:
-        raise ModelError("the directory is not a merged model", where=str(directory), expected=CONVENTIONS, remedy="Merge one: homing merge.")
+        raise ModelError(
+            "the directory is not a merged model", where=str(directory), expected=CONVENTIONS, remedy="Merge one: homing merge."
+        )
     settings = read_json(directory / SETTINGS)
     pooling = next(directory / str(each["path"]) for each in modules(directory) if str(each["type"]).endswith(".Pooling"))
     pools = read_json(pooling / "config.json")
@@ -167,11 +169,11 @@ def _made(origin: Origin) -> str:
 def _verified(verified: Verified, dtype: str) -> str:
     """How the written directory was verified, in a sentence."""
     unit = "at most {:.1e} apart in a number" if dtype == "float32" else "at most {:.1e} apart in cosine"
-    way = "loaded by its own reader" if verified.way == "whole" else "layer by layer"
+    way = "the directory loaded afresh" if verified.way == "whole" else "layer by layer"
     flips = "" if dtype == "float32" else f", {verified.flips:,} of {verified.pairs:,} pairs of documents ranked the other way round"
     return (
         f"Each of {verified.tensors:,} tensors was read again and compared; {verified.texts} texts, as queries and as documents, embedded "
-        f"{way} as with the adapter on its base: {unit.format(verified.distance)}{flips}."
+        f"alike ({way}) as with the adapter on its base: {unit.format(verified.distance)}{flips}."
     )
 
 

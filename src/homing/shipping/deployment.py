@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from homing.decision import Decision, Threshold
 from homing.shipping.origin import Origin
-from homing.shipping.tei import MODELS as TEI_MODELS
+from homing.shipping.tei import faults
 
 if TYPE_CHECKING:
     from homing.shipping.card import Evaluated
@@ -49,6 +49,7 @@ def _quoted(text: str) -> str:
 
 def _told(facts: Facts) -> str:
     scale = "length 1" if facts.normalised else "not normalised: their length counts"
+    distance = "cosine (or inner product, which is the same here)" if facts.normalised else facts.similarity.replace("dot", "inner product")
     side = ""
     if facts.documents is not None:
         side = (
@@ -60,14 +61,14 @@ def _told(facts: Facts) -> str:
 | dimension | {facts.dimension} |
 | tokens a text, prompt included | {facts.length} |
 | embeddings | {scale} |
-| distance | {"cosine (or inner product, which is the same here)" if facts.normalised else "inner product" if facts.similarity == "dot" else "cosine"} |
+| distance | {distance} |
 | query prefix, as JSON: every blank and line break counts | `{_quoted(facts.query_prompt)}` |
 | document prefix, as JSON | `{_quoted(facts.document_prompt)}` |{side}"""
 
 
 def _servers(facts: Facts) -> str:
     share = min(0.9, max(0.1, round(facts.bytes / GPU * 1.2 + 0.1, 1)))
-    tei = f"""text-embeddings-inference (its reading rules were checked against this directory; for a GPU, take the image of its generation):
+    tei = """text-embeddings-inference (its reading rules were checked against this directory; for a GPU, take the image of its generation):
 
 ```bash
 docker run -p 8081:80 -v "$PWD:/model" ghcr.io/huggingface/text-embeddings-inference:cpu-latest --model-id /model --dtype float32
@@ -75,8 +76,8 @@ docker run -p 8081:80 -v "$PWD:/model" ghcr.io/huggingface/text-embeddings-infer
 
 It puts no prompt before a text by itself: send queries with their prefix, or with `"prompt_name": "query"` in `/embed`. A GPU's default
 there is float16; `--dtype float32` keeps what was verified."""
-    if facts.model_type not in TEI_MODELS:
-        tei = f"text-embeddings-inference: not known to serve models of type `{facts.model_type}`."
+    if found := faults(facts.directory):
+        tei = f"text-embeddings-inference does not read this directory: {'; '.join(found)}."
     return f"""## Servers
 
 ```bash
@@ -84,8 +85,8 @@ homing serve .
 homing verify . --endpoint http://127.0.0.1:8000/v1
 ```
 
-vLLM, on a GPU of {GPU // 2**30} GiB that other models may share: without `--gpu-memory-utilization` it takes nine tenths of the card, whatever the
-model needs ({facts.bytes / 2**30:.2f} GiB of weights here):
+vLLM, on a GPU of {GPU // 2**30} GiB that other models may share: without `--gpu-memory-utilization` it takes nine tenths of the card,
+whatever the model needs ({facts.bytes / 2**30:.2f} GiB of weights here):
 
 ```bash
 vllm serve . --runner pooling --convert embed --max-model-len {facts.length} --gpu-memory-utilization {share:g} --port 8080
@@ -124,7 +125,7 @@ def _clients(facts: Facts) -> str:
 | Milvus | a FLOAT_VECTOR field of dim {facts.dimension}, metric_type {metric} | as you embed them: put the prefix before the text yourself |
 
 Where a client sends queries bare, `homing serve` puts the prompt before them for requests that say `"task": "query"`; a client that
-cannot say so needs a small proxy, or a model that was trained without a prompt."""
+cannot say so needs a small proxy, or a model that was trained without a prompt."""  # noqa: E501
 
 
 def _loss(facts: Facts) -> str:

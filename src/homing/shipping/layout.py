@@ -70,9 +70,7 @@ def _modules(base: Model, directory: Path) -> list[dict[str, Any]]:
             if name == "Pooling":
                 write_json(directory / place / "config.json", pooling_config(base))
         own = kind.startswith("sentence_transformers.") or "." not in kind
-        found.append(
-            {"idx": index, "name": str(index), "path": place, "type": f"sentence_transformers.models.{name}" if own else kind}
-        )
+        found.append({"idx": index, "name": str(index), "path": place, "type": f"sentence_transformers.models.{name}" if own else kind})
     return found
 
 
@@ -81,7 +79,10 @@ def pooling_config(model: Model) -> dict[str, Any]:
     modes = model.pooling.split("+")
     if unknown := set(modes) - POOLING_FLAGS.keys():
         raise ModelError(
-            "the pooling cannot be written for other readers", where=str(model.path), got=sorted(unknown)[0], expected=", ".join(POOLING_FLAGS)
+            "the pooling cannot be written for other readers",
+            where=str(model.path),
+            got=sorted(unknown)[0],
+            expected=", ".join(POOLING_FLAGS),
         )
     return {
         "word_embedding_dimension": int(model.transformer[0].get_embedding_dimension()),

@@ -27,7 +27,9 @@ def write_router(queries: Path, documents: Path, out: Path) -> Path:
     if said is None:
         raise ModelError("the directory encodes both sides itself", where=str(queries), remedy="A router is for queries-only training.")
     with replace_directory(out) as fresh:
-        structure, types, settings = {}, {}, {}
+        structure: dict[str, list[str]] = {}
+        types: dict[str, str] = {}
+        settings: dict[str, dict[str, Any]] = {}
         for side, source in (("query", queries), ("document", documents)):
             structure[side] = []
             for index, each in enumerate(modules(source)):
