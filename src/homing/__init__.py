@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from homing.pipeline import run
     from homing.recipe import Recipe
     from homing.reporting import report
-    from homing.settings import Encoding, Evaluating, Mining, Splitting, Training
+    from homing.serving import serve
+    from homing.settings import Encoding, Evaluating, Mining, Serving, Splitting, Training
     from homing.splitting import split
     from homing.training import train
     from homing.verdicts import Evaluation, Verdict, compare
@@ -55,7 +56,8 @@ _PLACES = {
     "homing.pipeline": ("run",),
     "homing.recipe": ("Recipe",),
     "homing.reporting": ("report",),
-    "homing.settings": ("Encoding", "Evaluating", "Mining", "Splitting", "Training"),
+    "homing.serving": ("serve",),
+    "homing.settings": ("Encoding", "Evaluating", "Mining", "Serving", "Splitting", "Training"),
     "homing.splitting": ("split",),
     "homing.training": ("train",),
     "homing.verdicts": ("Evaluation", "Verdict", "compare"),
@@ -64,8 +66,8 @@ _PLACE = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
     "Adapter", "Corpus", "Dataset", "Encoding", "Evaluating", "Evaluation", "HomingError", "Mined", "Mining", "Model", "Pair", "Qrels",
-    "Queries", "Recipe", "Splits", "Splitting", "Training", "Verdict", "check", "compare", "evaluate", "load", "merge", "mine",
-    "open_model", "report", "run", "split", "train",
+    "Queries", "Recipe", "Serving", "Splits", "Splitting", "Training", "Verdict", "check", "compare", "evaluate", "load", "merge", "mine",
+    "open_model", "report", "run", "serve", "split", "train",
 ]  # fmt: skip
 
 

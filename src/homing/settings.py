@@ -133,3 +133,28 @@ class Evaluating:
     def __post_init__(self) -> None:
         _demand(self.resamples >= 100, "resamples", self.resamples, "100 or more")
         _demand(self.top_k >= 10, "top-k", self.top_k, "10 or more")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a model is served. The API key is the environment's HOMING_API_KEY, never a setting."""
+
+    host: str = _setting("127.0.0.1", "address to listen on; others can reach 0.0.0.0")
+    port: int = _setting(8000, "port to listen on; 0: any that is free")
+    name: str = _setting("", "what clients call the model (the directory's name)")
+    dimensions: str = _setting("", "shorter embeddings to give, as 512,256 (those the directory names)")
+    truncate: bool = _setting(False, "cut a text that is too long, in place of an error")
+    token_arrays: bool = _setting(False, "take token ids as input: the model's own, special tokens included")
+    max_texts: int = _setting(2048, "texts a request")
+    max_megabytes: float = _setting(8.0, "size of a request")
+    max_waiting: int = _setting(8192, "texts that may wait; beyond that, 429")
+    timeout: float = _setting(60.0, "seconds that a request may take")
+
+    def __post_init__(self) -> None:
+        _demand(0 <= self.port <= 65535, "port", self.port, "0 to 65535")
+        _demand(":" not in self.name and "@" not in self.name, "name", self.name, "a name without ':' and '@'")
+        _demand(all(part.strip().isdigit() for part in self.dimensions.split(",") if part), "dimensions", self.dimensions, "like 512,256")
+        _demand(self.max_texts >= 1, "max-texts", self.max_texts, "1 or more")
+        _demand(self.max_megabytes > 0, "max-megabytes", self.max_megabytes, "above 0")
+        _demand(self.max_waiting >= self.max_texts, "max-waiting", self.max_waiting, f"{self.max_texts} (--max-texts) or more")
+        _demand(self.timeout > 0, "timeout", self.timeout, "above 0")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from homing.settings import Encoding, Evaluating, Mining, Splitting, Training
+from homing.settings import Encoding, Evaluating, Mining, Serving, Splitting, Training
 
 if TYPE_CHECKING:
     from homing.data import Dataset, Splits
@@ -26,6 +26,7 @@ TARGETS = (
 SECTIONS: dict[str, type[Any]] = {
     "encoding": Encoding, "splitting": Splitting, "mining": Mining, "training": Training, "evaluating": Evaluating,
 }  # fmt: skip
+EVERY: dict[str, type[Any]] = {**SECTIONS, "serving": Serving}  # those of a recipe, and the others
 CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -68,11 +69,11 @@ def settings(*sections: str, shown: Sequence[str] | None = None) -> Callable[[cl
 
     def decorate(command: click.Command) -> click.Command:
         for section in sections:
-            kinds = typing.get_type_hints(SECTIONS[section])
-            for each in fields(SECTIONS[section]):
+            kinds = typing.get_type_hints(EVERY[section])
+            for each in fields(EVERY[section]):
                 if each.name != "seed":
                     command.params.append(_option(section, each, kinds[each.name], shown is None or each.name in shown))
-        if set(sections) - {"encoding"}:
+        if set(sections) - {"encoding", "serving"}:
             command.params.append(
                 click.Option(["--seed", "seed"], type=int, default=None, metavar="N", help="seed of everything drawn [42]")
             )
@@ -84,13 +85,13 @@ def settings(*sections: str, shown: Sequence[str] | None = None) -> Callable[[cl
 def given(options: dict[str, Any], section: str) -> dict[str, Any]:
     """The settings of a section that were given on the command line."""
     given = {name.split("__")[1]: value for name, value in options.items() if name.startswith(f"{section}__") and value is not None}
-    if options.get("seed") is not None and any(each.name == "seed" for each in fields(SECTIONS[section])):
+    if options.get("seed") is not None and any(each.name == "seed" for each in fields(EVERY[section])):
         given["seed"] = options["seed"]
     return given
 
 
 def make(options: dict[str, Any], section: str) -> Any:
-    return SECTIONS[section](**given(options, section))
+    return EVERY[section](**given(options, section))
 
 
 @click.group(context_settings=CONTEXT)

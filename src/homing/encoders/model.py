@@ -153,9 +153,9 @@ class Model:
         file = self.path / CONVENTIONS
         return json.loads(file.read_text(encoding="utf-8")).get("documents") if file.is_file() else None
 
-    def tokenize(self, texts: Sequence[str], kind: Kind, *, truncate: bool = True) -> Tokens:
-        """Token ids of the texts under the prompt of their kind: those that sentence-transformers would feed the model."""
-        prompt = self.prompts[kind]
+    def tokenize(self, texts: Sequence[str], kind: Kind | None, *, truncate: bool = True) -> Tokens:
+        """Token ids of the texts under the prompt of their kind (None: as they come): those sentence-transformers would feed the model."""
+        prompt = self.prompts[kind] if kind is not None else ""
         pieces: list[NDArray[np.int32]] = []
         for start in range(0, len(texts), 1024):
             prompted = [prompt + text for text in texts[start : start + 1024]]

@@ -1,0 +1,250 @@
+"""Texts of all requests that wait, tokenised together and encoded together, in two threads beside the event loop.
+
+The tokenising thread takes whatever has come since it last looked. The model's thread takes from everything that is tokenised a round of
+a few chunks' tokens: a text of each request in turn, so that a request of thousands of texts delays nobody's single one. Within a round
+texts of like length share a chunk, shortest chunks first, and a request is answered as soon as its last text is done. Nothing is waited
+for: a text that comes alone is encoded alone, and batches grow as requests come faster than they are answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from homing.encoders.devices import token_budget
+from homing.encoders.model import Model, Tokens
+from homing.serving.logs import log
+from homing.serving.metrics import Metrics
+from homing.serving.refusals import Refusal, fault, invalid, queue_full
+
+CHUNKS = 4  # of a round: enough to choose texts of like length from, few enough to keep nobody waiting
+LONGEST_WAIT = 60  # seconds that a client is told to wait at most
+
+
+class Work:
+    """Texts of one request for one model, prompts included, or token ids; and its embeddings once they are there.
+
+    Shapes: `embeddings` (texts, dimension), `lengths` (texts,). `param` is the request's field that texts are named by in an error.
+    """
+
+    def __init__(self, model: Model, texts: Sequence[str] | Tokens, param: str) -> None:
+        self.model, self.param = model, param
+        self.texts: Sequence[str] = () if isinstance(texts, Tokens) else texts
+        self.tokens: Tokens | None = texts if isinstance(texts, Tokens) else None
+        self.embeddings = np.empty((len(texts), model.dimension), dtype=np.float32)
+        self.untaken: list[int] = []  # texts that no round took yet, the next one last
+        self.undone = len(texts)
+        self.dropped = False
+        self.loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self.loop.create_future()
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    @property
+    def token_count(self) -> int:
+        return 0 if self.tokens is None else len(self.tokens.ids)
+
+    def tokenised(self, tokens: Tokens) -> None:
+        self.tokens = tokens
+        self.untaken = np.argsort(tokens.lengths, kind="stable").tolist()
+
+    def end(self, refusal: Refusal | None = None) -> None:
+        """Let whoever awaits it go on; from any thread, and more than once."""
+        self.loop.call_soon_threadsafe(self._end, refusal)
+
+    def _end(self, refusal: Refusal | None) -> None:
+        if self.done.done():
+            return
+        if refusal is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(refusal)
+
+
+class Batcher:
+    """Encodes the work of all requests. At most `most` texts wait; a text longer than its model takes is cut, or refused.
+
+    `encode` and `waiting` belong to the event loop's thread, `start` and `stop` to whoever owns the batcher.
+    """
+
+    def __init__(self, most: int, truncate: bool, metrics: Metrics) -> None:
+        self.most, self.truncate, self.metrics = most, truncate, metrics
+        self.waiting = 0
+        self._arrived: SimpleQueue[Work | None] = SimpleQueue()
+        self._ready: deque[Work] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(run,), name=name, daemon=True)
+            for name, run in (("tokenising", self._tokenise_all), ("encoding", self._encode_all))
+        ]
+        self.alive = True
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End both threads after all work that was handed in."""
+        self._arrived.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    async def encode(self, *works: Work) -> None:
+        """Embeddings into each work. Raises Refusal where the queue is full or a text too long; a cancelled call drops its work."""
+        texts = sum(len(work) for work in works)
+        if self.waiting + texts > self.most:
+            raise queue_full(self.waiting, self._seconds_left())
+        self.waiting += texts
+        try:
+            for work in works:
+                self._arrived.put(work)
+            for work in works:
+                await work.done
+        finally:
+            self.waiting -= texts
+            for work in works:
+                work.dropped = True
+                if work.done.done() and not work.done.cancelled():
+                    work.done.exception()
+
+    def _seconds_left(self) -> int:
+        """About when what waits will be done, at the rate so far."""
+        rate = self.metrics.batch_texts / self.metrics.batch_seconds if self.metrics.batch_seconds else 0.0
+        return min(LONGEST_WAIT, max(1, math.ceil(self.waiting / rate))) if rate else 1
+
+    def _guarded(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except BaseException as error:
+            self.alive = False
+            log("a thread ended", 50, error=error)
+            raise
+
+    def _tokenise_all(self) -> None:
+        while not self._stopping:
+            works, last = [self._arrived.get()], False
+            while not last:
+                try:
+                    works.append(self._arrived.get_nowait())
+                except Empty:
+                    last = True
+            stopping = None in works
+            ready = self._tokenise([work for work in works if work is not None and not work.dropped])
+            with self._changed:
+                self._ready.extend(ready)
+                self._stopping = stopping
+                self._changed.notify()
+
+    def _tokenise(self, works: Sequence[Work]) -> list[Work]:
+        """These works with their tokens; those that cannot be tokenised, or are too long, are ended here."""
+        for model in {work.model for work in works}:
+            those = [work for work in works if work.model is model and work.tokens is None]
+            try:
+                tokens = model.tokenize([text for work in those for text in work.texts], None, truncate=self.truncate)
+            except Exception as error:
+                log("tokenising failed", 40, error=error)
+                for work in those:
+                    work.end(fault())
+                continue
+            start = 0
+            for work in those:
+                upto = start + len(work.texts)
+                begin, end = tokens.offsets[start], tokens.offsets[upto]
+                work.tokens, work.texts = Tokens(tokens.ids[begin:end], tokens.offsets[start : upto + 1] - begin), ()
+                start = upto
+        return [work for work in works if work.tokens is not None and self._admitted(work, work.tokens)]
+
+    def _admitted(self, work: Work, tokens: Tokens) -> bool:
+        lengths, most = tokens.lengths, work.model.max_length
+        if lengths.max() > most or lengths.min() == 0:
+            text = int(lengths.argmax() if lengths.max() > most else lengths.argmin())
+            work.end(_wrong_length(work.param, text, int(lengths[text]), most))
+            return False
+        work.tokenised(tokens)
+        return True
+
+    def _encode_all(self) -> None:
+        while True:
+            with self._changed:
+                while not self._ready and not self._stopping:
+                    self._changed.wait()
+                if not self._ready:
+                    return
+                taken = self._round()
+            if taken:
+                self._encode(taken)
+
+    def _round(self) -> list[tuple[Work, int]]:
+        """The texts to encode next, of one model: one of each request in turn until there are enough tokens."""
+        model = self._ready[0].model
+        budget = CHUNKS * token_budget(model.device, packed=model.packer is not None)
+        taken: list[tuple[Work, int]] = []
+        others: deque[Work] = deque()
+        while self._ready and budget > 0:
+            work = self._ready.popleft()
+            if work.dropped or work.tokens is None:
+                continue
+            if work.model is not model:
+                others.append(work)
+                continue
+            text = work.untaken.pop()
+            taken.append((work, text))
+            budget -= int(work.tokens.offsets[text + 1] - work.tokens.offsets[text])
+            if work.untaken:
+                self._ready.append(work)
+        self._ready.extendleft(reversed(others))
+        return taken
+
+    def _encode(self, taken: Sequence[tuple[Work, int]]) -> None:
+        model = taken[0][0].model
+        pieces = [work.tokens[text] for work, text in taken if work.tokens is not None]
+        lengths = np.array([len(piece) for piece in pieces])
+        tokens = Tokens(np.concatenate(pieces), np.concatenate([[0], np.cumsum(lengths)]))
+        for chunk in reversed(list(model.chunks(lengths))):
+            begun = time.perf_counter()
+            try:
+                embeddings = embed(model, tokens, chunk)
+            except Exception as error:
+                log("encoding failed", 40, error=error, texts=len(chunk), tokens=int(lengths[chunk].sum()))
+                for text in chunk.tolist():
+                    taken[text][0].dropped = True
+                    taken[text][0].end(fault())
+                continue
+            self.metrics.encoded(len(chunk), int(lengths[chunk].sum()), time.perf_counter() - begun)
+            for row, text in enumerate(chunk.tolist()):
+                work, place = taken[text]
+                work.embeddings[place] = embeddings[row]
+                work.undone -= 1
+                if not work.undone:
+                    work.end()
+
+
+def embed(model: Model, tokens: Tokens, texts: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Embeddings of these texts, shape (texts, dimension); where the device's memory runs out, in halves."""
+    try:
+        with torch.inference_mode():
+            return model.embed(tokens, texts).cpu().numpy()
+    except torch.OutOfMemoryError:
+        if len(texts) == 1:
+            raise
+    torch.accelerator.empty_cache()
+    half = len(texts) // 2
+    return np.concatenate([embed(model, tokens, texts[:half]), embed(model, tokens, texts[half:])])
+
+
+def _wrong_length(param: str, text: int, tokens: int, most: int) -> Refusal:
+    if not tokens:
+        return invalid(f"Text {text} of {param} has no tokens.", param)
+    message = f"Text {text} of {param} has {tokens:,} tokens, prompt included; this model takes {most:,} (or start with --truncate)."
+    return invalid(message, param, "context_length_exceeded")
