@@ -132,7 +132,7 @@ class Dataset:
 
     def changed(self, changes: Qrels) -> Dataset:
         """With these judgments in place of what it said of the same pairs, and beside what it said of others."""
-        return replace(self, qrels=self.qrels.changed(changes), changes=changes)
+        return replace(self, qrels=self.qrels.changed(changes), changes=self.changes.changed(changes) if self.changes else changes)
 
 
 @dataclass(frozen=True, eq=False)

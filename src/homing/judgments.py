@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -84,21 +84,41 @@ def obey(judgments: Iterable[Judgment], splits: Splits) -> tuple[Splits, Obeyed]
     that is a positive of a dev or test query would tie train to the exam: unless the split lets positives be shared, it is left out
     of the negatives and does not become a positive.
     """
-    train, counts = splits.train, Counter[str]()
-    trained = set(train.qrels.queries.tolist())
+    train = splits.train
     exam: set[int] = set()
     if splits.by != "query":
         for side in (splits.dev, splits.test):
             exam.update(side.qrels.document[side.qrels.relevance > 0].tolist())
+    changes, obeyed = _changes(judgments, train, exam)
+    return replace(splits, train=train.changed(changes) if len(changes) else train), obeyed
+
+
+def obey_before_split(judgments: Iterable[Judgment], data: Dataset) -> tuple[Dataset, Obeyed]:
+    """The data with the judgments taken over into all of it, before it is split: this changes the exam, so it is for who asks for it.
+
+    The split that follows knows the new positives, so nothing can leak. A pair left out is not judged any more. What changed is counted
+    in `notes["changed_by_judges"]`, which a split dataset keeps.
+    """
+    changes, obeyed = _changes(judgments, data, set())
+    qrels = data.qrels.changed(changes)
+    kept = qrels.relevance >= 0
+    notes = {**data.notes, "changed_by_judges": len(changes)}
+    return replace(data, qrels=Qrels(qrels.query[kept], qrels.document[kept], qrels.relevance[kept]), notes=notes), obeyed
+
+
+def _changes(judgments: Iterable[Judgment], data: Dataset, exam: set[int]) -> tuple[Qrels, Obeyed]:
+    """What the judgments change in the data; `exam`: documents that must not become a positive here."""
+    counts = Counter[str]()
+    judged = set(data.qrels.queries.tolist())
     said: dict[tuple[int, int], dict[tuple[str, str], Judgment]] = {}
-    finders = _Finder(train.queries, "q"), _Finder(train.corpus, "d")
+    finders = _Finder(data.queries, "q"), _Finder(data.corpus, "d")
     for judgment in judgments:
         counts["read"] += 1
         query = finders[0].find(judgment.query_id, judgment.query_digest)
         document = finders[1].find(judgment.document_id, judgment.document_digest)
         if isinstance(query, str) or isinstance(document, str):
             counts["stale" if "stale" in (query, document) else "unknown"] += 1
-        elif query not in trained:
+        elif query not in judged:
             counts["elsewhere"] += 1
         else:
             judge = judgment.kind, judgment.judge
@@ -111,9 +131,8 @@ def obey(judgments: Iterable[Judgment], splits: Splits) -> tuple[Splits, Obeyed]
         mark, agreed = _decided(list(by_judge.values()))
         if not agreed:
             who = ", ".join(f"{name or kind} says {judgment.mark}" for (kind, name), judgment in sorted(by_judge.items()))
-            conflicts.append((train.queries.ids[query], train.corpus.ids[document], who))
-        positive = document in train.qrels.positives.get(query, ())
-        if positive:
+            conflicts.append((data.queries.ids[query], data.corpus.ids[document], who))
+        if document in data.qrels.positives.get(query, ()):
             counts["positives_kept"] += mark != "relevant"
         elif mark == "relevant" and document in exam:
             counts["would_leak"] += 1
@@ -122,8 +141,7 @@ def obey(judgments: Iterable[Judgment], splits: Splits) -> tuple[Splits, Obeyed]
             counts[mark] += 1
             changes.append((query, document, RELEVANCE[mark]))
     columns = np.array(sorted(changes), dtype=np.int32).reshape(-1, 3)
-    changed = train.changed(Qrels(columns[:, 0], columns[:, 1], columns[:, 2])) if changes else train
-    return Splits(changed, splits.dev, splits.test, splits.by, splits.groups, splits.removed), Obeyed(counts, tuple(conflicts))
+    return Qrels(columns[:, 0], columns[:, 1], columns[:, 2]), Obeyed(counts, tuple(conflicts))
 
 
 def judgment(

@@ -136,6 +136,19 @@ class Evaluating:
 
 
 @dataclass(frozen=True)
+class Auditing:
+    """Which negatives are listed as likely relevant."""
+
+    top: int = _setting(200, "negatives listed, the likeliest first")
+    queries: int | None = _setting(None, "audit so many queries, drawn (all)")
+    seed: int = _setting(42, "seed of everything drawn")
+
+    def __post_init__(self) -> None:
+        _demand(self.top >= 1, "top", self.top, "1 or more")
+        _demand(self.queries is None or self.queries >= 1, "queries", self.queries, "1 or more")
+
+
+@dataclass(frozen=True)
 class Serving:
     """How a model is served. The API key is the environment's HOMING_API_KEY, never a setting."""
 

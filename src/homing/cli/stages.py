@@ -60,14 +60,26 @@ def check(data: str, dev: str | None, test: str | None, format: str | None, mode
 @test_
 @format_
 @out_("dataset", "the directory to write, in BEIR layout")
-def split(data: str, dev: str | None, test: str | None, format: str | None, out: str, **options: Any) -> None:
+@click.option("--judgments", type=str, multiple=True, metavar="FILE", help="take these over first, dev and test too: the exam changes")
+def split(data: str, dev: str | None, test: str | None, format: str | None, out: str, judgments: Sequence[str], **options: Any) -> None:
     """Deal queries to train, dev and test, so that nothing leaks between them."""
     from homing.data import Splits
+    from homing.formats.judgments import read
+    from homing.judgments import obey_before_split
     from homing.loading import save_dataset
     from homing.manifest import replace_directory
     from homing.splitting import split as deal
 
     loaded = opened(data, dev, test, format)
+    if judgments:
+        if isinstance(loaded, Splits):
+            raise SettingError(
+                "judgments are taken over before a split, and this data came split",
+                where=data,
+                remedy="Give them to homing mine or homing run.",
+            )
+        loaded, obeyed = obey_before_split([each for path in judgments for each in read(path)], loaded)
+        click.echo(str(obeyed))
     splits = loaded if isinstance(loaded, Splits) else deal(loaded, make(options, "splitting"))
     with replace_directory(Path(out)) as fresh:
         save_dataset(splits, fresh)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, final
@@ -237,7 +237,18 @@ def read_scores(path: str | Path, mined: Mined, *, say: Callable[[str], None] = 
 
 
 def ask_cross_encoder(path: str | Path, mined: Mined, directory: Path) -> ScoreTeacher:
-    """The scores that a sentence-transformers cross-encoder gives each query with each of its candidates in rows and pool.
+    """What `score_pairs` says of each query with each of its candidates in rows and pool. Raises what that raises."""
+    data = mined.train
+    queries, documents = pairs(mined)
+    asked = [
+        (data.queries.texts[query], data.corpus.texts[document])
+        for query, document in zip(queries.tolist(), documents.tolist(), strict=True)
+    ]
+    return ScoreTeacher(queries, documents, score_pairs(path, asked, directory), where=str(path))
+
+
+def score_pairs(path: str | Path, asked: Sequence[tuple[str, str]], directory: Path) -> NDArray[np.float32]:
+    """The scores that a sentence-transformers cross-encoder gives these pairs of a query and a document; shape (pairs,).
 
     They are its logits, before any sigmoid: where it is certain, probabilities are all 1 or 0 and rank nothing. Kept under `directory`
     as they come, and not asked again.
@@ -245,13 +256,8 @@ def ask_cross_encoder(path: str | Path, mined: Mined, directory: Path) -> ScoreT
     Raises ModelError where the directory cannot be loaded or gives more than one number a pair, TrainingError for a score that is not
     finite.
     """
-    path, data, device = Path(path), mined.train, default_device()
+    path, device = Path(path), default_device()
     dtype = fast_dtype(device)
-    queries, documents = pairs(mined)
-    asked = [
-        (data.queries.texts[query], data.corpus.texts[document])
-        for query, document in zip(queries.tolist(), documents.tolist(), strict=True)
-    ]
     name = digest_texts([file_digest(path), str(dtype), *(text for pair in asked for text in pair)])
     model: CrossEncoder | None = None
 
@@ -262,8 +268,7 @@ def ask_cross_encoder(path: str | Path, mined: Mined, directory: Path) -> ScoreT
         return np.asarray(said, dtype=np.float32)
 
     file = directory / f"scores-{name}.npy"
-    scores = answers(file, len(asked), PAIRS_A_SHARD, score, progress="teacher: pairs", unit="pair", where=str(path))
-    return ScoreTeacher(queries, documents, scores, where=str(path))
+    return answers(file, len(asked), PAIRS_A_SHARD, score, progress="teacher: pairs", unit="pair", where=str(path))
 
 
 def _load(path: Path, device: torch.device, dtype: torch.dtype) -> CrossEncoder:

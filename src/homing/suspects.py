@@ -1,0 +1,184 @@
+"""Negatives that are likely relevant: what models say of each, who agrees, and the list that comes of it, most likely first.
+
+How to find them was measured (docs/log.md): a score above the positive's alone finds few, for hard negatives score high. What tells most
+is how much a document resembles its query's positives. So each model's evidence on a pair (its score, how far that is from the
+positives', how near the document lies to them) is weighed by a logistic regression that learns from the judged pairs of *other* queries
+what a positive looks like, as in confident learning (Northcutt, Jiang and Chuang, arXiv 1911.00068). Its log-odds rank the negatives of
+one model; reciprocal-rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009) joins models, so that what several suspect comes first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from homing.data import Dataset, Floats, Ints, Side
+from homing.errors import FormatError, JudgmentError
+from homing.near import near_duplicates, normal_form
+
+FILE = "suspects.parquet"
+DIFFERENT, NEAR, EQUAL = range(3)  # to a positive of the query: no near-duplicate, a near-duplicate, the same but for case and punctuation
+ENOUGH = 20  # positives that have another beside them, from which it is learned what a positive looks like
+RIDGE = 0.1
+_CONSTANT = 60.0  # of reciprocal-rank fusion
+
+
+@dataclass(frozen=True, eq=False)
+class Suspects:
+    """Negatives of one side, the most likely relevant first.
+
+    Shapes: `query`, `positive`, `negative` (suspects,), positions in `data`: the positive is the one of the query that the negative
+    resembles most, and stands beside it where people look. `judged`: judged negatives, others were mined. `near`: DIFFERENT, NEAR or EQUAL.
+    `score` and `rival` (suspects, models): each model's score of the negative and of that positive. `of`: negatives there are in all.
+    """
+
+    data: Dataset
+    side: Side
+    models: tuple[str, ...]
+    query: Ints
+    positive: Ints
+    negative: Ints
+    judged: NDArray[np.bool_]
+    near: Ints
+    score: Floats
+    rival: Floats
+    of: int
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    @property
+    def beats(self) -> NDArray[np.bool_]:
+        """Where a model scores the negative above that positive, shape (suspects, models)."""
+        return self.score > self.rival
+
+
+def log_odds(evidence: Floats, relevant: NDArray[np.bool_], known: NDArray[np.bool_], fold: Ints) -> Floats:
+    """The log-odds that each pair is relevant, learned from the `known` pairs of the other folds; shape (pairs,).
+
+    Shapes: `evidence` (pairs, features), the others (pairs,). A logistic regression with a ridge of `RIDGE` on standardised features and
+    none on the intercept.
+    """
+    found = np.zeros(len(evidence))
+    for each in np.unique(fold).tolist():
+        learned = known & (fold != each)
+        centre, spread = evidence[learned].mean(axis=0), evidence[learned].std(axis=0)
+        x = np.column_stack([(evidence - centre) / np.where(spread > 0, spread, 1.0), np.ones(len(evidence))])
+        found[fold == each] = x[fold == each] @ _logistic(x[learned], relevant[learned])
+    return found
+
+
+def _logistic(x: Floats, relevant: NDArray[np.bool_]) -> Floats:
+    """Weights of the ridge's minimum, by Newton's method with halved steps; the last column of `x` is the constant."""
+    ridge = np.full(x.shape[1], RIDGE)
+    ridge[-1] = 0.0
+    sign = np.where(relevant, 1.0, -1.0)
+
+    def loss(weights: Floats) -> float:
+        return float(np.logaddexp(0, -sign * (x @ weights)).sum() + 0.5 * ridge @ weights**2)
+
+    weights = np.zeros(x.shape[1])
+    for _ in range(50):
+        chance = 0.5 * (1 + np.tanh(0.5 * (x @ weights)))
+        gradient = x.T @ (chance - relevant) + ridge * weights
+        step = np.linalg.solve((x.T * (chance * (1 - chance) + 1e-12)) @ x + np.diag(ridge + 1e-9), gradient)
+        share = 1.0
+        while share > 1e-6 and loss(weights - share * step) > loss(weights):
+            share /= 2
+        weights = weights - share * step
+        if np.abs(share * step).max() < 1e-8:
+            break
+    return weights
+
+
+def fused(voices: Sequence[Floats]) -> Floats:
+    """Reciprocal-rank fusion of several orderings of the same things; shape (things,), higher is earlier. NaN: the voice is silent."""
+    total = np.zeros(len(voices[0]))
+    for voice in voices:
+        heard = np.flatnonzero(~np.isnan(voice))
+        _, place, count = np.unique(-voice[heard], return_inverse=True, return_counts=True)
+        before = np.cumsum(count) - count
+        total[heard] += 1 / (_CONSTANT + 1 + before[place])  # equals share the best of their ranks
+    return total
+
+
+def resemblance(data: Dataset, query: Ints, document: Ints, relevant: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """How near each pair's document is, as a text, to a positive of its query, and which positive that is (-1: to none); shapes (pairs,).
+
+    A positive is compared with the query's other positives.
+    """
+    documents, place = np.unique(document, return_inverse=True)
+    texts = [data.corpus.texts[each] for each in documents.tolist()]
+    neighbours: dict[int, list[int]] = {}
+    for one, other in near_duplicates(texts).tolist():
+        neighbours.setdefault(one, []).append(other)
+        neighbours.setdefault(other, []).append(one)
+    near, nearest = np.full(len(query), DIFFERENT, dtype=np.int32), np.full(len(query), -1, dtype=np.int32)
+    if not neighbours:
+        return near, nearest
+    positives: dict[int, set[int]] = {}
+    for asked, told in zip(query[relevant].tolist(), place[relevant].tolist(), strict=True):
+        positives.setdefault(asked, set()).add(told)
+    for pair, (asked, told) in enumerate(zip(query.tolist(), place.tolist(), strict=True)):
+        for other in neighbours.get(told, ()):
+            if other in positives.get(asked, ()):
+                kind = EQUAL if normal_form(texts[told]) == normal_form(texts[other]) else NEAR
+                if kind > near[pair]:
+                    near[pair], nearest[pair] = kind, documents[other]
+    return near, nearest
+
+
+def save(suspects: Suspects, directory: Path) -> None:
+    """Write suspects.parquet into an existing directory: ids, and for each model the scores of negative and positive; no texts."""
+    data = suspects.data
+    columns: dict[str, Any] = {
+        "query_id": [data.queries.ids[each] for each in suspects.query.tolist()],
+        "positive_id": [data.corpus.ids[each] for each in suspects.positive.tolist()],
+        "negative_id": [data.corpus.ids[each] for each in suspects.negative.tolist()],
+        "judged": suspects.judged,
+        "near": suspects.near,
+    }
+    for number, name in enumerate(suspects.models):
+        columns |= {f"{name}: negative": suspects.score[:, number], f"{name}: positive": suspects.rival[:, number]}
+    said = {"side": suspects.side, "models": json.dumps(suspects.models, ensure_ascii=False), "of": str(suspects.of)}
+    pq.write_table(pa.table(columns).replace_schema_metadata(said), directory / FILE)
+
+
+def read(directory: Path, data: Dataset) -> Suspects:
+    """The suspects that `save` wrote, over the dataset that was audited (any side of it).
+
+    Raises FormatError where there are none, JudgmentError where they are of other data.
+    """
+    path = directory / FILE
+    try:
+        table = pq.read_table(path)
+        said = {name.decode(): value.decode() for name, value in table.schema.metadata.items()}
+        models, side = tuple(json.loads(said["models"])), said["side"]
+    except (OSError, pa.ArrowInvalid, AttributeError, KeyError, ValueError) as error:
+        raise FormatError("there is no audit here", where=str(path), got=str(error), remedy="Make one: homing audit.") from None
+    try:
+        query = np.array([data.queries.index[each] for each in table["query_id"].to_pylist()], dtype=np.int32)
+        positive, negative = (
+            np.array([data.corpus.index[each] for each in table[f"{name}_id"].to_pylist()], dtype=np.int32)
+            for name in ("positive", "negative")
+        )
+    except KeyError as error:
+        raise JudgmentError(
+            f"{error.args[0]!r} of the audit is not in the data", where=str(path), remedy="Give the data that was audited, or audit again."
+        ) from None
+    score, rival = (
+        np.column_stack([table[f"{name}: {what}"].to_numpy() for name in models]) if models else np.zeros((len(query), 0))
+        for what in ("negative", "positive")
+    )
+    return Suspects(
+        data, "train" if side == "train" else "dev" if side == "dev" else "test", models, query, positive, negative,
+        table["judged"].to_numpy(), table["near"].to_numpy(), score, rival, int(said["of"]),
+    )  # fmt: skip
