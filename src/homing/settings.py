@@ -171,3 +171,14 @@ class Serving:
         _demand(self.max_megabytes > 0, "max-megabytes", self.max_megabytes, "above 0")
         _demand(self.max_waiting >= self.max_texts, "max-waiting", self.max_waiting, f"{self.max_texts} (--max-texts) or more")
         _demand(self.timeout > 0, "timeout", self.timeout, "above 0")
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """How the report is written."""
+
+    language: Literal["en", "zh"] = _setting("en", "the language that the report opens in; it holds both")
+    texts: bool = _setting(True, "queries and documents in the report; --no-texts for one that leaves the house")
+
+    def __post_init__(self) -> None:
+        _demand(self.language in ("en", "zh"), "language", self.language, "en or zh")

@@ -1,0 +1,127 @@
+"""The charts of an evaluation, from the scores of its pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homing.data import Dataset, Floats
+from homing.figures import deciding
+from homing.figures.canvas import Line, Mark, series
+from homing.figures.chart import Chart
+from homing.reporting.passages import printable
+from homing.thresholds import best_threshold, f1_curve, f1_of_all
+from homing.verdicts import Evaluation
+
+POINTS = 300
+"""Points of a precision-recall curve that are drawn."""
+
+
+def relevant_of(data: Dataset) -> NDArray[np.bool_]:
+    """Which judged pairs are relevant; shape (judgments,)."""
+    return np.asarray(data.qrels.relevance > 0)
+
+
+def label(name: str) -> str:
+    """A name short enough for a chart: the end of a path."""
+    name = printable(name).rstrip("/").rsplit("/", 1)[-1]
+    return name if len(name) <= 22 else f"{name[:10]}…{name[-11:]}"
+
+
+def decidable(evaluation: Evaluation) -> bool:
+    """Whether there is a threshold to speak of: judged pairs of both kinds, with scores."""
+    relevant = relevant_of(evaluation.test)
+    return bool(relevant.any() and not relevant.all() and np.isfinite(evaluation.test_scores).all())
+
+
+def f1_chart(evaluations: Sequence[Evaluation]) -> Chart | None:
+    """F1 against threshold with what dev chose, test's own best and, on the last model, the threshold of the first."""
+    shown = [(place, e) for place, e in enumerate(evaluations) if decidable(e)]
+    if not shown:
+        return None
+    lines = []
+    for place, e in shown:
+        grid, values = e.curve
+        marks = [Mark(*best_threshold(e.test_scores, relevant_of(e.test)), "best")]
+        if (stale := borrowed(evaluations, e)) is not None:
+            marks.append(Mark(*stale, "borrowed"))
+        if e.threshold is not None and "F1" in e.measures:
+            marks.append(Mark(e.threshold, e.measures["F1"].value))
+        lines.append(Line(label(e.name), grid, values, series(place), tuple(marks)))
+    span = _span([e for _, e in shown])
+    low, high = max(span[0], min(float(line.x[0]) for line in lines)), min(span[1], max(float(line.x[-1]) for line in lines))
+    if low >= high:
+        low, high = float(lines[0].x[0]), float(lines[0].x[-1])
+    said = [f"{line.label}: {mark.y:.3f} at {mark.x:.3f}" for line in lines for mark in line.marks if mark.kind == "chosen"]
+    title = f"F1 on test against the threshold{': ' if said else ''}{'; '.join(said)}"
+    return deciding.f1_curves("f1", title, lines, (low, high), f1_of_all(relevant_of(shown[0][1].test)))
+
+
+def borrowed(evaluations: Sequence[Evaluation], evaluation: Evaluation) -> tuple[float, float] | None:
+    """The first model's threshold, and F1 of the last model at it; None for any other model, and where nothing was chosen."""
+    first, last = evaluations[0], evaluations[-1]
+    if evaluation is not last or last is first or first.threshold is None or not decidable(last):
+        return None
+    at = first.threshold
+    return at, float(f1_curve(last.test_scores, relevant_of(last.test), np.array([at]))[0])
+
+
+def precision_recall_chart(evaluations: Sequence[Evaluation]) -> Chart | None:
+    """Precision against recall at every threshold, with the points that are in use."""
+    lines = []
+    for place, e in enumerate(evaluations):
+        if not decidable(e):
+            continue
+        relevant = relevant_of(e.test)
+        recall, precision = precision_recall(e.test_scores, relevant)
+        keep = np.unique(np.linspace(0, len(recall) - 1, min(POINTS, len(recall))).round().astype(int))
+        marks = []
+        if e.threshold is not None and (called := e.test_scores >= e.threshold).any():
+            hits = float((called & relevant).sum())
+            marks.append(Mark(hits / float(relevant.sum()), hits / float(called.sum())))
+        lines.append(Line(label(e.name), recall[keep], precision[keep], series(place), tuple(marks)))
+    if not lines:
+        return None
+    return deciding.precision_recall("precision-recall", "Precision against recall on test", lines, float(relevant.mean()))
+
+
+def precision_recall(scores: Floats, relevant: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Recall and precision at each different score as threshold, from the highest on; shape (different scores,) both."""
+    by_score = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[by_score], np.cumsum(relevant[by_score])
+    ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
+    return hits[ends] / hits[-1], hits[ends] / (ends + 1.0)
+
+
+def reliability_chart(evaluations: Sequence[Evaluation]) -> Chart | None:
+    """What calibration promised and what came, for the models that were calibrated."""
+    lines = [
+        Line(label(e.name), e.reliability.promised, e.reliability.came, series(place))
+        for place, e in enumerate(evaluations)
+        if e.reliability is not None
+    ]
+    return deciding.reliability("reliability", "Share of relevant pairs against the promised probability", lines) if lines else None
+
+
+def distribution_charts(evaluations: Sequence[Evaluation]) -> list[tuple[str, Chart]]:
+    """For each model its name, and how its scores of relevant and of other pairs lie, all on one scale."""
+    if not any(np.isfinite(e.test_scores).any() for e in evaluations):
+        return []
+    span = _span(evaluations)
+    panels = []
+    for place, e in enumerate(evaluations):
+        relevant, finite = relevant_of(e.test), np.isfinite(e.test_scores)
+        title = f"Scores of relevant and of non-relevant pairs under {label(e.name)}"
+        sides = e.test_scores[relevant & finite], e.test_scores[~relevant & finite]
+        panels.append((e.name, deciding.distribution(f"scores-{place}", title, *sides, span, e.threshold)))
+    return panels
+
+
+def _span(evaluations: Sequence[Evaluation]) -> tuple[float, float]:
+    """Where the scores of all models lie on test, a little wider."""
+    scores = np.concatenate([e.test_scores[np.isfinite(e.test_scores)] for e in evaluations])
+    low, high = float(scores.min()), float(scores.max())
+    room = max((high - low) * 0.02, 0.01)
+    return low - room, high + room

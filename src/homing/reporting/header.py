@@ -1,0 +1,169 @@
+"""The head of the page: the verdict in a sentence, what to do, and the differences it rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from homing.evaluations import Evaluation, Interval
+from homing.reporting import phrases
+from homing.reporting.charts import relevant_of
+from homing.reporting.language import Phrase
+from homing.reporting.numbers import NONE, between, count, duration, number, percent, signed
+from homing.reporting.sentences import in_both
+from homing.reporting.tables import sign
+from homing.verdicts import DECISIVE, Difference, Verdict
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The difference in one measure, the two values behind it, and the place of its interval on a scale around zero, in percent."""
+
+    measure: str
+    value: str
+    interval: str
+    before: str
+    after: str
+    sign: str
+    whisker: Whisker | None
+
+
+@dataclass(frozen=True)
+class Whisker:
+    """An interval on a line whose middle is zero: left and right end and the value, in percent of its width."""
+
+    left: str
+    right: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The differences between two models."""
+
+    title: Phrase
+    tiles: list[Tile]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What stands above everything else. The verdict's sentence is `claim`, and after a colon its `evidence`."""
+
+    outcome: Phrase
+    claim: Phrase
+    evidence: Phrase | None
+    action: Phrase | None
+    remarks: list[Phrase]
+    differences: list[Tiles]
+    notes: list[Phrase]
+    facts: list[tuple[Phrase, str]]
+
+
+def header(evaluations: Sequence[Evaluation], verdict: Verdict) -> Header:
+    """The head of a report on these evaluations."""
+    first, last = evaluations[0], evaluations[-1]
+    pairs = [(verdict.differences[-1:], phrases.AGAINST)]
+    if verdict.untrained is not None and verdict.untrained.against != first.name:
+        pairs.append(((verdict.untrained,), phrases.AGAINST_UNTRAINED))
+    shown = [
+        Tiles(title.format(last=each.name, first=each.against), tiles(each, evaluations)) for each_of, title in pairs for each in each_of
+    ]
+    alone = len(evaluations) == 1
+    claim, _, evidence = verdict.sentence.partition(": ")
+    chinese_claim, _, chinese_evidence = _sentence(evaluations, verdict).partition("：")
+    return Header(
+        outcome=phrases.OUTCOMES[verdict.outcome],
+        claim=Phrase(f"{claim}:" if evidence else claim, f"{chinese_claim}：" if chinese_evidence else chinese_claim),
+        evidence=Phrase(evidence, chinese_evidence) if evidence or chinese_evidence else None,
+        action=None if alone else phrases.ACTIONS[verdict.action].format(first=first.name, last=last.name),
+        remarks=[] if alone else _remarks(verdict),
+        differences=shown,
+        notes=[in_both(note) for note in verdict.notes],
+        facts=_facts(first),
+    )
+
+
+def tiles(difference: Difference, evaluations: Sequence[Evaluation]) -> list[Tile]:
+    """The differences of one model, on one scale."""
+    by_name = {e.name: e.measures for e in evaluations}
+    scale = reach(difference.measures.values())
+    found = []
+    for measure, gain in difference.measures.items():
+        before, after = (by_name.get(name, {}).get(measure) for name in (difference.against, difference.name))
+        found.append(
+            Tile(
+                measure,
+                signed(gain.value),
+                between(gain, signed),
+                "" if before is None else number(before.value),
+                "" if after is None else number(after.value),
+                sign(gain),
+                whisker(gain, scale),
+            )
+        )
+    return found
+
+
+def whisker(interval: Interval, scale: float) -> Whisker | None:
+    """Where an interval lies on a scale that goes from -scale to scale; None where there is none."""
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return None
+    left, right, at = (f"{50 + 50 * max(-1.0, min(1.0, end / scale)):.2f}" for end in (interval.low, interval.high, interval.value))
+    return Whisker(left, right, at)
+
+
+def reach(intervals: Iterable[Interval]) -> float:
+    """How far from zero a scale must go to show all of these."""
+    ends = [abs(end) for each in intervals for end in (each.value, each.low, each.high) if math.isfinite(end)]
+    return max([*ends, 1e-9]) * 1.08
+
+
+def _sentence(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
+    """The verdict's sentence in Chinese, from its parts."""
+    first, last = evaluations[0], evaluations[-1]
+    if not verdict.differences:
+        return phrases.SENTENCES["alone"].zh.format(first=first.name) + "。"
+    opening = phrases.SENTENCES[verdict.outcome].zh.format(first=first.name, last=last.name)
+    measured = []
+    for name, gain in verdict.differences[-1].measures.items():
+        if name in DECISIVE and name in first.measures and name in last.measures:
+            measured.append(
+                phrases.MEASURED.zh.format(
+                    measure=name,
+                    before=number(first.measures[name].value, 4),
+                    after=number(last.measures[name].value, 4),
+                    gain=signed(gain.value),
+                    interval=between(gain, signed),
+                )
+            )
+    queries = phrases.TEST_QUERIES.zh.format(n=count(len(last.queries)))
+    return f"{opening}：{'，'.join(measured)}；{queries}。" if measured else f"{opening}；{queries}。"
+
+
+def _remarks(verdict: Verdict) -> list[Phrase]:
+    found = []
+    if not verdict.ranked:
+        found.append(phrases.UNRANKED)
+    if verdict.power is not None:
+        power = verdict.power
+        values = {
+            "measure": power.measure, "detectable": number(power.detectable), "worthwhile": number(power.worthwhile),
+            "needed": count(power.needed), "queries": count(power.queries),
+        }  # fmt: skip
+        found.append((phrases.POWER_MORE if power.needed > power.queries else phrases.POWER).format(**values))
+    again = verdict.context.reindexing
+    if again is not None and verdict.action == "deploy":
+        found.append(phrases.REEMBED_TIME.format(documents=count(again.documents), time=duration(again.seconds)))
+    return found
+
+
+def _facts(evaluation: Evaluation) -> list[tuple[Phrase, str]]:
+    """What the numbers were measured on."""
+    relevant = relevant_of(evaluation.test)
+    return [
+        (phrases.FACTS["queries"], count(len(evaluation.queries))),
+        (phrases.FACTS["documents"], count(len(evaluation.test.corpus))),
+        (phrases.FACTS["pairs"], count(len(relevant))),
+        (phrases.FACTS["share"], percent(float(relevant.mean())) if len(relevant) else NONE),
+    ]
