@@ -157,12 +157,12 @@ def test_kill_9_in_each_stage_and_go_on(stage: str, finished: tuple[Path, str], 
     out = tmp_path / "run"
     script = f"""
 import os, signal, sys
-import homing.pipeline as pipeline
+import homing.stages as stages
 inside = {{
     "check": "check", "split": "save_dataset", "mine": "save_mined", "train": "train", "merge": "merge", "evaluate": "save_evaluation",
     "report": "report",
 }}["{stage}"]
-original = getattr(pipeline, inside)
+original = getattr(stages, inside)
 def killed(*arguments, **keywords):
     if "{stage}" == "train":
         import homing.training as training
@@ -176,7 +176,7 @@ def killed(*arguments, **keywords):
     if "{stage}" in ("split", "mine", "evaluate"):
         original(*arguments, **keywords)  # written, but not yet in its place or not yet in the manifest
     os.kill(os.getpid(), signal.SIGKILL)
-setattr(pipeline, inside, killed)
+setattr(stages, inside, killed)
 from homing.cli import main
 main(sys.argv[1:])
 """
@@ -203,7 +203,7 @@ def test_a_failure_ends_with_what_is_done_and_how_to_go_on(
         raise homing.HomingError("it broke", remedy="Mend it.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("homing.pipeline.merge", broken)
+        patch.setattr("homing.stages.merge", broken)
         code, printed = homing_run("run", data, "--model", tiny_model, "--out", tmp_path / "run", *FLAGS)
     assert code == 1
     assert "the last finished stage: train" in printed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -112,8 +113,9 @@ class Context:
     looks: int | None = None
 
     def plain(self) -> dict[str, Any]:
-        """What metrics.json holds under `context`."""
-        return asdict(self)
+        """What metrics.json holds under `context`; an interval's end that there isn't is None."""
+        plain: dict[str, Any] = _finite(asdict(self))
+        return plain
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Context:
@@ -129,13 +131,25 @@ class Context:
             ),
             None if curve is None else LearningCurve(
                 tuple(Point(each["share"], each["queries"], _intervals(each["measures"])) for each in curve["points"]),
-                tuple(Forecast(**{**each, "gain": Interval(**each["gain"])}) for each in curve["forecasts"]),
+                tuple(Forecast(**{**each, "gain": _interval(each["gain"])}) for each in curve["forecasts"]),
             ),
-            tuple(General(**{**each, "difference": Interval(**each["difference"])}) for each in plain.get("general", ())),
+            tuple(General(**{**each, "difference": _interval(each["difference"])}) for each in plain.get("general", ())),
             None if again is None else Reindexing(**again),
             plain.get("looks"),
         )  # fmt: skip
 
 
 def _intervals(plain: Mapping[str, Any]) -> dict[str, Interval]:
-    return {name: Interval(**each) for name, each in plain.items()}
+    return {name: _interval(each) for name, each in plain.items()}
+
+
+def _interval(plain: Mapping[str, Any]) -> Interval:
+    return Interval(**{name: math.nan if value is None else value for name, value in plain.items()})
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
@@ -195,6 +195,17 @@ class Mined:
 
     def __len__(self) -> int:
         return len(self.query)
+
+    def of(self, queries: NDArray[Any]) -> Mined:
+        """The rows, the pool and the judgments of these queries alone: what mining would have given without the others' judgments."""
+
+        def those(columns: Any) -> dict[str, Any]:
+            keep = np.isin(columns.query, queries)
+            named = {each.name: getattr(columns, each.name) for each in fields(columns)}
+            return {name: value[keep] for name, value in named.items() if isinstance(value, np.ndarray) and len(value) == len(keep)}
+
+        pool = None if self.pool is None else replace(self.pool, **those(self.pool))
+        return replace(self, train=self.train.with_qrels(self.train.qrels.of(queries)), pool=pool, **those(self))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from homing.context import Context
 from homing.data import Dataset, Floats, Ints, Splits
 from homing.errors import FormatError, JudgmentError, SettingError
 from homing.manifest import replace_directory, write_json
@@ -151,6 +152,7 @@ def summary(evaluations: Sequence[Evaluation], verdict: Verdict) -> dict[str, An
             {"model": each.name, "against": each.against, **{name: _plain(value) for name, value in each.measures.items()}}
             for each in verdict.differences
         ],
+        "context": verdict.context.plain(),
         "counts": {
             "documents": len(test.corpus),
             "test_queries": len(evaluations[0].queries),
@@ -198,6 +200,11 @@ def save_evaluation(evaluations: Sequence[Evaluation], verdict: Verdict, directo
         rows: dict[str, Any] = {"query_id": [test.queries.ids[query] for query in evaluations[0].queries.tolist()]}
         rows.update({f"{each.name}: {name}": values for each in evaluations for name, values in each.per_query.items()})
         pq.write_table(pa.table(rows), fresh / "per_query.parquet")
+
+
+def read_context(directory: Path) -> Context:
+    """What `save_evaluation` kept of the verdict's context."""
+    return Context.of(json.loads((directory / "metrics.json").read_text(encoding="utf-8")).get("context", {}))
 
 
 def read_evaluation(directory: Path, splits: Splits) -> list[Evaluation]:

@@ -103,6 +103,11 @@ def read_dataset(directory: str | Path) -> Splits:
         raise _foreign(directory / SPLIT, f"{type(error).__name__}: {error}") from None
 
 
+def dataset_directory(path: str | Path) -> Path | None:
+    """The directory of a dataset that was saved with its splits: `path` itself, or a run's at `path`; None for anything else."""
+    return next((each for each in (Path(path), Path(path) / "dataset") if (each / SPLIT).is_file()), None)
+
+
 def _said(path: Path) -> dict[str, Any]:
     try:
         said = json.loads(path.read_bytes())

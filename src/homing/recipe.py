@@ -12,15 +12,17 @@ from typing import Any, ClassVar
 import tomli_w
 
 from homing.errors import FormatError, SettingError
-from homing.settings import Encoding, Evaluating, Mining, Splitting, Training
+from homing.settings import Comparing, Encoding, Evaluating, Mining, Splitting, Training
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides a run: the data, the model, and every setting.
 
-    `teacher`: a better model's directory, a cross-encoder's, or a file of its scores. `general`: judgments outside the domain.
     `judgments`: files of marks on audited negatives, which the training split obeys.
+    `teacher`: a better model's directory, a cross-encoder's, or a file of its scores. `general`: judgments outside the domain, or the
+    name of a set. `test` without `dev`: a run or a split dataset whose test side is frozen. `baseline`: the model that is deployed.
+    `start`: the adapter that training goes on from. `instructions`: a file of tasks to try on the base, one a line.
     """
 
     data: str
@@ -31,13 +33,18 @@ class Recipe:
     teacher: str | None = None
     general: str | None = None
     judgments: tuple[str, ...] = ()
+    baseline: str | None = None
+    start: str | None = None
+    instructions: str | None = None
     encoding: Encoding = field(default_factory=Encoding)
     splitting: Splitting = field(default_factory=Splitting)
     mining: Mining = field(default_factory=Mining)
     training: Training = field(default_factory=Training)
     evaluating: Evaluating = field(default_factory=Evaluating)
+    comparing: Comparing = field(default_factory=Comparing)
 
-    SECTIONS: ClassVar[tuple[str, ...]] = ("encoding", "splitting", "mining", "training", "evaluating")
+    SECTIONS: ClassVar[tuple[str, ...]] = ("encoding", "splitting", "mining", "training", "evaluating", "comparing")
+    SOURCES: ClassVar[tuple[str, ...]] = ("data", "dev", "test", "teacher", "general", "baseline", "start", "instructions")
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

@@ -6,7 +6,7 @@ import fcntl
 import json
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,30 @@ ARTEFACTS = {
     "check": "check.json", "split": "dataset", "mine": "mined", "train": "adapter", "merge": "model", "evaluate": "evaluation",
     "report": "report.html",
 }  # fmt: skip
+SHARES = (25, 50)  # per cent of the judgments that a learning curve is trained on, beside all
+
+
+def plan(seeds: Sequence[int] = (), shares: Sequence[int] = ()) -> tuple[str, ...]:
+    """The stages of a run in their order; a further training is one of its own, named `seed N` or `share N`."""
+    further = (*(f"seed {seed}" for seed in seeds), *(f"share {share}" for share in shares))
+    at = STAGES.index("evaluate")
+    return (*STAGES[:at], *further, *STAGES[at:])
+
+
+def artefact(stage: str) -> str:
+    """What a stage leaves, a path in the run's directory; a further training leaves its adapter."""
+    return ARTEFACTS.get(stage) or f"{further(stage)}/adapter"
+
+
+def further(stage: str) -> str:
+    """The directory of a further training, in the run's."""
+    kind, which = stage.split()
+    return f"{kind}s/{which}"
+
+
+def planned(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """The stages of the run with this manifest."""
+    return tuple(manifest.get("plan", STAGES))
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:
@@ -70,10 +94,11 @@ def is_running(directory: Path) -> bool:
 def how_to_go_on(directory: Path) -> str:
     """The last finished stage and checkpoint, and the command that goes on from there."""
     manifest = read_manifest(directory) or {"stages": {}}
-    done = [stage for stage in STAGES if stage in manifest["stages"]]
-    checkpoints = sorted(path.name for path in (directory / "training" / "checkpoints").glob("step-*"))
+    done = [stage for stage in planned(manifest) if stage in manifest["stages"]]
+    current = next((stage for stage in planned(manifest) if stage not in done), "")
+    checkpoints = sorted(path.name for path in (_logs(directory, current) / "checkpoints").glob("step-*"))
     lines = [f"stopped; the last finished stage: {done[-1] if done else 'none'}"]
-    if checkpoints and "train" not in done:
+    if checkpoints:
         lines.append(f"the last checkpoint: {checkpoints[-1]}")
     if (directory / "recipe.toml").is_file():
         lines.append(f"go on with: homing run {shlex.quote(str(directory / 'recipe.toml'))}")
@@ -88,14 +113,14 @@ def status(directory: Path) -> str:
             "there is no run", where=str(directory), expected="manifest.json", remedy="Give the directory that homing run wrote to."
         )
     running = is_running(directory)
-    lines = [f"{directory}: {'running' if running else 'finished' if len(manifest['stages']) == len(STAGES) else 'stopped'}"]
-    current = next((stage for stage in STAGES if stage not in manifest["stages"]), None)
-    for stage in STAGES:
+    current = next((stage for stage in planned(manifest) if stage not in manifest["stages"]), None)
+    lines = [f"{directory}: {'running' if running else 'stopped' if current else 'finished'}"]
+    for stage in planned(manifest):
         done = manifest["stages"].get(stage)
         if done:
             lines.append(f"{stage:>9}  done in {done['seconds']:.0f} s, peak memory {done['peak_memory_bytes'] / 1e9:.1f} GB")
         elif stage == current:
-            lines.append(f"{stage:>9}  {'at work' if running else 'to do'}{_training_progress(directory) if stage == 'train' else ''}")
+            lines.append(f"{stage:>9}  {'at work' if running else 'to do'}{_training_progress(directory, stage)}")
         else:
             lines.append(f"{stage:>9}  to do")
     if not running and current:
@@ -103,8 +128,15 @@ def status(directory: Path) -> str:
     return "\n".join(lines)
 
 
-def _training_progress(directory: Path) -> str:
-    file = directory / "training" / "metrics.jsonl"
+def _logs(directory: Path, stage: str) -> Path:
+    """Where the training of this stage logs; a path that is not there for another stage."""
+    if stage in STAGES or not stage:
+        return directory / ("training" if stage == "train" else "no training")
+    return directory / further(stage) / "training"
+
+
+def _training_progress(directory: Path, stage: str) -> str:
+    file = _logs(directory, stage) / "metrics.jsonl"
     if not file.is_file():
         return ""
     figures: dict[str, Any] = {}

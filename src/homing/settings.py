@@ -28,7 +28,7 @@ class Encoding:
     document_prompt: str | None = _setting(None, "text put before each document")
     instruction: str | None = _setting(None, "the task: queries become 'Instruct: TASK\\nQuery:...'")
     pooling: str | None = _setting(None, "only for a model that doesn't say: lasttoken, mean, cls ...")
-    max_length: int | None = _setting(None, "tokens a text (1024, or the model's own if shorter)")
+    max_length: int | None = _setting(None, "tokens a text (1024, or the model's own)")
     trust_remote_code: bool = _setting(False, "run code that comes with the model, as you")
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class Encoding:
 class Splitting:
     """How queries are dealt to train, dev and test. Shares are of the queries."""
 
-    by: Literal["group", "query"] = _setting("group", "group: no positive is shared; query: positives may be", "split-by")
+    by: Literal["group", "query"] = _setting("group", "query: sides may share positives", "split-by")
     dev: float = _setting(0.1, "share of queries for dev", "dev-share")
     test: float = _setting(0.2, "share of queries for test", "test-share")
     seed: int = _setting(42, "seed of everything drawn")
@@ -74,7 +74,7 @@ TUNINGS = ("lora", "rslora", "dora", "full")
 class Training:
     """What learns, from what, and for how long."""
 
-    train: Literal["both", "queries"] = _setting("both", "queries: documents keep the base's embeddings")
+    train: Literal["both", "queries"] = _setting("both", "queries: documents stay the base's")
     tuning: Literal["lora", "rslora", "dora", "full"] | None = _setting(None, "what learns (by model size)")
     rank: int = _setting(16, "LoRA rank", "lora-rank")
     alpha: float = _setting(32.0, "LoRA alpha", "lora-alpha")
@@ -82,7 +82,7 @@ class Training:
     learning_rate: float | None = _setting(None, "peak learning rate (by model size)")
     epochs: float = _setting(3.0, "passes over the queries")
     minutes: float | None = _setting(None, "train so long instead, evaluations included")
-    batch_size: int = _setting(32, "queries an update; all their documents contrast")
+    batch_size: int = _setting(32, "queries an update")
     temperature: float = _setting(0.05, "temperature of the loss")
     positives: Literal["each", "sum"] = _setting("each", "each positive alone, or their sum")
     in_batch: bool = _setting(True, "contrast with documents of the batch's other queries")
@@ -146,6 +146,17 @@ class Auditing:
     def __post_init__(self) -> None:
         _demand(self.top >= 1, "top", self.top, "1 or more")
         _demand(self.queries is None or self.queries >= 1, "queries", self.queries, "1 or more")
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """What a run trains beside its model, to tell more about it."""
+
+    seeds: int = _setting(1, "trainings, each under a seed of its own")
+    learning_curve: bool = _setting(False, "train on 25 and 50 % of it too")
+
+    def __post_init__(self) -> None:
+        _demand(1 <= self.seeds <= 100, "seeds", self.seeds, "1 to 100")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from homing.encoders.fused import fuse
 from homing.encoders.memory import total
 from homing.encoders.model import Model, Tokens
 from homing.encoders.step import Step
-from homing.errors import JudgmentError, TrainingError
+from homing.errors import JudgmentError, SettingError, TrainingError
 from homing.losses import Contrast
 from homing.manifest import replace_directory, write_json
 from homing.negatives import redraw
@@ -70,6 +70,7 @@ def train(
     logs: str | Path | None = None,
     teacher: Teacher | None = None,
     general: Dataset | None = None,
+    start: Adapter | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Adapter:
     """Train `base` on mined rows; returns what was learned, at the checkpoint with the best nDCG@10 on dev and the scale that dev chose.
@@ -77,9 +78,11 @@ def train(
     `out` becomes the adapter's directory. `logs` (by default `training` beside it) holds metrics.jsonl, a line an update and a line a look
     at dev, scales.json and the last checkpoints: called again with the same inputs after a stop, training goes on from the last one and
     ends with the same weights (with `settings.minutes` a clock decides how many updates there are, and two trainings differ). `base`
-    itself is not changed. `general`: judgments outside the domain, looked at beside dev to show what is forgotten.
+    itself is not changed. `general`: judgments outside the domain, looked at beside dev to show what is forgotten. `start`: what training
+    goes on from in place of the base, at the share of it that was kept; the first checkpoint, and the best until another is better.
 
-    Raises JudgmentError where there is nothing to train on, TrainingError where a loss or gradient is not finite.
+    Raises JudgmentError where there is nothing to train on, TrainingError where a loss or gradient is not finite, ModelError where
+    `start` is not of this base, SettingError where it is of another kind than the settings ask for.
     """
     began = time.monotonic()
     settings = settings or Training()
@@ -89,8 +92,8 @@ def train(
         raise JudgmentError("there is no row to train on", remedy="Training needs at least one query with a relevant document.")
     if not settings.in_batch and not (mined.negative >= 0).any():
         raise JudgmentError("there is no negative to train against", remedy="Leave --no-in-batch out, or give judged negatives.")
-    settings = resolved(base, settings)
-    session = _Session(base, mined, dev, settings, logs, teacher, general, say, began)
+    settings = resolved(base, settings, start)
+    session = _Session(base, mined, dev, settings, logs, teacher, general, start, say, began)
     try:
         best, scale = session.run()
     finally:
@@ -102,8 +105,18 @@ def train(
     return Adapter(out)
 
 
-def resolved(base: Model, settings: Training) -> Training:
-    """The settings with what was left open chosen by the model's size and the free memory."""
+def resolved(base: Model, settings: Training, start: Adapter | None = None) -> Training:
+    """The settings with what was left open chosen by the model's size and the free memory; kind, rank and alpha are those of `start`.
+
+    Raises SettingError where another kind is asked for than that of `start`.
+    """
+    if start is not None:
+        if settings.tuning not in (None, start.tuning):
+            raise SettingError(
+                "--tuning is not that of the adapter that training goes on from", got=settings.tuning or "", where=str(start.path),
+                expected=start.tuning, remedy="Leave --tuning out, or --from.",
+            )  # fmt: skip
+        settings = replace(settings, tuning=start.tuning, **start.shape)
     tuning = settings.tuning or adapters.default_tuning(base.parameters, total(base.device))
     return replace(settings, tuning=tuning, learning_rate=settings.learning_rate or default_learning_rate(base.parameters, tuning))
 
@@ -160,10 +173,10 @@ class _Session:
 
     def __init__(
         self, base: Model, mined: Mined, dev: Dataset, settings: Training, logs: Path, teacher: Teacher | None, general: Dataset | None,
-        say: Callable[[str], None], began: float,
+        start: Adapter | None, say: Callable[[str], None], began: float,
     ) -> None:  # fmt: skip
         self.model, self.mined, self.dev_data, self.settings, self.logs = base, mined, dev, settings, logs
-        self.teacher, self.general_data, self.say, self.began = teacher, general, say, began
+        self.teacher, self.general_data, self.start, self.say, self.began = teacher, general, start, say, began
         self.trackers = Trackers(
             settings.report_to.split(","), logs, {**asdict(settings), "parameters": base.parameters}, logs.parent.name, say
         )  # fmt: skip
@@ -178,6 +191,8 @@ class _Session:
         self.fingerprint = self._fingerprint()
 
         self.tuning = adapters.tune(base, settings)
+        if start is not None:
+            adapters.begin_with(self.tuning, start)
         self.trained = list(self.tuning.parameters().values())
         self.bits: Bits | None = None
         if isinstance(self.tuning, adapters.LowRank):
@@ -219,6 +234,7 @@ class _Session:
             columns += [mined.pool.document, mined.pool.kind]
         parts.append(sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in columns)).hexdigest())
         parts.append(self.teacher.digest if self.teacher is not None else "")
+        parts += [self.start.digest] if self.start is not None else []
         return digest_texts(parts)
 
     def _checkpoint_activations(self) -> None:
@@ -243,11 +259,13 @@ class _Session:
         self.general = self._general_lists()
         with self.trackers:
             if state is None:
-                self.base_look = self._look()
+                self.base_look = self._look_at_base()
                 self.pace.first_look_seconds, self.pace.looks, self.pace.look_seconds = self.pace.look_seconds, 0, 0.0
             self.tuning.train_mode()
             if state is None:
                 self.pace.other_seconds = time.monotonic() - self.began
+                if self.start is not None:
+                    self._evaluate()
             self._updates()
             scale = self._choose_scale() if self.plan.choose else 1.0 if self.settings.scale is None else self.settings.scale
         return self._checkpoint(self.best_update), scale
@@ -411,6 +429,15 @@ class _Session:
         self._log({"step": self.pace.update, "epoch": self.pace.epoch, **figures})
         return look
 
+    def _look_at_base(self) -> Look:
+        """A look at the base, also where training goes on from something else."""
+        if self.start is None:
+            return self._look()
+        self.tuning.set_scale(0.0)
+        look = self._look()
+        self.tuning.set_scale(1.0)
+        return look
+
     def _evaluate(self) -> None:
         """Look at dev and keep a checkpoint, which may be the best so far."""
         self._flush()
@@ -499,7 +526,7 @@ class _Session:
                 break
             self.tuning.restore(Adapter(path).weights)
             moments = load_file(path / "optimizer.safetensors")
-            for index, parameter in enumerate(self.trained):
+            for index, parameter in enumerate(self.trained if moments else ()):
                 self.optimizer.state[parameter] = {
                     name: moments[f"{index}.{name}"].to(parameter.device) for name in ("step", "exp_avg", "exp_avg_sq")
                 }

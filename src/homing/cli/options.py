@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from homing.settings import Auditing, Encoding, Evaluating, Mining, Serving, Splitting, Training
+from homing.settings import Auditing, Comparing, Encoding, Evaluating, Mining, Serving, Splitting, Training
 
 if TYPE_CHECKING:
     from homing.data import Dataset, Splits
@@ -25,6 +25,7 @@ TARGETS = (
 )  # fmt: skip
 SECTIONS: dict[str, type[Any]] = {
     "encoding": Encoding, "splitting": Splitting, "mining": Mining, "training": Training, "evaluating": Evaluating,
+    "comparing": Comparing,
 }  # fmt: skip
 EVERY: dict[str, type[Any]] = {**SECTIONS, "auditing": Auditing, "serving": Serving}  # those of a recipe, and the others
 CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -115,19 +116,22 @@ def verb(example: str) -> Callable[[Callable[..., Any]], click.Command]:
 
 
 data_ = click.argument("data", type=str)
-format_ = click.option("--format", type=click.Choice(FORMATS), default=None, help="how to read the data (found by content)")
-dev_ = click.option("--dev", type=str, default=None, metavar="FILE", help="dev data that is already split off")
-test_ = click.option("--test", type=str, default=None, metavar="FILE", help="test data that is already split off")
-teacher_ = click.option(
-    "--teacher", type=str, default=None, metavar="SOURCE", help="a better model's directory, a cross-encoder's, or a file of its scores"
+format_ = click.option(
+    "--format", type=click.Choice(FORMATS), default=None, metavar="FORMAT", help="how to read the data (found by content)"
 )
-general_ = click.option("--general", type=str, default=None, metavar="DATA", help="judgments outside the domain: shows what is forgotten")
+dev_ = click.option("--dev", type=str, default=None, metavar="FILE", help="dev data that is already split off")
+test_ = click.option("--test", type=str, default=None, metavar="FILE", help="test data, or a run whose test set is kept")
+teacher_ = click.option("--teacher", type=str, default=None, metavar="SOURCE", help="a better model, or a file of its scores")
+general_ = click.option("--general", type=str, default=None, metavar="DATA", help="judgments outside the domain: what is lost?")
+from_ = click.option("--from", "start", type=str, default=None, metavar="ADAPTER", help="what to go on from, in place of the base")
+baseline_ = click.option("--baseline", type=str, default=None, metavar="MODEL", help="the model in use now, compared as well")
+instructions_ = click.option("--instructions", type=str, default=None, metavar="FILE", hidden=True)
 judgments_ = click.option(
     "--judgments",
     type=str,
     multiple=True,
     metavar="FILE",
-    help="marks on audited negatives, to be obeyed; repeatable",
+    help="marks on audited negatives (repeatable)",
 )
 model_ = click.option("--model", type=str, required=True, metavar="MODEL", help="a model's directory or hub name")
 
@@ -136,10 +140,10 @@ def out_(default: str | None, help: str) -> Callable[[Any], Any]:
     return click.option("--out", type=str, default=default, required=False, metavar="PATH", help=help, show_default=default is not None)
 
 
-def opened(data: str, dev: str | None, test: str | None, format: str | None) -> Dataset | Splits:
-    from homing.loading import load_splits
+def opened(data: str, dev: str | None, test: str | None, format: str | None, splitting: Splitting | None = None) -> Dataset | Splits:
+    from homing.opening import opened as read
 
-    return load_splits(data, dev, test, format=format)
+    return read(data, dev, test, format, splitting)
 
 
 def dataset_of(directory: str) -> Splits:

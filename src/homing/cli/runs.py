@@ -8,18 +8,37 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from homing.cli.options import SECTIONS, data_, dev_, format_, general_, given, judgments_, make, out_, settings, teacher_, test_, verb
+from homing.cli.options import (
+    SECTIONS,
+    baseline_,
+    data_,
+    dev_,
+    format_,
+    from_,
+    general_,
+    given,
+    instructions_,
+    judgments_,
+    make,
+    out_,
+    settings,
+    teacher_,
+    test_,
+    verb,
+)
 from homing.errors import SettingError
 
 if TYPE_CHECKING:
     from homing.recipe import Recipe
 
+PLAIN = ("dev", "test", "format", "teacher", "general", "baseline", "start", "instructions")
 COMMON = (
     "query_prompt", "instruction", "max_length", "by", "negatives", "train", "tuning", "learning_rate", "epochs", "minutes", "batch_size",
+    "seeds", "learning_curve",
 )  # fmt: skip
 
 
-@settings("encoding", "splitting", "mining", "training", "evaluating", shown=COMMON)
+@settings("encoding", "splitting", "mining", "training", "evaluating", "comparing", shown=COMMON)
 @verb("homing run data.json --model Qwen/Qwen3-Embedding-0.6B --out runs/mine\nhoming run runs/mine/recipe.toml")
 @data_
 @click.option("--model", type=str, default=None, metavar="MODEL", help="a model's directory or hub name")
@@ -30,10 +49,13 @@ COMMON = (
 @teacher_
 @general_
 @judgments_
+@from_
+@baseline_
+@instructions_
 def run(data: str, model: str | None, out: str | None, **options: Any) -> None:
     """From judged data to a verdict and a model: check, split, mine, train, merge, evaluate, report. Goes on where it stopped.
 
-    A changed setting redoes what depends on it. Every option of those verbs is taken, also those not listed here.
+    A changed setting redoes what depends on it. Every option of those verbs is taken.
     """
     from homing.pipeline import run as go
 
@@ -45,7 +67,7 @@ def _recipe(data: str, model: str | None, out: str | None, options: dict[str, An
     """The recipe that DATA (data, or a recipe.toml) and the flags make, and the run's directory."""
     from homing.recipe import Recipe
 
-    flags: dict[str, Any] = {name: options[name] for name in ("dev", "test", "format", "teacher", "general") if options[name] is not None}
+    flags: dict[str, Any] = {name: options[name] for name in PLAIN if options[name] is not None}
     if options["judgments"]:
         flags["judgments"] = tuple(options["judgments"])
     if model is not None:

@@ -14,6 +14,7 @@ from homing.cli.options import (
     dataset_of,
     dev_,
     format_,
+    from_,
     general_,
     judgments_,
     make,
@@ -70,7 +71,7 @@ def split(data: str, dev: str | None, test: str | None, format: str | None, out:
     from homing.manifest import replace_directory
     from homing.splitting import split as deal
 
-    loaded = opened(data, dev, test, format)
+    loaded = opened(data, dev, test, format, make(options, "splitting"))
     if judgments:
         if isinstance(loaded, Splits):
             raise SettingError(
@@ -124,8 +125,12 @@ LEARNING = (
 @out_("adapter", "the adapter's directory; logs go to 'training' beside it")
 @teacher_
 @general_
-def train(mined: str, dataset: str, model: str, out: str, teacher: str | None, general: str | None, **options: Any) -> None:
+@from_
+def train(
+    mined: str, dataset: str, model: str, out: str, teacher: str | None, general: str | None, start: str | None, **options: Any
+) -> None:
     """Train on mined rows; goes on where it stopped. More settings are taken than are listed here: the README has them all."""
+    from homing.encoders.adapter import Adapter
     from homing.encoders.model import Model
     from homing.encoders.teacher import kind_of, open_teacher
     from homing.loading import load
@@ -136,6 +141,7 @@ def train(mined: str, dataset: str, model: str, out: str, teacher: str | None, g
     if teacher is not None:
         kind_of(teacher)
     away = load(general) if general is not None else None
+    begins = Adapter(Path(start)) if start is not None else None
     splits = dataset_of(dataset)
     rows = read_mined(Path(mined), splits.train)
     base = Model(model, **asdict(make(options, "encoding")))
@@ -143,7 +149,7 @@ def train(mined: str, dataset: str, model: str, out: str, teacher: str | None, g
     if teacher is not None:
         answers = Path(out).parent / "training" / "teacher"
         taught_by = open_teacher(teacher, rows, answers, fixed_documents=chosen.train == "queries", say=click.echo)
-    fit(base, rows, splits.dev, chosen, out=out, teacher=taught_by, general=away, say=click.echo)
+    fit(base, rows, splits.dev, chosen, out=out, teacher=taught_by, general=away, start=begins, say=click.echo)
     click.echo(f"written to {out}")
 
 

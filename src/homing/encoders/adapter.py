@@ -80,6 +80,14 @@ class Adapter:
         return "dora" if said.get("use_dora") else "rslora" if said.get("use_rslora") else "lora"
 
     @property
+    def shape(self) -> dict[str, Any]:
+        """Rank and alpha of a low-rank kind, by the names of the training's settings; empty for all weights."""
+        if self.tuning == "full":
+            return {}
+        said = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+        return {"rank": int(said["r"]), "alpha": float(said["lora_alpha"])}
+
+    @property
     def scale(self) -> float:
         """The share of what was learned that is kept, from 0 to 1."""
         return float(self.conventions.get("scale", 1.0))
@@ -185,6 +193,10 @@ class Tuning(ABC):
         self._apply(scale)
         self.scale, self.model.change = scale, None
 
+    @abstractmethod
+    def shrink(self, share: float) -> None:
+        """Make a share of the learned change all that was learned. Raises ModelError where this kind cannot hold it."""
+
     def train_mode(self) -> None:
         """Training mode for what learns alone: the adapter's dropout is on, the base's is off."""
         self.model.change = None
@@ -256,6 +268,14 @@ class LowRank(Tuning):
                 share = layer.lora_magnitude_vector[name]
                 self._hooks.append(share.register_forward_hook(lambda module, inputs, change: scale * change))
 
+    def shrink(self, share: float) -> None:
+        if self.kind == "dora":
+            raise ModelError("of a DoRA, training can go on from all that was learned alone", got=f"a share of {share:g}", expected="1")
+        with torch.no_grad():
+            for name, parameter in self.parameters().items():
+                if ".lora_B." in name:
+                    parameter.mul_(share)
+
     def _write(self, directory: Path) -> None:
         self.peft.save_pretrained(str(directory))
         (directory / "README.md").unlink()  # a form for a card, with nothing filled in
@@ -310,6 +330,10 @@ class Full(Tuning):
             base, learned = self._origin[name], self._learned[name]
             parameter.data = learned if scale == 1 else base if scale == 0 else base + scale * (learned - base)
 
+    def shrink(self, share: float) -> None:
+        for name, origin in self._origin.items():
+            self._learned[name].copy_(origin + share * (self._learned[name] - origin))
+
     def _write(self, directory: Path) -> None:
         save_file(self.state(), directory / WHOLE, metadata={"format": "pt"})
 
@@ -346,17 +370,34 @@ def tune(model: Model, settings: Training, *, embeddings: bool = True) -> Tuning
     return LowRank(model, config)
 
 
-def load(model: Model, adapter: Adapter, scale: float | None = None) -> Tuning:
-    """Put a saved adapter on the model, in place, at `scale` (by default the one that it was saved with), ready to embed.
+def begin_with(tuning: Tuning, adapter: Adapter) -> None:
+    """Put what an adapter holds, at the share of it that is kept, in the place of what a new tuning begins with.
 
-    Raises ModelError, with the model left as it was, where the adapter is of another base or of another kind than Homing's.
+    Raises ModelError where it is of another base, kind or rank, or a DoRA of which a share is kept: that is no DoRA itself.
     """
+    _demand_base(tuning.model, adapter)
+    if adapter.tuning != tuning.kind:
+        raise ModelError("the adapter is of another kind", where=str(adapter.path), got=adapter.tuning, expected=tuning.kind)
+    tuning.restore(adapter.weights)
+    if adapter.scale != 1:
+        tuning.shrink(adapter.scale)
+
+
+def _demand_base(model: Model, adapter: Adapter) -> None:
     said = adapter.conventions.get("base_digest")
     if said is not None and said != model.weights_digest:
         raise ModelError(
             "the adapter was trained under another base digest", where=str(adapter.path), got=repr(model.weights_digest),
             expected=repr(said), remedy="Give the base that the adapter was trained on.",
         )  # fmt: skip
+
+
+def load(model: Model, adapter: Adapter, scale: float | None = None) -> Tuning:
+    """Put a saved adapter on the model, in place, at `scale` (by default the one that it was saved with), ready to embed.
+
+    Raises ModelError, with the model left as it was, where the adapter is of another base or of another kind than Homing's.
+    """
+    _demand_base(model, adapter)
     tuning: Tuning
     if adapter.tuning == "full":
         tuning = Full(model, _read(adapter.weights))

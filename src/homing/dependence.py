@@ -1,0 +1,77 @@
+"""What each stage's result depends on: equal values, equal result. So it is known what a change redoes, before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from homing.general import SETS
+from homing.manifest import file_digest, key
+from homing.training import deciding
+from homing.work import Work
+
+AFTER: dict[str, tuple[str, ...]] = {
+    "check": (), "split": (), "mine": ("split",), "train": ("split", "mine"), "merge": ("train",), "seed": ("split",),
+    "share": ("split", "mine"), "evaluate": ("split", "merge"), "report": ("train", "evaluate"),
+}  # fmt: skip
+
+
+def after(stage: str, stages: tuple[str, ...]) -> tuple[str, ...]:
+    """The stages whose results this one is made from."""
+    further = tuple(each for each in stages if each.startswith(("seed ", "share "))) if stage == "evaluate" else ()
+    return (*AFTER[stage.split()[0]], *further)
+
+
+def depends(work: Work) -> dict[str, dict[str, Any]]:
+    """What each stage depends on, by name: settings, digests, and the keys of the stages before it."""
+    recipe = work.recipe
+    data = {
+        "data": {name: file_digest(Path(value)) for name in ("data", "dev", "test") if (value := getattr(recipe, name)) is not None},
+        "format": recipe.format,
+    }
+    base = {"model": work.base.digest}
+    mining = {"mining": asdict(recipe.mining), "judgments": [file_digest(Path(path)) for path in recipe.judgments]}
+    training = {**base, "training": deciding(recipe.training), **work.beside}
+    own: dict[str, dict[str, Any]] = {
+        "check": {**data, **base},
+        "split": {**data, "splitting": asdict(recipe.splitting)},
+        "mine": mining,
+        "train": training,
+        "merge": {},
+        "seed": {**training, **mining},
+        "share": training,
+        "evaluate": {
+            **base,
+            "evaluating": asdict(recipe.evaluating),
+            "baseline": None if work.deployed is None else work.deployed.digest,
+            "instructions": None if recipe.instructions is None else file_digest(Path(recipe.instructions)),
+            "general": recipe.general if recipe.general in SETS or recipe.general is None else file_digest(Path(recipe.general)),
+        },
+        "report": {},
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for stage in work.stages:
+        before = after(stage, work.stages)
+        found[stage] = {**own[stage.split()[0]], **{f"stage {each}": key(found[each]) for each in before}}
+        if " " in stage:
+            found[stage]["of"] = stage
+    return found
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What changed between two `depends` of a stage, in words."""
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    stages = [name.removeprefix("stage ") for name in changed if name.startswith("stage ")]
+    words = []
+    for name in changed:
+        if isinstance(now.get(name), Mapping) and isinstance(before.get(name), Mapping):
+            words += [
+                f"{each} {before[name].get(each)} -> {now[name][each]}" for each in now[name] if before[name].get(each) != now[name][each]
+            ]
+        elif not name.startswith("stage "):
+            words.append(f"{name} changed")
+    if words:
+        return "again: " + ", ".join(words)[:200]
+    return f"again: after {stages[0]}" if stages else "again"

@@ -1,0 +1,54 @@
+"""nDCG@10 of an encoder over a small pool of documents: how instructions are chosen on dev, and what is measured outside the domain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from homing.data import Dataset, Floats, Ints
+from homing.measures import ndcg
+from homing.protocols import Encoder
+from homing.retrievers.dense import search_embeddings
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Queries with a relevant document, and what they are searched in; shapes (queries,) and (documents,), positions in `data`, ascending.
+
+    Every relevant document of the queries is among the documents.
+    """
+
+    data: Dataset
+    queries: Ints
+    documents: Ints
+
+    @classmethod
+    def of(cls, data: Dataset) -> Pool:
+        """All queries that have a relevant document, in the whole corpus."""
+        queries = np.array(sorted(data.qrels.positives), dtype=np.int32)
+        return cls(data, queries, np.arange(len(data.corpus), dtype=np.int32))
+
+    @classmethod
+    def sample(cls, data: Dataset, queries: int, documents: int, seed: int) -> Pool:
+        """At most so many queries that have a relevant document, in their judged documents, filled up to `documents` with others."""
+        generator = np.random.default_rng(seed)
+        drawn = np.sort(generator.permutation(sorted(data.qrels.positives))[:queries]).astype(np.int32)
+        judged = np.unique(data.qrels.of(drawn).document)
+        others = np.setdiff1d(generator.permutation(len(data.corpus))[:documents], judged)
+        return cls(data, drawn, np.union1d(judged, others[: max(0, documents - len(judged))]).astype(np.int32))
+
+    def ndcg(self, encoder: Encoder, progress: str = "") -> Floats:
+        """nDCG@10 of each query, shape (queries,); what isn't judged for a query counts as not relevant."""
+        corpus, asked = self.data.corpus.texts, self.data.queries.texts
+        documents = encoder.encode([corpus[each] for each in self.documents.tolist()], "document", progress=progress)
+        queries = encoder.encode([asked[each] for each in self.queries.tolist()], "query")
+        found = self.documents[search_embeddings(queries, documents, 10).document]
+        qrels = self.data.qrels.of(self.queries)
+        grade = {(query, document): grade for query, document, grade in zip(
+            qrels.query.tolist(), qrels.document.tolist(), qrels.relevance.tolist(), strict=True)}  # fmt: skip
+        gains = [[grade.get((query, each), 0) for each in row] for query, row in zip(self.queries.tolist(), found.tolist(), strict=True)]
+        ideal = np.zeros((len(self.queries), max(len(relevance) for _, _, relevance in qrels.lists())), dtype=np.int32)
+        for row, (_, _, relevance) in enumerate(qrels.lists()):
+            ideal[row, : len(relevance)] = -np.sort(-relevance)
+        return ndcg(np.array(gains), ideal, 10)

@@ -1,0 +1,184 @@
+"""What each stage of a run does: it reads what the stages before it left in the run's directory, and leaves its own there, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from homing.checking import check
+from homing.comparing import context, instructions, nested
+from homing.data import Mined, Splits
+from homing.encoders.adapter import Adapter
+from homing.encoders.kept import Kept
+from homing.encoders.pair import open_model
+from homing.encoders.prompted import prompted
+from homing.encoders.teacher import open_teacher
+from homing.estimating import demand_room, estimate
+from homing.evaluating import evaluate, read_context, read_evaluation, save_evaluation
+from homing.formats.judgments import read as read_judgments
+from homing.judgments import obey
+from homing.loading import save_dataset
+from homing.manifest import replace_directory, write_json
+from homing.merging import merge
+from homing.mining import mine, save_mined
+from homing.recipe import Recipe
+from homing.reporting import report
+from homing.rundir import further
+from homing.splitting import split
+from homing.training import train
+from homing.verdicts import Verdict, compare
+from homing.work import Work
+
+
+def do_check(work: Work) -> None:
+    recipe = work.recipe
+    found = check(work.loaded, work.base)
+    work.say(str(found))
+    work.say(f"  prompts: query {work.base.prompts['query']!r}, document {work.base.prompts['document']!r}")
+    needed = estimate(work.base, work.loaded, recipe.splitting, recipe.mining, recipe.training)
+    work.say(f"  the run will take {needed}")
+    demand_room(needed, work.base, work.directory)
+    write_json(work.directory / "check.json", {**found.to_dict(), "estimate": asdict(needed), "prompts": work.base.prompts})
+
+
+def do_split(work: Work) -> None:
+    splits = work.loaded if isinstance(work.loaded, Splits) else split(work.loaded, work.recipe.splitting)
+    with replace_directory(work.directory / "dataset") as fresh:
+        save_dataset(splits, fresh)
+    work.forget("splits")
+    for name in ("train", "dev", "test"):
+        qrels = getattr(splits, name).qrels
+        work.say(
+            f"  {name:5} {len(qrels.queries):>7,} queries  {len(qrels):>9,} judgments  {int((qrels.relevance > 0).sum()):>8,} relevant"
+        )
+    if splits.removed:
+        work.say(f"  {len(splits.removed):,} queries were removed: they would have leaked between the splits")
+    if newer := splits.test.notes.get("newer_judgments_of_test"):
+        work.say(f"  {newer:,} new judgments of test queries were left out: the test set stays as it was")
+
+
+def do_mine(work: Work) -> None:
+    mined = mine(_judged(work).train, work.recipe.mining)
+    with replace_directory(work.directory / "mined") as fresh:
+        save_mined(mined, fresh)
+    work.forget("mined")
+    there = mined.negative >= 0
+    kinds = ", ".join(f"{int(((mined.kind == index) & there).sum()):,} {name}" for index, name in enumerate(mined.KINDS))
+    work.say(f"  {len(mined):,} rows, {int(there.sum()):,} negatives ({kinds})")
+    short = int((there.sum(axis=1) < work.recipe.mining.negatives).sum())
+    if short:
+        work.say(f"  {short:,} rows have fewer than {work.recipe.mining.negatives} negatives: their lists hold no more")
+
+
+def _judged(work: Work) -> Splits:
+    """The splits as judges changed train."""
+    if not work.recipe.judgments:
+        return work.splits
+    splits, obeyed = obey([each for path in work.recipe.judgments for each in read_judgments(path)], work.splits)
+    work.say(f"  {obeyed}")
+    return splits
+
+
+def do_train(work: Work) -> None:
+    training = work.recipe.training
+    work.say(
+        f"  {'all weights' if training.tuning == 'full' else f'{training.tuning}, rank {training.rank}'}, "
+        f"learning rate {training.learning_rate:g}, {len(work.mined):,} rows, "
+        + (f"{training.minutes:g} minutes" if training.minutes is not None else f"{training.epochs:g} epochs")
+    )
+    if work.start is not None:
+        work.say(f"  going on from {work.start.path}")
+    _train(work, work.mined, work.directory, training.seed)
+
+
+def do_seed(work: Work, stage: str) -> None:
+    """The same training under another seed, of the negatives' draw too."""
+    seed = int(stage.split()[1])
+    mined = mine(_judged(work).train, replace(work.recipe.mining, seed=seed))
+    _train(work, mined, work.directory / further(stage), seed)
+
+
+def do_share(work: Work, stage: str) -> None:
+    """The same training on a share of the judgments: whole groups, and a smaller share is part of a larger one."""
+    share = int(stage.split()[1]) / 100
+    mined = work.mined.of(nested(work.splits, share, work.recipe.training.seed))
+    work.say(f"  {len(mined):,} of {len(work.mined):,} rows")
+    _train(work, mined, work.directory / further(stage), work.recipe.training.seed, share)
+
+
+def _train(work: Work, mined: Mined, directory: Path, seed: int, share: float = 1.0) -> None:
+    """Train on these rows in `directory`; where a budget of time is given, a share of the judgments gets that share of it."""
+    training = replace(work.recipe.training, seed=seed)
+    if training.minutes is not None:
+        training = replace(training, minutes=training.minutes * share)
+    logs, teacher = directory / "training", None
+    if work.recipe.teacher is not None:
+        fixed = training.train == "queries"
+        teacher = open_teacher(
+            work.recipe.teacher, mined, logs / "teacher", fixed_documents=fixed, say=lambda line: work.say(f"  {line}")
+        )  # fmt: skip
+    train(
+        work.base, mined, work.splits.dev, training, out=directory / "adapter", logs=logs, teacher=teacher, general=work.general,
+        start=work.start, say=lambda line: work.say(f"  {line}"),
+    )  # fmt: skip
+
+
+def do_merge(work: Work) -> None:
+    test = work.splits.test
+    texts = [test.queries.texts[query] for query in test.qrels.queries[:16].tolist()]
+    texts += [test.corpus.texts[document] for document in test.qrels.document[:16].tolist()]
+    adapter = Adapter(work.directory / "adapter")
+    merge(work.base, adapter, out=work.directory / "model", texts=texts)
+    if adapter.scale == 0:
+        work.say("  dev keeps the base: the model's directory holds the base's own weights")
+    else:
+        work.say("  adapter, merged and reloaded weights give the same embeddings, and not the base's")
+    if adapter.side == "queries":
+        work.say(f"  it encodes queries alone: documents, and an index of them, stay those of {work.base.source}")
+
+
+def do_evaluate(work: Work) -> None:
+    settings = work.recipe.evaluating
+    tried = instructions(work)
+    base = work.base if tried is None else prompted(work.base, tried.chosen)
+    tuned = open_model(work.directory / "model", documents=work.base, device=base.device, dtype=base.dtype, name="tuned")
+    models = [base, *([] if work.deployed is None else [work.deployed]), tuned]
+    found = evaluate([Kept(model) for model in models], work.splits.dev, work.splits.test, settings)
+    beside = context(work, tried, models, found)
+    save_evaluation(found, replace(compare(found, settings.resamples, settings.seed), context=beside), work.directory / "evaluation")
+
+
+def do_report(work: Work, manifest: Mapping[str, Any]) -> None:
+    found = read_evaluation(work.directory / "evaluation", work.splits)
+    recipe = work.recipe
+    details = {f"{section}.{name}": str(value) for section in Recipe.SECTIONS for name, value in asdict(getattr(recipe, section)).items()}
+    details |= manifest["versions"] | {f"{name} digest": str(value) for name, value in manifest["digests"].items()}
+    details |= {"split by": work.splits.by, "queries removed by the split": str(len(work.splits.removed))}
+    report(*found, out=work.directory / "report.html", training=work.directory / "training", details=details, verdict=verdict(work))
+
+
+def verdict(work: Work) -> Verdict:
+    """The verdict on the evaluation that is there."""
+    settings = work.recipe.evaluating
+    found = compare(read_evaluation(work.directory / "evaluation", work.splits), settings.resamples, settings.seed)
+    found = replace(found, context=read_context(work.directory / "evaluation"))
+    if Adapter(work.directory / "adapter").scale == 0:
+        kept = "On dev nothing that was learned beat the base by more than the standard error: the model's directory holds the base."
+        found = replace(found, notes=(kept, *found.notes))
+    shared = ("The split lets positives be shared between train and test, as was asked for: new questions to known answers.",)
+    return replace(found, notes=(*found.notes, *shared)) if work.splits.by == "query" else found
+
+
+def do(stage: str, work: Work, manifest: Mapping[str, Any]) -> None:
+    """Do one stage."""
+    plain: dict[str, Callable[[Work], None]] = {
+        "check": do_check, "split": do_split, "mine": do_mine, "train": do_train, "merge": do_merge, "evaluate": do_evaluate,
+    }  # fmt: skip
+    if stage in plain:
+        plain[stage](work)
+    elif stage == "report":
+        do_report(work, manifest)
+    else:
+        (do_seed if stage.startswith("seed ") else do_share)(work, stage)

@@ -1,0 +1,142 @@
+"""What the stages of a run have in common: the recipe with nothing left open, and its base, data and rows, each opened once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from homing.data import Dataset, Mined, Splits
+from homing.encoders.adapter import Adapter
+from homing.encoders.model import Model
+from homing.encoders.pair import Pair, open_model
+from homing.encoders.teacher import kind_of
+from homing.errors import FormatError, SettingError
+from homing.formats.judgments import read as read_judgments
+from homing.general import SETS
+from homing.loading import dataset_directory, load, read_dataset
+from homing.manifest import file_digest
+from homing.mining import read_mined
+from homing.opening import opened
+from homing.recipe import Recipe
+from homing.rundir import SHARES, plan
+from homing.settings import Encoding
+from homing.training import resolved
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Work:
+    """A run's directory, its recipe as resolved, and who is told what happens. What is read from disk is read when it is first wanted."""
+
+    directory: Path
+    recipe: Recipe
+    say: Say
+
+    def __post_init__(self) -> None:
+        self.recipe = _located(self.recipe)
+        base = self.base
+        encoding = Encoding(base.prompts["query"], base.prompts["document"], None, self.recipe.encoding.pooling, base.max_length)
+        self.recipe = replace(self.recipe, encoding=encoding, training=resolved(base, self.recipe.training, self.start))
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of this run, in their order."""
+        return plan(self.seeds[1:], SHARES if self.recipe.comparing.learning_curve else ())
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that are trained under, the first being that of the model that is handed over."""
+        return tuple(self.recipe.training.seed + number for number in range(self.recipe.comparing.seeds))
+
+    @cached_property
+    def base(self) -> Model:
+        """The model that everything begins with, under the run's own prompts."""
+        return Model(self.recipe.model, **asdict(self.recipe.encoding), name="base")
+
+    @cached_property
+    def start(self) -> Adapter | None:
+        """What training goes on from, where it doesn't begin with the base."""
+        return Adapter(Path(self.recipe.start)) if self.recipe.start is not None else None
+
+    @cached_property
+    def deployed(self) -> Model | Pair | None:
+        """The model that is in use now, as its directory says."""
+        if self.recipe.baseline is None:
+            return None
+        return open_model(self.recipe.baseline, device=self.base.device, dtype=self.base.dtype, name="deployed")
+
+    @cached_property
+    def loaded(self) -> Dataset | Splits:
+        """The data, or its splits where it comes split; with a frozen test, splits as they will be."""
+        recipe = self.recipe
+        return opened(recipe.data, recipe.dev, recipe.test, recipe.format, recipe.splitting)
+
+    @cached_property
+    def splits(self) -> Splits:
+        """Train, dev and test, as the split stage left them."""
+        return read_dataset(self.directory / "dataset")
+
+    @cached_property
+    def mined(self) -> Mined:
+        """The training rows, as the mine stage left them."""
+        return read_mined(self.directory / "mined", self.splits.train)
+
+    @cached_property
+    def general(self) -> Dataset | None:
+        """Judgments outside the domain that the user gave, which training looks at."""
+        source = self.recipe.general
+        return load(source) if source is not None and source not in SETS else None
+
+    @cached_property
+    def beside(self) -> dict[str, str | None]:
+        """Digests of what training is given beside its rows, hashed once: a teacher may be large."""
+        sources = {"teacher": self.recipe.teacher, "general": self.recipe.general if self.recipe.general not in SETS else None}
+        digests = {name: None if source is None else file_digest(Path(source)) for name, source in sources.items()}
+        return digests | ({"start": self.start.digest} if self.start is not None else {})
+
+    def forget(self, name: str) -> None:
+        """What was opened is opened anew when it is next wanted."""
+        self.__dict__.pop(name, None)
+
+
+def _located(recipe: Recipe) -> Recipe:
+    """The recipe with every path absolute, and a run in the place of one of its artefacts taken for that artefact.
+
+    Raises FormatError for a path that is not there, SettingError for a training that goes on from what it cannot.
+    """
+    paths: dict[str, Any] = {
+        name: str(Path(value).absolute())
+        for name in Recipe.SOURCES
+        if (value := getattr(recipe, name)) is not None and not (name == "general" and value in SETS) and _is_path(name, value)
+    }
+    flags = {"start": "FROM"}
+    for name, path in paths.items():
+        if not Path(path).exists():
+            remedy = f"Check the path given as {flags.get(name, name.upper())}."
+            raise FormatError("there is no such file or directory", where=path, remedy=remedy)
+    for name, inside in (("start", "adapter"), ("baseline", "model")):
+        if name in paths and (Path(paths[name]) / "manifest.json").is_file() and (Path(paths[name]) / inside).is_dir():
+            paths[name] = str(Path(paths[name]) / inside)
+    if "test" in paths and (frozen := dataset_directory(paths["test"])) is not None:
+        paths["test"] = str(frozen)
+    for path in recipe.judgments:
+        read_judgments(path)
+    paths["judgments"] = tuple(str(Path(path).absolute()) for path in recipe.judgments)
+    if "teacher" in paths:
+        kind_of(paths["teacher"])
+    if "start" in paths and recipe.training.train == "queries" and Adapter(Path(paths["start"])).side != "queries":
+        raise SettingError(
+            "training of queries alone cannot go on from an adapter of both sides", where=paths["start"],
+            remedy="Leave --from out: its documents would no longer be the base's.",
+        )  # fmt: skip
+    source = str(Path(recipe.model).absolute()) if Path(recipe.model).is_dir() else recipe.model
+    return replace(recipe, **paths, model=source)
+
+
+def _is_path(name: str, value: str) -> bool:
+    """Whether this is a path: a baseline may be the name of a model on a hub."""
+    return name != "baseline" or Path(value).exists() or value.count("/") != 1 or value.startswith((".", "/", "~"))
