@@ -26,7 +26,7 @@ from homing.cli.options import (
     test_,
     verb,
 )
-from homing.errors import HomingError, SettingError
+from homing.errors import HomingError
 from homing.settings import Encoding, Mining, Splitting, Training
 
 
@@ -206,34 +206,31 @@ def _scale(said: str) -> float | Literal["auto"]:
 @settings("encoding", "evaluating")
 @verb("homing evaluate dataset --model BASE --model model --out evaluation")
 @click.argument("dataset", type=str)
-@click.option("--model", "models", type=str, required=True, multiple=True, metavar="MODEL", help="a model; repeat it for more")
+@click.option(
+    "--model",
+    "models",
+    type=str,
+    required=True,
+    multiple=True,
+    metavar="MODEL",
+    help="a directory, hub name, adapter or server (docs/verdict.md); repeat it for more",
+)
 @out_("evaluation", "the directory to write")
 def evaluate(dataset: str, models: tuple[str, ...], out: str, **options: Any) -> None:
     """Compare models on the test split; the first is the one to beat."""
-    from homing.encoders.kept import Kept
-    from homing.encoders.pair import open_model
+    from homing.encoders.opening import open_encoders
     from homing.evaluating import evaluate as measure
     from homing.evaluating import save_evaluation
     from homing.terminal import verdict_table
     from homing.verdicts import compare
 
     splits, chosen = dataset_of(dataset), make(options, "evaluating")
-    encoding = asdict(make(options, "encoding"))
-    loaded = [Kept(open_model(model, **encoding, name=name)) for model, name in zip(models, _names(models), strict=True)]
+    loaded = open_encoders(models, **asdict(make(options, "encoding")))
     found = measure(loaded, splits.dev, splits.test, chosen)
     verdict = compare(found, chosen.resamples, chosen.seed)
     save_evaluation(found, verdict, Path(out))
     click.echo(verdict_table(found, verdict))
     click.echo(f"written to {out}")
-
-
-def _names(models: Sequence[str]) -> list[str]:
-    """The shortest ends of the paths that tell the models apart."""
-    if len(set(models)) < len(models):
-        raise SettingError("one --model is given twice", got=", ".join(models), remedy="Name each model once.")
-    parts = [Path(model).absolute().parts for model in models]
-    depth = next(depth for depth in range(1, 1000) if len({part[-depth:] for part in parts}) == len(parts))
-    return ["/".join(part[-depth:]) for part in parts]
 
 
 @verb("homing report evaluation --dataset dataset --out report.html")

@@ -10,7 +10,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -273,8 +272,3 @@ class Endpoint:
 def _tokens(text: str) -> int:
     """About how many tokens a text is: a quarter of its bytes, which suits English and Chinese, and a few more for its marks."""
     return len(text.encode("utf-8", "replace")) // 4 + 2
-
-
-def is_address(spec: str) -> bool:
-    """Whether this names an endpoint."""
-    return urlsplit(spec).scheme in ("http", "https")
