@@ -20,7 +20,7 @@ class Recipe:
     """Everything that decides a run: the data, the model, and every setting.
 
     `judgments`: files of marks on audited negatives, which the training split obeys.
-    `teacher`: a better model's directory, a cross-encoder's, or a file of its scores. `general`: judgments outside the domain, or the
+    `teacher`: a better model's directory or server, a cross-encoder's, or scores. `general`: judgments outside the domain, or the
     name of a set. `test` without `dev`: a run or a split dataset whose test side is frozen. `baseline`: the model that is deployed.
     `start`: the adapter that training goes on from. `instructions`: a file of tasks to try on the base, one a line.
     """

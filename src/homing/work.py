@@ -11,6 +11,7 @@ from typing import Any
 from homing.data import Dataset, Mined, Splits
 from homing.encoders.adapter import Adapter
 from homing.encoders.model import Model
+from homing.encoders.opening import is_address
 from homing.encoders.pair import Pair, open_model
 from homing.encoders.teacher import kind_of
 from homing.errors import FormatError, SettingError
@@ -95,7 +96,7 @@ class Work:
     def beside(self) -> dict[str, str | None]:
         """Digests of what training is given beside its rows, hashed once: a teacher may be large."""
         sources = {"teacher": self.recipe.teacher, "general": self.recipe.general if self.recipe.general not in SETS else None}
-        digests = {name: None if source is None else file_digest(Path(source)) for name, source in sources.items()}
+        digests = {name: source if source is None or is_address(source) else file_digest(Path(source)) for name, source in sources.items()}
         return digests | ({"start": self.start.digest} if self.start is not None else {})
 
     def forget(self, name: str) -> None:
@@ -138,5 +139,7 @@ def _located(recipe: Recipe) -> Recipe:
 
 
 def _is_path(name: str, value: str) -> bool:
-    """Whether this is a path: a baseline may be the name of a model on a hub."""
+    """Whether this is a path: a baseline may be the name of a model on a hub, a teacher the address of a server."""
+    if name == "teacher":
+        return not is_address(value)
     return name != "baseline" or Path(value).exists() or value.count("/") != 1 or value.startswith((".", "/", "~"))

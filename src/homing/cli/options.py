@@ -121,7 +121,7 @@ format_ = click.option(
 )
 dev_ = click.option("--dev", type=str, default=None, metavar="FILE", help="dev data that is already split off")
 test_ = click.option("--test", type=str, default=None, metavar="FILE", help="test data, or a run whose test set is kept")
-teacher_ = click.option("--teacher", type=str, default=None, metavar="SOURCE", help="a better model, or a file of its scores")
+teacher_ = click.option("--teacher", type=str, default=None, metavar="SOURCE", help="a better model (also a server), or a file of scores")
 general_ = click.option("--general", type=str, default=None, metavar="DATA", help="judgments outside the domain: what is lost?")
 from_ = click.option("--from", "start", type=str, default=None, metavar="ADAPTER", help="what to go on from, in place of the base")
 baseline_ = click.option("--baseline", type=str, default=None, metavar="MODEL", help="the model in use now, compared as well")

@@ -26,7 +26,7 @@ from homing.cli.options import (
     test_,
     verb,
 )
-from homing.errors import HomingError
+from homing.errors import HomingError, SettingError
 from homing.settings import Encoding, Mining, Splitting, Training
 
 
@@ -207,13 +207,7 @@ def _scale(said: str) -> float | Literal["auto"]:
 @verb("homing evaluate dataset --model BASE --model model --out evaluation")
 @click.argument("dataset", type=str)
 @click.option(
-    "--model",
-    "models",
-    type=str,
-    required=True,
-    multiple=True,
-    metavar="MODEL",
-    help="a directory, hub name, adapter or server (docs/verdict.md); repeat it for more",
+    "--model", "models", type=str, required=True, multiple=True, metavar="MODEL", help="a model, or what docs/verdict.md lists; repeat it"
 )
 @out_("evaluation", "the directory to write")
 def evaluate(dataset: str, models: tuple[str, ...], out: str, **options: Any) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -90,6 +91,7 @@ class Endpoint:
 
     def _only_model(self) -> str:
         served = sorted(self.client.models())
+        served = [each for each in served if each.removesuffix(":query").removesuffix(":document") not in {*served} - {each}]
         if len(served) != 1:
             raise EndpointError(
                 "which model of the server is meant is not said", where=self.client.url, got=", ".join(served[:8]) or "no list of models",
@@ -99,7 +101,10 @@ class Endpoint:
 
     @property
     def digest(self) -> str:
-        """Changes with address, model, dimensions and prompts. Other weights behind the same name it cannot see; `Kept` tries for them."""
+        """Changes with address, model, dimensions, prompts, and the fingerprint that homing serve gives.
+
+        It does not see what another server changes behind a name; `Kept` tries for that.
+        """
         return self._digest(self.prompts)
 
     def digest_of(self, kind: Kind) -> str:
@@ -110,6 +115,13 @@ class Endpoint:
         return sha256(json.dumps(["endpoint", self.client.url, self.model, self.dimensions, said], sort_keys=True).encode()).hexdigest()[
             :32
         ]
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        try:
+            return str(self.client.models().get(self.model, {}).get("fingerprint", ""))
+        except EndpointError:
+            return ""
 
     @property
     def similarity(self) -> str:

@@ -22,7 +22,7 @@ from homing.data import Ints, Mined
 from homing.data import digest as digest_texts
 from homing.encoders.answers import answers
 from homing.encoders.devices import default_device, fast_dtype
-from homing.encoders.model import Model
+from homing.encoders.opening import is_address, open_encoder
 from homing.encoders.safety import refuse_unsafe
 from homing.errors import FormatError, ModelError, SettingError, TrainingError
 from homing.formats import scores as score_files
@@ -131,12 +131,11 @@ Teachers = EncoderTeacher | ScoreTeacher
 def open_teacher(
     source: str | Path, mined: Mined, directory: Path, *, fixed_documents: bool = False, say: Callable[[str], None] = lambda line: None
 ) -> Teachers:
-    """The teacher that `source` is: the directory of a bi-encoder or of a cross-encoder, or a file of scores.
+    """The teacher that `source` is: the directory of a bi-encoder or of a cross-encoder, a server's address, or a file of scores.
 
     A model is asked here, about the rows and the pool of `mined`; its answers are kept under `directory`, and a killed call goes on.
     `fixed_documents`: see `EncoderTeacher`. Raises the errors of `kind_of`, `read_scores`, `ask_cross_encoder` and `Model`.
     """
-    source = Path(source)
     kind = kind_of(source)
     teacher: Teachers
     if kind == "scores":
@@ -144,7 +143,8 @@ def open_teacher(
     elif kind == "cross-encoder":
         teacher = ask_cross_encoder(source, mined, directory)
     else:
-        teacher = EncoderTeacher(Model(source, name="teacher"), mined, directory, fixed_documents=fixed_documents)
+        encoder = open_encoder(source, name="teacher", keep=False, say=say)
+        teacher = EncoderTeacher(encoder, mined, directory, fixed_documents=fixed_documents)
     gc.collect()  # the model that answered makes room for the one that learns
     if torch.accelerator.is_available():
         torch.accelerator.empty_cache()
@@ -152,17 +152,19 @@ def open_teacher(
 
 
 def kind_of(source: str | Path) -> Literal["scores", "encoder", "cross-encoder"]:
-    """What a path holds, from its configuration files alone.
+    """What a path holds, from its configuration files alone; a server's address is that of an encoder.
 
     Raises SettingError where it doesn't exist, ModelError for a directory that is neither a bi-encoder's nor a cross-encoder's.
     """
+    if is_address(source):
+        return "encoder"
     source = Path(source)
     if source.is_file():
         return "scores"
     if not source.is_dir():
         raise SettingError(
             "the teacher is neither a file nor a directory", where=str(source),
-            remedy="Give a model's directory (hf download NAME --local-dir DIR makes one), or a file of scores.",
+            remedy="Give a model's directory (hf download NAME --local-dir DIR makes one), a server's address, or a file of scores.",
         )  # fmt: skip
     if _said(source / "config_sentence_transformers.json").get("model_type") == "CrossEncoder":
         return "cross-encoder"
