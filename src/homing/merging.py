@@ -317,7 +317,7 @@ def _verify_whole(planned: Plan, written: Path, texts: Sequence[str]) -> Verifie
     base = planned.base
     device = torch.device("cpu") if base.device.type == "meta" else base.device
     same = base.device.type != "meta" and base.dtype == torch.float32
-    work = base if same else Model(base.path, device=device, dtype=torch.float32, **_keywords(base))
+    work = base if same else base.again(device, torch.float32)
     before = _embed(work, texts)
     tuning = adapters.load(work, planned.adapter, planned.scale)
     wanted = _embed(work, texts)
@@ -377,17 +377,6 @@ def _first(*tokens: Tokens) -> Tokens:
     """The texts of all of these, each cut to its last tokens: a prompt may go, the end token stays."""
     pieces = [each[index][-streamed.TOKENS :] for each in tokens for index in range(len(each))]
     return Tokens(np.concatenate(pieces), np.cumsum([0, *map(len, pieces)]))
-
-
-def _keywords(base: Model) -> dict[str, Any]:
-    said = (base.path / "modules.json").is_file()
-    return {
-        "query_prompt": base.prompts["query"],
-        "document_prompt": base.prompts["document"],
-        "pooling": None if said else base.pooling,
-        "max_length": base.max_length,
-        "trust_remote_code": base.trust_remote_code,
-    }
 
 
 def _embed(model: Model, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -109,6 +109,15 @@ class Model:
         self.change: str | None = ""  # put on the weights since they were read: an adapter, by its digest; None while they learn
         self._dense: Dense | None = None
 
+    def again(self, device: str | torch.device, dtype: torch.dtype) -> Model:
+        """The same model, read from its directory anew, on a device and in a number format."""
+        said = (self.path / "modules.json").is_file()
+        return Model(
+            self.path, query_prompt=self.prompts["query"], document_prompt=self.prompts["document"],
+            pooling=None if said else self.pooling, max_length=self.max_length, trust_remote_code=self.trust_remote_code,
+            device=device, dtype=dtype, name=self.name,
+        )  # fmt: skip
+
     @property
     def pooling(self) -> str:
         """The pooling modes, joined by '+'."""

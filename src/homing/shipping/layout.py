@@ -27,6 +27,13 @@ BODY_FILES = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json",
     "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "chat_template.jinja", "preprocessor_config.json",
 )  # fmt: skip
+CONVENTION_FILES = (
+    "modules.json",
+    "1_Pooling/config.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "homing.json",
+)
 SETTINGS = "config_sentence_transformers.json"
 LENGTH = "sentence_bert_config.json"
 
