@@ -14,6 +14,7 @@ from homing.encoders.adapter import Adapter
 from homing.encoders.kept import Kept
 from homing.encoders.pair import open_model
 from homing.encoders.prompted import prompted
+from homing.encoders.safety import read_json
 from homing.encoders.teacher import open_teacher
 from homing.estimating import demand_room, estimate
 from homing.evaluating import evaluate, read_context, read_evaluation, save_evaluation
@@ -21,11 +22,12 @@ from homing.formats.judgments import read as read_judgments
 from homing.judgments import obey
 from homing.loading import save_dataset
 from homing.manifest import replace_directory, write_json
-from homing.merging import merge
+from homing.merging import plan, write
 from homing.mining import mine, save_mined
 from homing.recipe import Recipe
 from homing.reporting import report
 from homing.rundir import further
+from homing.shipping.card import complete
 from homing.splitting import split
 from homing.training import train
 from homing.verdicts import Verdict, compare
@@ -130,11 +132,13 @@ def do_merge(work: Work) -> None:
     texts = [test.queries.texts[query] for query in test.qrels.queries[:16].tolist()]
     texts += [test.corpus.texts[document] for document in test.qrels.document[:16].tolist()]
     adapter = Adapter(work.directory / "adapter")
-    merge(work.base, adapter, out=work.directory / "model", texts=texts)
+    planned = plan(work.base, adapter, out=work.directory / "model")
+    verified = write(planned, texts).verified
     if adapter.scale == 0:
         work.say("  dev keeps the base: the model's directory holds the base's own weights")
     else:
-        work.say("  adapter, merged and reloaded weights give the same embeddings, and not the base's")
+        work.say(f"  scale {planned.scale:g}, {planned.chosen}")
+        work.say(f"  {verified.tensors:,} tensors as planned; {verified.texts} texts as with the adapter, {verified.distance:.1e} apart")
     if adapter.side == "queries":
         work.say(f"  it encodes queries alone: documents, and an index of them, stay those of {work.base.source}")
 
@@ -143,7 +147,10 @@ def do_evaluate(work: Work) -> None:
     settings = work.recipe.evaluating
     tried = instructions(work)
     base = work.base if tried is None else prompted(work.base, tried.chosen)
-    tuned = open_model(work.directory / "model", documents=work.base, device=base.device, dtype=base.dtype, name="tuned")
+    trusted = work.base.trust_remote_code
+    tuned = open_model(
+        work.directory / "model", documents=work.base, device=base.device, dtype=base.dtype, name="tuned", trust_remote_code=trusted
+    )
     models = [base, *([] if work.deployed is None else [work.deployed]), tuned]
     found = evaluate([Kept(model) for model in models], work.splits.dev, work.splits.test, settings)
     beside = context(work, tried, models, found)
@@ -157,6 +164,14 @@ def do_report(work: Work, manifest: Mapping[str, Any]) -> None:
     details |= manifest["versions"] | {f"{name} digest": str(value) for name, value in manifest["digests"].items()}
     details |= {"split by": work.splits.by, "queries removed by the split": str(len(work.splits.removed))}
     report(*found, out=work.directory / "report.html", training=work.directory / "training", details=details, verdict=verdict(work))
+    complete(work.directory / "model", read_json(work.directory / "evaluation" / "metrics.json"), _data_digests(manifest))
+
+
+def _data_digests(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the data that the model was trained and measured on, by name."""
+    digests = manifest["digests"]["data"]
+    named = {"data": "data", "dev": "dev data", "test": "test data"}
+    return {named.get(name, name): str(value) for name, value in (digests.items() if isinstance(digests, Mapping) else [("data", digests)])}
 
 
 def verdict(work: Work) -> Verdict:

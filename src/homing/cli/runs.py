@@ -80,6 +80,7 @@ def _recipe(data: str, model: str | None, out: str | None, options: dict[str, An
         if directory is None:
             raise SettingError("--out is missing", where=data, remedy="Give the run's directory: --out runs/NAME.")
         changed = {section: given(options, section) for section in SECTIONS}
+        changed["encoding"].setdefault("trust_remote_code", False)  # a file never says it for the user
         if "instruction" in changed["encoding"]:
             changed["encoding"]["query_prompt"] = None
         sections = {section: replace(getattr(recipe, section), **values) for section, values in changed.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,10 @@ class Evaluated:
         def figures(measures: Mapping[str, Any]) -> dict[str, float]:
             return {name: float(measures[name]["value"]) for name in MEASURES if name in measures and measures[name]["value"] is not None}
 
-        models = [each for each in summary["models"] if each.get("kind", "model") == "model"]
-        cut = {str(each["truncated"]): figures(each["measures"]) for each in models if each.get("truncated")}
-        whole = [each for each in models if not each.get("truncated")]
+        models = {each["name"]: each for each in summary["models"] if each.get("kind", "model") == "model"}
+        whole = [each for name, each in models.items() if not _cut(name, models)]
         tuned, verdict = whole[-1], summary["verdict"]
+        cut = {each: figures(models[f"{tuned['name']}@{each}"]["measures"]) for name in models if (each := _cut(name, [tuned["name"]]))}
         return cls(
             verdict["sentence"], verdict["outcome"], tuple(verdict["notes"]), figures(whole[0]["measures"]), figures(tuned["measures"]),
             int(summary["counts"]["test_queries"]), int(summary["counts"]["documents"]), figures(tuned.get("bare") or {}), cut, dict(data),
@@ -67,6 +67,12 @@ class Evaluated:
             "notes": list(self.notes),
             **{name: dict(getattr(self, name)) for name in ("base", "tuned", "bare", "dimensions", "data")},
         }
+
+
+def _cut(name: str, models: Iterable[str]) -> str:
+    """How many numbers a row of an evaluation is cut to, where it is another one's with fewer; else nothing."""
+    model, _, size = name.rpartition("@")
+    return size if size.isdigit() and model in models else ""
 
 
 def complete(directory: Path, summary: Mapping[str, Any], data: Mapping[str, str]) -> None:
