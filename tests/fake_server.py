@@ -77,7 +77,15 @@ class FakeServer:
 @contextmanager
 def serving(server: FakeServer) -> Iterator[FakeServer]:
     """The server in a thread, on a free port of 127.0.0.1."""
-    app = Starlette(routes=[Route("/v1/embeddings", server.embeddings, methods=["POST"]), Route("/v1/models", server.listed)])
+    routes = [Route("/v1/embeddings", server.embeddings, methods=["POST"]), Route("/v1/models", server.listed)]
+    with running(Starlette(routes=routes)) as address:
+        server.url = f"{address}/v1"
+        yield server
+
+
+@contextmanager
+def running(app: Starlette) -> Iterator[str]:
+    """An application in a thread, on a free port of 127.0.0.1; its address."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, ws="none", lifespan="off")
@@ -86,9 +94,8 @@ def serving(server: FakeServer) -> Iterator[FakeServer]:
     thread.start()
     while not runner.started:
         time.sleep(0.01)
-    server.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     try:
-        yield server
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         runner.should_exit = True
         thread.join(10)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from homing.data import Dataset, Floats, Ints, Mined, Side
+from homing.encoders.scorer import Scorer
 from homing.errors import JudgmentError, SettingError
 from homing.protocols import Encoder
 from homing.settings import Auditing
@@ -16,15 +17,6 @@ from homing.suspects import DIFFERENT, ENOUGH, EQUAL, Suspects, fused, log_odds,
 
 FOLDS = 5
 _BLOCK = 1 << 15  # pairs whose embeddings are multiplied together
-Pairs = Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """What only scores pairs, a cross-encoder: its name, and a function of (query, document) texts to scores, shape (pairs,)."""
-
-    name: str
-    score: Callable[[Pairs], NDArray[np.floating]]
 
 
 def audit(

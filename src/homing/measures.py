@@ -84,3 +84,13 @@ def roc_auc(scores: Floats, relevant: NDArray[np.bool_]) -> float:
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     return float((ranks[relevant].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def cohen_kappa(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """The agreement of two judges beyond chance, 1 at most; NaN where both say the same of everything. Shapes: (pairs,).
+
+    Source: Cohen 1960, A coefficient of agreement for nominal scales.
+    """
+    agreed = float((one == other).mean())
+    chance = float(one.mean() * other.mean() + (1 - one.mean()) * (1 - other.mean()))
+    return (agreed - chance) / (1 - chance) if chance < 1 else float("nan")

@@ -160,6 +160,39 @@ class Comparing:
 
 
 @dataclass(frozen=True)
+class Judging:
+    """How a model judges what an audit listed."""
+
+    rubric: str | None = _setting(None, "en, zh, or a file of your own (by the queries' language)")
+    task: str = _setting("", "what the documents are retrieved for, in a sentence")
+    relevant: int = _setting(3, "grade from which a document becomes a positive; 2: unsure below it", "relevant-from")
+    known: int = _setting(20, "known judgments that the judge is tried on first, half of them positives")
+    kappa: float = _setting(0.4, "least agreement with those (Cohen's kappa) to go on", "least-kappa")
+    limit: int | None = _setting(None, "judge so many of the list (all)")
+    per_minute: float | None = _setting(None, "requests a minute at most", "requests-per-minute")
+    concurrency: int = _setting(4, "requests under way at a time")
+    price: str = _setting("", "of a million tokens in and out, as 0.15,0.6")
+    seed: int = _setting(42, "seed of everything drawn")
+
+    def __post_init__(self) -> None:
+        _demand(self.relevant in (2, 3), "relevant-from", self.relevant, "2 or 3")
+        _demand(self.known >= 2, "known", self.known, "2 or more")
+        _demand(-1 <= self.kappa <= 1, "least-kappa", self.kappa, "-1 to 1")
+        _demand(self.limit is None or self.limit >= 1, "limit", self.limit, "1 or more")
+        _demand(self.per_minute is None or self.per_minute > 0, "requests-per-minute", self.per_minute, "above 0")
+        _demand(1 <= self.concurrency <= 64, "concurrency", self.concurrency, "1 to 64")
+        _demand(not self.price or len(self.prices) == 2, "price", self.price, "two numbers, like 0.15,0.6")
+
+    @property
+    def prices(self) -> tuple[float, ...]:
+        """Of a token in and of one out; empty where no price is known."""
+        try:
+            return tuple(float(part) / 1e6 for part in self.price.split(",") if part.strip())
+        except ValueError:
+            return ()
+
+
+@dataclass(frozen=True)
 class Serving:
     """How a model is served. The API key is the environment's HOMING_API_KEY, never a setting."""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import click
 
@@ -14,15 +17,17 @@ from homing.data import Side
 from homing.errors import FormatError, SettingError
 
 if TYPE_CHECKING:
-    from homing.auditing import Scorer
     from homing.data import Mined, Splits
+    from homing.encoders.chat import ChatJudge
+    from homing.encoders.scorer import Scorer
     from homing.protocols import Encoder
+    from homing.suspects import Suspects
 
 
 @settings("encoding", "auditing", shown=("query_prompt", "instruction", "max_length", "top", "queries"))
 @verb("homing audit runs/insurance\nhoming audit dataset --model Qwen/Qwen3-Embedding-0.6B --model model --mined mined --out audit")
 @click.argument("data", metavar="RUN|DATASET", type=str)
-@click.option("--model", "sources", type=str, multiple=True, metavar="MODEL", help="an embedding model or cross-encoder; repeatable")
+@click.option("--model", "sources", type=str, multiple=True, metavar="MODEL", help="an encoder's or cross-encoder's place; repeatable")
 @click.option("--mined", type=str, default=None, metavar="DIR", help="mined rows: looks at their unjudged negatives too")
 @click.option("--out", type=str, default=None, metavar="DIR", help="the directory to write [RUN/audit, or audit]")
 @judgments_
@@ -36,14 +41,11 @@ def audit(
     A run brings its base, its tuned model and its mined rows. Only the training split is looked at, unless another is asked for.
     """
     from homing.auditing import audit as look
-    from homing.formats import sheet
     from homing.formats.judgments import read
     from homing.judgments import obey
     from homing.loading import read_dataset
-    from homing.manifest import replace_directory, write_json
-    from homing.marking import marking_page
     from homing.mining import read_mined
-    from homing.suspects import NEAR, save
+    from homing.suspects import NEAR
 
     chosen, directory = make(options, "auditing"), Path(data)
     marked = [each for path in judgments for each in read(path)]
@@ -67,20 +69,34 @@ def audit(
         )
     looked = rows.train if rows is not None else getattr(splits, audited)
     found = look(looked, models, chosen, mined=rows, side=audited)
-    with replace_directory(kept) as fresh:
-        save(found, fresh)
-        sheet.write(found, fresh / "suspects.csv")
-        marking_page(found, fresh / "suspects.html")
-        write_json(
-            fresh / "audit.json",
-            {"split": audited, "changes_the_exam": audited == "test", "models": [{"name": each.name, "digest": getattr(each, "digest", "")}
-             for each in models], "negatives": found.of, "listed": len(found), **asdict(chosen)},
-        )  # fmt: skip
+    said = {"models": [{"name": each.name, "digest": getattr(each, "digest", "")} for each in models], **asdict(chosen)}
+    _write(found, kept, {"dataset": str((directory / "dataset" if is_run else directory).absolute()), **said})
     told = [f"{int((found.near >= NEAR).sum()):,} near-duplicates of the positive"]
     told += [f"{beats:,} beat it for {name}" for name, beats in zip(found.models, found.beats.sum(axis=0).tolist(), strict=True)]
     click.echo(f"{len(found):,} of {found.of:,} negatives of {audited} listed: {', '.join(told)}")
+    if not models:
+        click.echo("without a model, near-duplicates alone are found: give --model MODEL to find more")
     click.echo(f"mark them: {kept / 'suspects.html'} in a browser, or {kept / 'suspects.csv'} in a spreadsheet (1, 0 or u under 'mark')")
     click.echo(f"then: homing {f'run {data}/recipe.toml' if is_run else f'mine {data}'} --judgments FILE")
+
+
+def _write(found: Suspects, directory: Path, said: dict[str, Any]) -> None:
+    """Each file whole or not at all; what else lies there, a judge's answers among it, stays."""
+    from homing.formats import sheet
+    from homing.manifest import replace_directory, write_json
+    from homing.marking import marking_page
+    from homing.suspects import save
+
+    directory.mkdir(parents=True, exist_ok=True)
+    with replace_directory(directory / ".fresh") as fresh:
+        save(found, fresh)
+        sheet.write(found, fresh / "suspects.csv")
+        marking_page(found, fresh / "suspects.html")
+        counts = {"negatives": found.of, "listed": len(found)}
+        write_json(fresh / "audit.json", {"split": found.side, "changes_the_exam": found.side == "test", **counts, **said})
+    for file in sorted((directory / ".fresh").iterdir()):
+        os.replace(file, directory / file.name)
+    (directory / ".fresh").rmdir()
 
 
 def _run_models(run: Path) -> list[Encoder]:
@@ -99,22 +115,97 @@ def _run_models(run: Path) -> list[Encoder]:
 
 
 def _opened(source: str, options: dict[str, Any]) -> Encoder | Scorer:
-    """An embedding model, or what scores pairs. Raises FormatError for a file."""
-    from homing.auditing import Scorer
+    """An encoder, or what scores pairs: a cross-encoder's directory. Raises FormatError for a file."""
     from homing.cache import cache_directory
-    from homing.encoders.kept import Kept
-    from homing.encoders.model import Model
-    from homing.encoders.pair import open_model
-    from homing.encoders.teacher import kind_of, score_pairs
+    from homing.encoders.opening import open_encoder
+    from homing.encoders.scorer import cross_encoder
+    from homing.encoders.teacher import kind_of
 
     path = Path(source)
     if path.is_file():
-        raise FormatError("a file is no model", where=source, remedy="Give a model's directory or hub name.")
-    if path.is_dir() and kind_of(path) == "cross-encoder":
-        kept = cache_directory("answers") or Path("audit-answers")
-        return Scorer(path.name, lambda pairs: score_pairs(path, pairs, kept))
-    encoding = make(options, "encoding")
-    model = Model(source, **asdict(encoding))
-    if path.is_dir() and model.document_model is not None:
-        return Kept(open_model(path, name=path.name))
-    return Kept(model)
+        raise FormatError("a file is no model", where=source, remedy="Give a model's directory, hub name or address.")
+    if path.is_dir() and (path / "config.json").is_file() and kind_of(path) == "cross-encoder":
+        return cross_encoder(path, cache_directory("answers") or Path("answers"))
+    return open_encoder(source, **asdict(make(options, "encoding")))
+
+
+ASKED = ("rubric", "task", "relevant", "known", "limit", "per_minute", "concurrency", "price")
+
+
+@settings("encoding", "judging", shown=ASKED)
+@verb(
+    "homing judge audit --chat http://127.0.0.1:8000/v1#Qwen/Qwen3-32B\n"
+    "homing judge audit --chat https://api.example.com/v1?key=NAME#MODEL --price 0.15,0.6\n"
+    "homing judge audit --model BAAI/bge-reranker-v2-m3"
+)
+@click.argument("audit", metavar="AUDIT", type=str)
+@click.option("--chat", type=str, default=None, metavar="URL#MODEL", help="a chat model behind an OpenAI-compatible API")
+@click.option("--model", type=str, default=None, metavar="MODEL", help="or a cross-encoder, or an encoder, also a remote one")
+@click.option("--dataset", type=str, default=None, metavar="DIR", help="the dataset that was audited (as the audit says)")
+@click.option("--out", type=str, default=None, metavar="FILE", help="the judgments to write [AUDIT/judgments-NAME.jsonl]")
+@click.option("--yes", is_flag=True, help="send the texts without asking")
+def judge(audit: str, chat: str | None, model: str | None, dataset: str | None, out: str | None, yes: bool, **options: Any) -> None:
+    """Let a model judge what homing audit listed, by a written rubric; it is tried on known judgments first.
+
+    What is sent where, how many and at what cost is said before the first text leaves this machine, and asked. Answers are kept as they
+    come: a killed call goes on. A key is an environment variable's: OPENAI_API_KEY, or that of ?key=NAME.
+    """
+    from homing.encoders.scorer import Scorer, by_embeddings
+    from homing.formats.judgments import write
+    from homing.judging import ask_chat, ask_scorer
+    from homing.rubric import rubric
+
+    if (chat is None) == (model is None):
+        raise SettingError("there is no judge, or there are two", expected="--chat URL#MODEL or --model MODEL")
+    suspects, chosen, directory = _suspects(Path(audit), dataset), make(options, "judging"), Path(audit)
+    if chat is not None:
+        like = " ".join(suspects.data.queries.texts[query] for query in suspects.query[:50].tolist())
+        asked = _chat(chat, rubric(chosen.rubric, like=like, task=chosen.task), chosen.per_minute)
+        name, judged = asked.model, ask_chat(suspects, asked, directory, chosen, say=click.echo, agree=lambda told: yes or _confirmed())
+    else:
+        opened = _opened(str(model), options)
+        scorer = opened if isinstance(opened, Scorer) else by_embeddings(opened)
+        name, judged = scorer.name, ask_scorer(suspects, scorer, chosen, say=click.echo)
+    safe = "".join(character if character.isalnum() else "-" for character in name).strip("-")
+    file = Path(out) if out else directory / f"judgments-{safe}.jsonl"
+    write(judged.judgments, file)
+    marks = [each.mark for each in judged.judgments]
+    click.echo(f"{len(marks):,} judged: " + ", ".join(f"{marks.count(mark):,} {mark}" for mark in ("relevant", "not", "unsure")))
+    if any(judged.tokens):
+        paid = f", {sum(n * price for n, price in zip(judged.tokens, chosen.prices, strict=True)):.2f} at the price given" * bool(
+            chosen.prices
+        )
+        click.echo(f"{judged.tokens[0]:,} tokens in and {judged.tokens[1]:,} out were counted{paid}")
+    click.echo(f"written to {file}; then: homing mine DATASET --judgments {file}")
+
+
+def _suspects(audit: Path, dataset: str | None) -> Suspects:
+    import json
+
+    from homing.loading import read_dataset
+    from homing.suspects import read
+
+    try:
+        said = json.loads((audit / "audit.json").read_text(encoding="utf-8"))
+        place, side = dataset or said["dataset"], said["split"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError("there is no audit here", where=str(audit), got=str(error), remedy="Make one: homing audit.") from None
+    return read(audit, getattr(read_dataset(place), side))
+
+
+def _chat(address: str, rubric: Any, per_minute: float | None) -> ChatJudge:
+    from homing.encoders.chat import ChatJudge
+    from homing.encoders.client import Client
+
+    parts = urlsplit(address)
+    said = parse_qs(parts.query)
+    if not parts.fragment or set(said) - {"key"}:
+        raise SettingError("the judge's address is not complete", where=address, expected="URL#MODEL, like https://host/v1?key=NAME#MODEL")
+    client = Client(urlunsplit(parts._replace(query="", fragment="")), key=said.get("key", [None])[0], timeout=300.0)
+    return ChatJudge(client, parts.fragment, rubric, per_minute=per_minute)
+
+
+def _confirmed() -> bool:
+    if not sys.stdin.isatty():
+        raise SettingError("texts would leave this machine, and nobody is here to ask", remedy="Give --yes where they may.")
+    return click.confirm("Send them?", default=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from homing.settings import Auditing, Comparing, Encoding, Evaluating, Mining, Serving, Splitting, Training
+from homing.settings import Auditing, Comparing, Encoding, Evaluating, Judging, Mining, Serving, Splitting, Training
 
 if TYPE_CHECKING:
     from homing.data import Dataset, Splits
@@ -27,7 +27,12 @@ SECTIONS: dict[str, type[Any]] = {
     "encoding": Encoding, "splitting": Splitting, "mining": Mining, "training": Training, "evaluating": Evaluating,
     "comparing": Comparing,
 }  # fmt: skip
-EVERY: dict[str, type[Any]] = {**SECTIONS, "auditing": Auditing, "serving": Serving}  # those of a recipe, and the others
+EVERY: dict[str, type[Any]] = {
+    **SECTIONS,
+    "auditing": Auditing,
+    "judging": Judging,
+    "serving": Serving,
+}  # those of a recipe, and the others
 CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server asked for embeddings: patient with what passes, plain about what does not."""
+"""An OpenAI-compatible server asked for embeddings or judgments: patient with what passes, plain about what does not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RefusedError(EndpointError):
 
 
 class Client:
-    """Speaks to `URL/embeddings` and `URL/models`, from several threads at once.
+    """Speaks to `URL/embeddings`, `URL/chat/completions` and `URL/models`, from several threads at once.
 
     429, time-outs, 5xx and broken connections are tried again after a back-off that doubles and is drawn at random up to its half, or
     after what the server's Retry-After says; where one request is told to wait, all of them do.
@@ -115,10 +115,30 @@ class Client:
             raise self._wrong("holds numbers that are not finite", f"{bad} of {len(rows)} embeddings", "finite numbers")
         return found, int(usage.get("prompt_tokens") or usage.get("total_tokens") or 0)
 
-    def _wrong(self, what: str, got: str, expected: str) -> EndpointError:
+    def chat(self, model: str, messages: Sequence[dict[str, str]], **parameters: Any) -> tuple[str, str, tuple[int, int]]:
+        """The answer of a chat model: its text, its refusal (empty where there is none), and the tokens in and out.
+
+        Raises RefusedError for a request that the server doesn't take, EndpointError where it cannot be reached or answers something else.
+        """
+        content = self._ask("POST", "/chat/completions", orjson.dumps({"model": model, "messages": messages, **parameters}))
+        try:
+            answer = _json(content)
+            choice, usage = answer["choices"][0], answer.get("usage") or {}
+            message = choice["message"]
+            said, refusal = message.get("content") or "", message.get("refusal") or ""
+            if choice.get("finish_reason") == "content_filter":
+                refusal = refusal or "content filter"
+            used = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            raise self._wrong(
+                "is no chat completion", content[:80].decode("utf-8", "replace"), 'like {"choices": [{"message": ...}]}', "chat"
+            ) from None
+        return str(said), str(refusal), used
+
+    def _wrong(self, what: str, got: str, expected: str, kind: str = "embedding") -> EndpointError:
         return EndpointError(
             f"the server's answer {what}", where=self.url, got=self._clean(got), expected=expected,
-            remedy="Check the address and the model's name, and that the server serves an embedding model.",
+            remedy=f"Check the address and the model's name, and that the server serves {kind} models.",
         )  # fmt: skip
 
     def _ask(self, method: str, path: str, body: bytes | None, tries: int | None = None) -> bytes:
@@ -144,7 +164,7 @@ class Client:
                 self._pause(max(asked, back_off))
         raise EndpointError(
             "the server does not answer", where=self.url, got=f"{self._clean(problem)}, after {tries} tries",
-            remedy="Check the address and that the server is up; what was embedded so far is kept, and the same command goes on.",
+            remedy="Check the address and that the server is up; what was answered so far is kept, and the same command goes on.",
         )  # fmt: skip
 
     def _pause(self, seconds: float) -> None:
@@ -160,13 +180,13 @@ class Client:
             remedy = "Check the key in the environment variable." if self._key else f"Set {DEFAULT_KEY}, or name the variable: ?key=NAME."
             raise EndpointError("the server wants another key", where=self.url, got=problem, remedy=remedy)
         if "insufficient_quota" in problem:
-            raise EndpointError("the account has no quota left", where=self.url, got=problem, remedy="What was embedded so far is kept.")
+            raise EndpointError("the account has no quota left", where=self.url, got=problem, remedy="What was answered so far is kept.")
         if asked > LONGEST_WAIT:
             raise EndpointError(
                 "the server asks for a long pause",
                 where=self.url,
                 got=f"{problem}; {asked:.0f} s",
-                remedy="Go on later: what was embedded is kept.",
+                remedy="Go on later: what was answered is kept.",
             )
         if status != 429 and status != 408 and status < 500:
             remedy = "Check the address (it ends in /v1 with most servers) and the model's name."

@@ -1,0 +1,143 @@
+"""A chat model behind an OpenAI-compatible API as a judge of relevance: a rubric, one query and one document, one grade."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from homing.encoders.client import Client, RefusedError
+from homing.errors import EndpointError
+from homing.rubric import GRADES, Rubric
+
+LONGEST = 12_000  # characters of a query or a document that are sent
+TRIES = 3  # answers without a grade before it is left at that
+ANSWER_TOKENS = 80  # about what an answer of the rubric's length takes
+SCHEMA: dict[str, Any] = {
+    "name": "relevance",
+    "strict": True,
+    "schema": {
+        "type": "object",
+        "properties": {"reason": {"type": "string"}, "grade": {"type": "integer", "enum": list(GRADES)}},
+        "required": ["reason", "grade"],
+        "additionalProperties": False,
+    },
+}
+# What servers take differs: tried in this order until one is taken, and that one from then on.
+ASKING: tuple[dict[str, Any], ...] = (
+    {"temperature": 0, "response_format": {"type": "json_schema", "json_schema": SCHEMA}},
+    {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
+    {"temperature": 0, "response_format": {"type": "json_object"}},
+    {"temperature": 0},
+    {},
+)
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+_OBJECT = re.compile(r"\{[^{}]*\}")
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A grade with its reason; None where the model would not or could not give one, which `reason` then says. `tokens`: in and out."""
+
+    grade: int | None
+    reason: str
+    tokens: tuple[int, int]
+
+
+class Pace:
+    """At most so many requests a minute, evenly spaced, from however many threads."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self._apart, self._next, self._lock = 60 / per_minute if per_minute else 0.0, 0.0, Lock()
+
+    def wait(self) -> None:
+        """Sleep until it is this request's turn."""
+        with self._lock:
+            turn = max(self._next, time.monotonic())
+            self._next = turn + self._apart
+        time.sleep(max(0.0, turn - time.monotonic()))
+
+
+class ChatJudge:
+    """Grades pairs by a rubric, from several threads at once. What passes (429, time-outs, 5xx) is tried again by the `Client`.
+
+    Answers are asked for as JSON by a schema; a server that refuses that is asked for a JSON object, and then in words alone. An answer
+    without a grade is asked for again; one that the model or the server refuses is no grade and says so.
+
+    Raises EndpointError where the server takes no form of the first question, or cannot be reached.
+    """
+
+    def __init__(self, client: Client, model: str, rubric: Rubric, *, per_minute: float | None = None) -> None:
+        self.client, self.model, self.rubric = client, model, rubric
+        self._pace, self._asking = Pace(per_minute), 0
+        self._taken: int | None = None  # the form of asking that the server has answered
+
+    def messages(self, query: str, document: str) -> list[dict[str, str]]:
+        """What is sent for this pair: the rubric, and the two texts as JSON so that neither can end the other."""
+        told = json.dumps({"query": query[:LONGEST], "document": document[:LONGEST]}, ensure_ascii=False)
+        return [{"role": "system", "content": self.rubric.text}, {"role": "user", "content": told}]
+
+    def grade(self, query: str, document: str) -> Graded:
+        """The grade of this pair."""
+        messages = self.messages(query, document)
+        tokens, said = (0, 0), ""
+        for _ in range(TRIES):
+            try:
+                said, refusal, used = self._ask(messages)
+            except RefusedError as error:
+                return Graded(None, f"the server refuses: {error.got}", tokens)
+            tokens = tokens[0] + used[0], tokens[1] + used[1]
+            if refusal:
+                return Graded(None, f"the model refuses: {refusal}"[:500], tokens)
+            found = parsed(said)
+            if found is not None:
+                return Graded(*found, tokens)
+        return Graded(None, f"no grade in {TRIES} answers, the last: {' '.join(said.split())}"[:500], tokens)
+
+    def _ask(self, messages: list[dict[str, str]]) -> tuple[str, str, tuple[int, int]]:
+        """One answer; raises RefusedError once the server has answered others in the same form."""
+        while True:
+            asking = self._asking
+            self._pace.wait()
+            try:
+                found = self.client.chat(self.model, messages, **ASKING[asking])
+            except RefusedError as error:
+                if self._taken is not None and asking >= self._taken:
+                    raise
+                if asking + 1 == len(ASKING):
+                    raise EndpointError(
+                        "the server takes no form of the question", where=self.client.url, got=error.got,
+                        remedy="Check the model's name, and that the server serves chat completions.",
+                    ) from None  # fmt: skip
+                self._asking = max(self._asking, asking + 1)
+                continue
+            self._taken = asking
+            return found
+
+
+def parsed(said: str) -> tuple[int, str] | None:
+    """Grade and reason of an answer, also one with thoughts before it or words around it; None where there is no grade."""
+    said = _THOUGHT.sub("", said)
+    for text in (said.strip(), *reversed(_OBJECT.findall(said))):
+        try:
+            found = json.loads(text)
+        except ValueError:
+            continue
+        if not isinstance(found, dict):
+            continue
+        grade = found.get("grade")
+        if isinstance(grade, str) and grade.strip().isdigit():
+            grade = int(grade)
+        if isinstance(grade, float) and grade.is_integer():
+            grade = int(grade)
+        if isinstance(grade, int) and not isinstance(grade, bool) and grade in GRADES:
+            return grade, " ".join(str(found.get("reason") or "").split())[:500]
+    return None
+
+
+def tokens(text: str) -> int:
+    """About how many tokens a text is: a quarter of its bytes, which suits English and Chinese, and a few more for its marks."""
+    return len(text.encode("utf-8", "replace")) // 4 + 2
