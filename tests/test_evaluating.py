@@ -18,9 +18,9 @@ from homing import Evaluating, Evaluation, Model, Splits
 from homing.data import Builder, Dataset
 from homing.errors import JudgmentError, SettingError
 from homing.evaluating import read_evaluation, save_evaluation
+from homing.resampling import draw, samples
 from homing.retrievers.dense import search_embeddings
-from homing.significance import resample
-from homing.verdicts import compare, samples
+from homing.verdicts import compare
 
 
 @pytest.fixture(scope="module")
@@ -73,21 +73,36 @@ def test_deciding_equals_sklearn(evaluation: Evaluation) -> None:
     assert evaluation.dev_f1 == pytest.approx(f1_score(dev, evaluation.dev_scores >= evaluation.threshold))
 
 
-def test_bootstrap_samples_are_the_measures_of_drawn_lists(evaluation: Evaluation) -> None:
-    """A resample is the set with each drawn list as often as it was drawn: measured again, plainly."""
+def test_bootstrap_samples_are_the_measures_of_drawn_groups(evaluation: Evaluation) -> None:
+    """A resample is the set with each drawn group's lists as often as it was drawn: measured again, plainly."""
     judged = evaluation.test.qrels.queries
-    draws = resample(len(judged), 5, seed=1)
-    found = samples(evaluation, draws)
+    grouped = replace(evaluation, groups=(np.arange(len(judged)) // 3).astype(np.int32))
+    draws = draw(grouped, 5, seed=1)
+    assert draws.shape == (6, -(-len(judged) // 3))
+    assert (draws[0] == 1).all()
+    found = samples(grouped, draws)
+    assert grouped.decision is not None
+    assert grouped.decision.retrieval is not None
+    assert grouped.found is not None
+    cut, positives = grouped.decision.retrieval.inner_product, grouped.test.qrels.positives
     for at, counts in enumerate(draws.astype(int)):
+        times = [count for query, count in zip(judged, counts[np.arange(len(judged)) // 3], strict=True)]
         rows = np.concatenate(
-            [np.flatnonzero(evaluation.test.qrels.query == q) for q, count in zip(judged, counts, strict=True) for _ in range(count)]
+            [np.flatnonzero(grouped.test.qrels.query == q) for q, count in zip(judged, times, strict=True) for _ in range(count)]
         )
-        relevant, scores = (evaluation.test.qrels.relevance > 0)[rows], evaluation.test_scores[rows]
-        assert found["AP"][1][at] == pytest.approx(average_precision_score(relevant, scores))
-        assert found["F1"][1][at] == pytest.approx(f1_score(relevant, scores >= evaluation.threshold))
-        values = dict(zip(evaluation.queries.tolist(), evaluation.per_query["nDCG@10"], strict=True))
-        drawn = [values[q] for q, count in zip(judged.tolist(), counts, strict=True) for _ in range(count) if q in values]
-        assert found["nDCG@10"][1][at] == pytest.approx(np.mean(drawn))
+        relevant, scores = grouped.relevant[rows], grouped.test_scores[rows]
+        assert found["AP"][at] == pytest.approx(average_precision_score(relevant, scores))
+        assert found["F1"][at] == pytest.approx(f1_score(relevant, scores >= grouped.threshold))
+        values = dict(zip(grouped.queries.tolist(), grouped.per_query["nDCG@10"], strict=True))
+        drawn = [q for q, count in zip(judged.tolist(), times, strict=True) for _ in range(count) if q in values]
+        assert found["nDCG@10"][at] == pytest.approx(np.mean([values[q] for q in drawn]))
+        back = [
+            {d for d, s in zip(grouped.found.document[row].tolist(), grouped.found.score[row], strict=True) if s >= cut}
+            for row in np.searchsorted(grouped.queries, drawn).tolist()
+        ]
+        hits = sum(len(got & positives[q]) for got, q in zip(back, drawn, strict=True))
+        assert found["retrieval precision"][at] == pytest.approx(hits / sum(map(len, back)))
+        assert found["retrieval recall"][at] == pytest.approx(hits / sum(len(positives[q]) for q in drawn))
 
 
 def _moved(evaluation: Evaluation, name: str, ndcg: float, scores: float) -> Evaluation:

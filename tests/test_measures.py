@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import re
+
 import numpy as np
 import pytest
 import pytrec_eval
@@ -10,38 +13,111 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from homing import measures, thresholds
+from homing.data import Qrels
+from homing.errors import SettingError
+from homing.measures import Measure
 from homing.significance import percentile_interval, resample
 
 SCORES = st.sampled_from([0.1, 0.25, 0.5, 0.75, 0.9])
 
 
-@given(
-    st.lists(st.lists(st.tuples(SCORES, st.integers(0, 2)), min_size=1, max_size=15), min_size=1, max_size=6),
-)
-def test_ranking_measures_equal_trec_eval(lists: list[list[tuple[float, int]]]) -> None:
-    qrels = {f"q{q}": {f"d{d:02}": grade for d, (_, grade) in enumerate(row)} for q, row in enumerate(lists)}
-    run = {f"q{q}": {f"d{d:02}": score for d, (score, _) in enumerate(row)} for q, row in enumerate(lists)}
-    wanted = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10", "recall.10", "recip_rank"}).evaluate(run)
-    for q, row in enumerate(lists):
-        scores, grades = np.array([score for score, _ in row]), np.array([grade for _, grade in row])
-        ranked = measures.order(scores, np.arange(len(row), dtype=np.int32))
-        gains, ideal = grades[ranked][None], -np.sort(-grades)[None]
-        assert measures.ndcg(gains, ideal, 10)[0] == pytest.approx(wanted[f"q{q}"]["ndcg_cut_10"], abs=1e-9)
-        assert measures.recall(gains, np.array([(grades > 0).sum()]), 10)[0] == pytest.approx(wanted[f"q{q}"]["recall_10"], abs=1e-9)
-        assert measures.reciprocal_rank(gains)[0] == pytest.approx(wanted[f"q{q}"]["recip_rank"], abs=1e-9)
+TREC = {
+    "nDCG": "ndcg", "nDCG@3": "ndcg_cut_3", "nDCG@10": "ndcg_cut_10", "R@5": "recall_5", "P@5": "P_5", "AP": "map", "AP@3": "map_cut_3",
+    "RR": "recip_rank", "Success@1": "success_1", "Rprec": "Rprec",
+}  # fmt: skip
+ASKED = {"ndcg", "ndcg_cut.3,10", "recall.5", "P.5", "map", "map_cut.3", "recip_rank", "success.1", "Rprec"}
+GRADED = st.dictionaries(st.integers(0, 14), st.integers(0, 3), max_size=12)  # trec_eval may hang on negative ones
+FOUND = st.dictionaries(st.integers(0, 14), st.sampled_from([0.0, -0.0, -1.5, 0.1, 0.1 + 1e-12, 0.25, 3e38, 0.9, 0.9000001]), max_size=15)
+
+
+@given(st.dictionaries(st.integers(0, 5), st.tuples(GRADED, FOUND), min_size=1), st.integers(1, 2), st.randoms())
+def test_measures_equal_trec_eval(drawn: dict[int, tuple[dict[int, int], dict[int, float]]], rel: int, draw: random.Random) -> None:
+    """Ties (also those that only float32 makes), graded judgments, queries that the run lacks, empty results, any order."""
+    names = draw.sample([f"d{number}" for number in range(15)], 15)  # positions are not the order of the ids
+    qrels = {f"q{q}": {names[d]: grade for d, grade in graded.items()} for q, (graded, _) in drawn.items() if graded}
+    run = {f"q{q}": {names[d]: score for d, score in found.items()} for q, (_, found) in drawn.items() if found}
+    if not qrels:
+        return
+    wanted = pytrec_eval.RelevanceEvaluator(qrels, ASKED, relevance_level=rel).evaluate(run)
+
+    pairs = [(q, d, grade) for q, (graded, _) in drawn.items() for d, grade in graded.items()]
+    judged = Qrels(*np.array(pairs, dtype=np.int32).reshape(-1, 3).T)
+    results = [(q, d, score) for q, (_, found) in drawn.items() for d, score in found.items()]
+    draw.shuffle(results)
+    query, document = (np.array([each[at] for each in results], dtype=np.int32) for at in (0, 1))
+    score = np.array([each[2] for each in results])
+    ties = np.argsort(np.argsort(np.array(names)))
+    found = measures.rank(query, document, score, judged.queries, ties)
+    ranking = measures.judge(found, judged.queries, judged, 15)
+    for name, theirs in TREC.items():
+        graded = name.startswith("nDCG") or rel == 1
+        ours = Measure.parse(name if graded else "(rel=2)".join(re.split("(?=@|$)", name, maxsplit=1))).of(ranking)
+        for row, q in enumerate(judged.queries.tolist()):
+            assert ours[row] == pytest.approx(wanted.get(f"q{q}", {}).get(theirs, 0.0), abs=1e-9), (name, q)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 2, None]), SCORES), max_size=12))
+def test_judged_and_condensed_lists(results: list[tuple[int | None, float]]) -> None:
+    """Judged@k counts; judged_only is the measure of the run without what is not judged."""
+    judged = [(0, d, grade) for d, (grade, _) in enumerate(results) if grade is not None]
+    if not judged:
+        return
+    qrels, queries = Qrels(*np.array(judged, dtype=np.int32).T), np.array([0], dtype=np.int32)
+    document, ties = np.arange(len(results), dtype=np.int32), np.arange(20)
+    score = np.array([score for _, score in results])
+    ranking = measures.judge(measures.rank(document * 0, document, score, queries, ties), queries, qrels, 20)
+    top = sorted(range(len(results)), key=lambda d: (-score[d], -d))[:5]
+    assert Measure.parse("Judged@5").of(ranking)[0] == pytest.approx(np.mean([results[d][0] is not None for d in top]))
+    kept = np.array([grade is not None for grade, _ in results])
+    alone = measures.judge(measures.rank(document[kept] * 0, document[kept], score[kept], queries, ties), queries, qrels, 20)
+    for name in ("nDCG", "P", "RR", "AP"):
+        assert Measure.parse(f"{name}(judged_only=True)@3").of(ranking) == pytest.approx(Measure.parse(f"{name}@3").of(alone)), name
+
+
+@pytest.mark.parametrize("name", ["nDCG@10", "R@100", "AP", "P(rel=2)@5", "R(rel=2)@100", "Judged@10", "nDCG(judged_only=True)@10", "RR"])
+def test_a_measure_is_named_as_it_was_read(name: str) -> None:
+    assert str(Measure.parse(name)) == name
+
+
+def test_the_language_of_measures() -> None:
+    found = measures.parse_measures("nDCG@10, P(rel=2, judged_only=True)@5 AP,AP MRR@10")
+    assert [str(each) for each in found] == ["nDCG@10", "P(rel=2,judged_only=True)@5", "AP", "RR@10"]
+    for wrong in ("", "nDCG@0", "P", "R", "XYZ@3", "P(rel=0)@5", "nDCG(rel=2)@10", "P(foo=1)@5", "P@5@5", "P(rel=x)@5"):
+        with pytest.raises(SettingError, match="no such measure"):
+            Measure.parse(wrong)
+
+
+def test_many_queries() -> None:
+    """A run of 2,000 queries against trec_eval, all at once."""
+    generator = np.random.default_rng(0)
+    queries, documents, depth = 2000, 500, 50
+    found = np.array([generator.choice(documents, depth, replace=False) for _ in range(queries)])
+    score = np.round(generator.normal(size=found.shape), 1)
+    graded = np.array([generator.choice(documents, 20, replace=False) for _ in range(queries)])
+    grades = generator.integers(0, 3, graded.shape)
+    names = [f"{d:03}" for d in range(documents)]
+    qrels = {str(q): {names[d]: int(g) for d, g in zip(graded[q], grades[q], strict=True)} for q in range(queries)}
+    run = {str(q): {names[d]: float(s) for d, s in zip(found[q], score[q], strict=True)} for q in range(queries)}
+    wanted = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10", "map"}).evaluate(run)
+    every = np.arange(queries, dtype=np.int32)
+    judged = Qrels(np.repeat(every, 20), graded.ravel(), grades.ravel())
+    ranked = measures.rank(np.repeat(every, depth), found.ravel(), score.ravel(), every, np.arange(documents))
+    ranking = measures.judge(ranked, every, judged, documents)
+    for name, theirs in (("nDCG@10", "ndcg_cut_10"), ("AP", "map")):
+        assert Measure.parse(name).of(ranking) == pytest.approx([wanted[str(q)][theirs] for q in range(queries)], abs=1e-9)
 
 
 @given(st.lists(st.tuples(SCORES, st.booleans(), st.integers(0, 3)), min_size=2, max_size=40))
 def test_pooled_measures_equal_sklearn(pairs: list[tuple[float, bool, int]]) -> None:
     scores = np.array([score for score, _, _ in pairs])
     relevant = np.array([label for _, label, _ in pairs])
-    weights = np.array([[weight for _, _, weight in pairs]], dtype=np.float64)
+    weights = np.array([[weight for _, _, weight in pairs]])
     if 0 < relevant.sum() < len(relevant):
         assert measures.average_precision(scores, relevant)[0] == pytest.approx(average_precision_score(relevant, scores), abs=1e-12)
         assert measures.roc_auc(scores, relevant) == pytest.approx(roc_auc_score(relevant, scores), abs=1e-12)
         if (weights[0] * relevant).sum() and (weights[0] * ~relevant).sum():
             wanted = average_precision_score(relevant, scores, sample_weight=weights[0])
-            assert measures.average_precision(scores, relevant, weights)[0] == pytest.approx(wanted, abs=1e-12)
+            assert measures.average_precision(scores, relevant, weights, np.arange(len(scores)))[0] == pytest.approx(wanted, abs=1e-12)
     else:
         assert np.isnan(measures.roc_auc(scores, relevant))
     if relevant.any():
@@ -67,7 +143,6 @@ def test_calling_everything_relevant() -> None:
 def test_nothing_found_counts_zero() -> None:
     nothing = np.zeros((1, 0), dtype=int)
     assert measures.ndcg(nothing, np.array([[1]]), 10)[0] == 0
-    assert measures.recall(nothing, np.array([1]), 10)[0] == 0
     assert measures.reciprocal_rank(nothing)[0] == 0
     assert measures.ndcg(np.array([[0, 0]]), np.array([[0, 0]]), 10)[0] == 0
 

@@ -214,7 +214,7 @@ def test_queries_only_leaves_the_documents_to_the_base(base: Model, mined: homin
     assert not np.allclose(pair.encode(texts, "query"), base.encode(texts, "query"), atol=1e-3)
     looks = [line for line in _metrics(adapter) if "dev_loss" in line]
     assert looks[-1]["dev_loss"] < looks[0]["dev_loss"]
-    before, after = homing.evaluate([base, pair], splits.dev, splits.test)
+    before, after, *_ = homing.evaluate([base, pair], splits.dev, splits.test)
     assert not np.array_equal(before.test_scores, after.test_scores)
 
     alone = Model(tmp_path / "model")

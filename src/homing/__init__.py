@@ -9,8 +9,8 @@
     mined = homing.mine(train, Mining(negatives=3))
     adapter = homing.train(base, mined, dev, Training(rank=16))
     tuned = homing.merge(base, adapter)
-    before, after = homing.evaluate([base, tuned], dev, test, Evaluating())
-    homing.report(before, after, out="report.html")
+    found = homing.evaluate([base, tuned], dev, test, Evaluating())
+    homing.report(*found, out="report.html")
 
 The names below are imported on first use: `import homing` loads no torch.
 """

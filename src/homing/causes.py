@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+
+from homing.data import Dataset
+from homing.evaluations import Evaluation
+from homing.measures import judge
+from homing.words import words
+
+CEILING, FEW = 0.9, 500
 
 
 @dataclass(frozen=True)
@@ -13,3 +23,123 @@ class Cause:
     weight: float
     evidence: str
     experiment: str
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What is known of the training; what is not is None.
+
+    `train`: its split. `cut`: the share of training positives that are longer than the model's length. `max_length`: that length, in
+    tokens. `learning_rate`: the peak. `looks`: nDCG@10 on dev at each look, the untrained model's first. `general`: the same outside the
+    domain. `scale`: the share of what was learned that dev kept.
+    """
+
+    train: Dataset | None = None
+    cut: float | None = None
+    max_length: int | None = None
+    learning_rate: float | None = None
+    looks: Sequence[float] = ()
+    general: Sequence[float] = ()
+    scale: float | None = None
+
+
+def likely_causes(first: Evaluation, last: Evaluation, told: Circumstances | None = None) -> tuple[Cause, ...]:
+    """Why `last` may not be better than `first`, the likeliest cause first; only those that the numbers speak for."""
+    told = told or Circumstances()
+    found = [*_ceiling(first), *_unjudged(first, last), *_cut(told), *_unlike(last, told), *_few(told), *_forgetting(first, last, told)]
+    return tuple(sorted((each for each in found if each.weight > 0.05), key=lambda cause: -cause.weight))
+
+
+def _ceiling(first: Evaluation) -> Iterator[Cause]:
+    base = first.measures["nDCG@10"].value
+    yield Cause(
+        "the base is near the ceiling",
+        float(np.clip((base - 0.75) / 0.2, 0, 1)),
+        f"{first.name} has nDCG@10 {base:.3f}: {1 - base:.3f} is left to gain, wrong and missing judgments included.",
+        "Test on harder queries: those that users asked again, or whose first result they did not take.",
+    )
+
+
+def _unjudged(first: Evaluation, last: Evaluation) -> Iterator[Cause]:
+    """Unjudged documents that both models put above every relevant one are likely to be relevant."""
+    if first.found is None or last.found is None:
+        return
+    tops = []
+    for each in (first, last):
+        run = each.found
+        assert run is not None
+        ranking = judge(run.document[:, :1], each.queries, each.test.qrels, len(each.test.corpus))
+        tops.append(np.where(ranking.there & ~ranking.judged, run.document[:, :1], -1)[:, 0])
+    same = float(((tops[0] == tops[1]) & (tops[0] >= 0)).mean())
+    yield Cause(
+        "relevant documents that nobody judged",
+        float(np.clip(1.5 * same, 0, 1)),
+        f"For {same:.0%} of the test queries both models put the same unjudged document first, above every relevant one.",
+        "Judge these first places (homing audit shows the likeliest in training), then evaluate again: no training is needed for it.",
+    )
+
+
+def _cut(told: Circumstances) -> Iterator[Cause]:
+    if told.cut is not None:
+        yield Cause(
+            "positives cut by the length cap",
+            float(np.clip(2 * told.cut, 0, 1)),
+            f"{told.cut:.0%} of the training positives are longer than {told.max_length} tokens; what lies beyond was never seen.",
+            "Train with a higher --max-length, or split documents into passages.",
+        )
+
+
+def _unlike(last: Evaluation, told: Circumstances) -> Iterator[Cause]:
+    """Test queries whose words training has not seen, beyond what two halves of training lack of each other."""
+    if told.train is None or not len(told.train.qrels.queries):
+        return
+    texts = told.train.queries.texts
+    seen = [set(words(texts[query])) for query in told.train.qrels.queries.tolist()]
+    asked = [set(words(texts[query])) for query in last.queries.tolist()]
+    known = set().union(*seen)
+    half = len(seen) // 2
+    one, other = set().union(*seen[::2]), [word for each in seen[1::2] for word in each]
+    expected = float(np.mean([word not in one for word in other])) if half and other else 0.0
+    new = [word for each in asked for word in each]
+    unseen = float(np.mean([word not in known for word in new])) if new else 0.0
+    yield Cause(
+        "train and test unlike each other",
+        float(np.clip(3 * (unseen - expected), 0, 1)),
+        f"{unseen:.0%} of the words of test queries are in no training query; between the halves of training it is {expected:.0%}.",
+        "Compare a few training and test queries by eye; judge queries like those of the test, and train on them.",
+    )
+
+
+def _few(told: Circumstances) -> Iterator[Cause]:
+    if told.train is not None:
+        queries = len(told.train.qrels.positives)
+        yield Cause(
+            "too few queries to learn from",
+            float(np.clip(1 - queries / FEW, 0, 1)) * 0.9,
+            f"Training had {queries:,} queries with a relevant document.",
+            "Judge twice as many training queries; --learning-curve tells beforehand what that would bring.",
+        )
+
+
+def _forgetting(first: Evaluation, last: Evaluation, told: Circumstances) -> Iterator[Cause]:
+    """A dev curve that falls below where it began, a loss outside the domain, or a test that got worse."""
+    rate = "" if told.learning_rate is None else f" (peak {told.learning_rate:g})"
+    fell = max(0.0, told.looks[0] - told.looks[-1]) if len(told.looks) > 1 else 0.0
+    outside = max(0.0, told.general[0] - told.general[-1]) if len(told.general) > 1 else 0.0
+    worse = max(0.0, first.measures["nDCG@10"].value - last.measures["nDCG@10"].value)
+    evidence = []
+    if fell:
+        evidence.append(f"nDCG@10 on dev went from {told.looks[0]:.3f} untrained to {told.looks[-1]:.3f} at the end")
+    if outside:
+        evidence.append(f"outside the domain from {told.general[0]:.3f} to {told.general[-1]:.3f}")
+    if worse:
+        evidence.append(f"on test from {first.measures['nDCG@10'].value:.3f} to {last.measures['nDCG@10'].value:.3f}")
+    if told.scale == 0:
+        evidence.append("dev kept nothing of what was learned")
+    if evidence:
+        yield Cause(
+            "the learning rate is too high: the base was forgotten",
+            float(np.clip(12 * max(fell, worse) + 6 * outside + (0.3 if told.scale == 0 else 0.0), 0, 1)),
+            "; ".join(evidence) + ".",
+            f"Train with a third of the learning rate{rate}, all else equal.",
+        )

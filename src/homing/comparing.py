@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from homing.context import Context, Instructions, LearningCurve, Point, Reindexing, Seeds
-from homing.data import Floats, Ints, Splits
+from homing.data import Ints, Splits
 from homing.encoders import adapter as adapters
 from homing.encoders.adapter import Adapter
 from homing.encoders.kept import Kept
@@ -24,11 +24,11 @@ from homing.forecast import forecast
 from homing.general import measure, open_sets
 from homing.holdout import look
 from homing.instructing import read_tasks, takes_instructions, try_instructions
+from homing.resampling import Draws, draw, interval, samples
 from homing.rundir import further
 from homing.settings import Evaluating
-from homing.significance import resample
 from homing.variation import over_seeds
-from homing.verdicts import DECISIVE, LABELS, interval, samples
+from homing.verdicts import DECISIVE, LABELS
 from homing.work import Work
 
 SAMPLE = 256  # documents that the encoding rate is measured on
@@ -71,15 +71,15 @@ def trained(work: Work, stage: str) -> Iterator[Model | Pair]:
 
 def _of_further(work: Work, settings: Evaluating) -> dict[str, Evaluation]:
     """The evaluation of each further training, by its stage."""
-    found = {}
+    found, alone = {}, replace(settings, bm25=False)
     for stage in work.stages:
         if " " in stage:
             with trained(work, stage) as model:
-                found[stage] = evaluate([Kept(model)], work.splits.dev, work.splits.test, settings)[0]
+                found[stage] = evaluate([Kept(model)], work.splits.dev, work.splits.test, alone, groups=work.splits.groups)[0]
     return found
 
 
-def _seeds(work: Work, first: Evaluation, tuned: Evaluation, found: dict[str, Evaluation], draws: Floats) -> Seeds | None:
+def _seeds(work: Work, first: Evaluation, tuned: Evaluation, found: dict[str, Evaluation], draws: Draws) -> Seeds | None:
     """The variation between seeds, of every measure that models are compared by."""
     others = [found[f"seed {seed}"] for seed in work.seeds[1:]]
     if not others:
@@ -88,7 +88,7 @@ def _seeds(work: Work, first: Evaluation, tuned: Evaluation, found: dict[str, Ev
     each = [samples(evaluation, draws) for evaluation in (tuned, *others)]
     names = [name for name in LABELS if all(name in its for its in (base, *each))]
     values = {name: np.array([its[name][0] for its in each]) for name in names}
-    drawn = {name: np.stack([its[name][1] - base[name][1] for its in each], axis=1) for name in names}
+    drawn = {name: np.stack([(its[name] - base[name])[1:] for its in each], axis=1) for name in names}
     return Seeds(
         work.seeds,
         {name: tuple(values[name].tolist()) for name in names},
@@ -97,7 +97,7 @@ def _seeds(work: Work, first: Evaluation, tuned: Evaluation, found: dict[str, Ev
     )
 
 
-def _curve(work: Work, tuned: Evaluation, found: dict[str, Evaluation], draws: Floats) -> LearningCurve | None:
+def _curve(work: Work, tuned: Evaluation, found: dict[str, Evaluation], draws: Draws) -> LearningCurve | None:
     """Points of the learning curve, all judgments last, and what it forecasts."""
     stages = [stage for stage in work.stages if stage.startswith("share ")]
     if not stages:
@@ -107,13 +107,13 @@ def _curve(work: Work, tuned: Evaluation, found: dict[str, Evaluation], draws: F
     each = [samples(evaluation, draws) for evaluation in (*(found[stage] for stage in stages), tuned)]
     names = [name for name in DECISIVE if all(name in its for its in each)]
     points = tuple(
-        Point(share, count, {name: interval(*its[name]) for name in names}) for share, count, its in zip(shares, queries, each, strict=True)
+        Point(share, count, {name: interval(its[name]) for name in names}) for share, count, its in zip(shares, queries, each, strict=True)
     )
     forecasts = [
         one
         for name in names
         for one in forecast(
-            name, np.array(queries), np.array([its[name][0] for its in each]), np.stack([its[name][1] for its in each], axis=1)
+            name, np.array(queries), np.array([its[name][0] for its in each]), np.stack([its[name][1:] for its in each], axis=1)
         )
     ]
     return LearningCurve(points, tuple(forecasts))
@@ -142,7 +142,7 @@ def context(work: Work, tried: Instructions | None, models: Sequence[Model | Pai
     recipe = work.recipe
     settings = recipe.evaluating
     further = _of_further(work, settings)
-    draws = resample(len(work.splits.test.qrels.queries), settings.resamples, settings.seed)
+    draws = draw(found[0], settings.resamples, settings.seed)
     ends = (models[0], models[-1])
     test_from = [Path(recipe.test).parent] if recipe.test is not None else []
     return Context(

@@ -1,87 +1,112 @@
-"""Compare models: every judged pair scored, every test query searched in the whole corpus; each distinct text encoded once a model."""
+"""Compare models: every judged pair scored, every judged query searched in the whole corpus; each distinct text encoded once a model."""
 
 from __future__ import annotations
 
-import json
-import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from homing.context import Context
-from homing.data import Dataset, Floats, Ints, Splits
-from homing.errors import FormatError, JudgmentError, SettingError
-from homing.manifest import replace_directory, write_json
-from homing.measures import ndcg, order, recall, reciprocal_rank, roc_auc
+from homing.calibration import Calibration, fit_platt, reliability
+from homing.data import Dataset, Floats, Ints, Run, digest
+from homing.decision import ChosenOn, Decision, Offset, Threshold
+from homing.errors import JudgmentError, SettingError
+from homing.evaluations import Background, Evaluation, Interval, Returned, Row, Speed, Trade
+from homing.formats.evaluation import read_context, read_evaluation, save_evaluation, summary
+from homing.measures import Measure, Ranking, judge, parse_measures, rank, roc_auc
 from homing.protocols import Encoder
+from homing.resampling import Draws, decided, draw, interval, samples, units
+from homing.retrievers.bm25 import BM25
 from homing.retrievers.dense import search_embeddings
+from homing.retrievers.fused import fuse
 from homing.settings import Evaluating
 from homing.significance import resample
-from homing.thresholds import GRID, NAMED, best_threshold, f1_curve, f1_of_all
-from homing.verdicts import Evaluation, Interval, Verdict, interval, samples
+from homing.thresholds import GRID, best_threshold, f1, f1_curve, precision_recall, threshold_for
 
-LIST_MEASURES = ("list nDCG", "list RR")
-CORPUS_MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10")
+__all__ = ["evaluate", "read_context", "read_evaluation", "save_evaluation", "summary"]
+
+OVER_CORPUS = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
+NEIGHBOURS = (1, 3, 10, 30)  # a query's background, tried on dev
+TRADES = (("precision", 0.9), ("precision", 0.8), ("recall", 0.9), ("recall", 0.8))
+COUNTED = 1000  # test queries whose documents above a threshold are counted
+_SCORES = 1 << 24  # at once
 
 
-def evaluate(models: Sequence[Encoder], dev: Dataset, test: Dataset, settings: Evaluating | None = None) -> list[Evaluation]:
-    """Score every judged pair of dev and test, and search the whole corpus for every test query, with each model.
+def evaluate(
+    models: Sequence[Encoder], dev: Dataset, test: Dataset, settings: Evaluating | None = None, *, groups: Ints | None = None
+) -> list[Evaluation]:
+    """Score every judged pair of dev and test, and search the whole corpus for every judged query, with each model.
 
-    The threshold is chosen on dev and applied on test. Raises JudgmentError where test has no relevant document, SettingError where
-    two models have one name (a model's name is its column).
+    Thresholds, calibration and offset are chosen on dev and applied on test. After the models come, unless `settings.bm25` is off, BM25
+    and each model fused with it by reciprocal ranks. `groups`, shape (queries,): what is resampled together (`Splits.groups`).
+
+    Raises JudgmentError where test has no relevant document, SettingError where two models have one name (a model's name is its column).
     """
     settings = settings or Evaluating()
     names = [model.name for model in models]
     if len(set(names)) < len(names):
         raise SettingError("two models have the same name", got=", ".join(names), remedy="Give one of them another: Model(..., name=...).")
-    queries = np.array(sorted(test.qrels.positives), dtype=np.int32)
-    if not len(queries):
-        raise JudgmentError("test has no query with a relevant document", remedy="Give more judgments, or a larger --test-share.")
-    draws = resample(len(test.qrels.queries), settings.resamples, settings.seed)
+    exam = _Exam(dev, test, settings, groups)
     kept: dict[str, NDArray[np.float32]] = {}  # two models may have their documents in common
-    return [_evaluate(model, dev, test, queries, draws, settings, kept) for model in models]
+    answers = [_encoded(model, exam, kept) for model in models]
+    if settings.bm25:
+        words = _bm25(exam)
+        answers += [words, *(_fused(each, words, exam) for each in answers)]
+    return [_evaluation(each, exam) for each in answers]
 
 
-def _evaluate(
-    model: Encoder, dev: Dataset, test: Dataset, queries: Ints, draws: Floats, settings: Evaluating,
-    kept: dict[str, NDArray[np.float32]],
-) -> Evaluation:  # fmt: skip
-    start = time.perf_counter()
-    side = model.digest_of("document")
-    if side not in kept:
-        kept[side] = model.encode(test.corpus.texts, "document", progress=f"{model.name}: documents")
-    documents = kept[side]
-    asked = np.unique(np.concatenate([dev.qrels.queries, test.qrels.queries]))
-    embedded = model.encode([test.queries.texts[query] for query in asked.tolist()], "query", progress=f"{model.name}: queries")
-    seconds = time.perf_counter() - start
+class _Exam:
+    """What is asked of every model, worked out once."""
 
-    def scores(data: Dataset) -> Floats:
-        rows = np.searchsorted(asked, data.qrels.query)
-        inner: Floats = np.einsum("pd,pd->p", embedded[rows], documents[data.qrels.document], dtype=np.float64)
-        return inner
+    def __init__(self, dev: Dataset, test: Dataset, settings: Evaluating, groups: Ints | None) -> None:
+        self.dev, self.test, self.settings = dev, test, settings
+        self.queries = np.array(sorted(test.qrels.positives), dtype=np.int32)
+        if not len(self.queries):
+            raise JudgmentError("test has no query with a relevant document", remedy="Give more judgments, or a larger --test-share.")
+        self.asked = np.unique(np.concatenate([dev.qrels.queries, test.qrels.queries])).astype(np.int32)
+        self.groups = None if groups is None else np.asarray(groups)[test.qrels.queries]
+        self.dev_groups = None if groups is None else np.asarray(groups)[dev.qrels.queries]
+        depth = settings.top_k
+        said = parse_measures(settings.measures)
+        self.measures = dict.fromkeys(
+            replace(each, cutoff=depth) if _open(each) else each for each in (*map(Measure.parse, OVER_CORPUS), *said)
+        )
+        self.depth = max(depth, *(each.cutoff or 0 for each in self.measures))
+        self.ties = _ties(test)
+        relevant = [data.qrels.relevance > 0 for data in (dev, test)]
+        self.decides = not any(each.all() or not each.any() for each in relevant)
 
-    dev_scores, test_scores = scores(dev), scores(test)
-    ties = _ties(test)
-    run = search_embeddings(embedded[np.searchsorted(asked, queries)], documents, settings.top_k, ties)
-    per_query = {**_corpus_measures(run.document, test, queries), **_list_measures(test_scores, test, queries, ties)}
-    threshold, dev_f1 = _threshold(dev, test, dev_scores)
-    relevant = test.qrels.relevance > 0
-    curve = f1_curve(test_scores, relevant) if threshold is not None else np.zeros_like(GRID)
-    bare = Evaluation(
-        model.name, model.digest, {str(kind): prompt for kind, prompt in model.prompts.items()}, dev, test, dev_scores, test_scores,
-        queries, per_query, {}, threshold, dev_f1, (GRID, curve), seconds,
-    )  # fmt: skip
-    bare.measures.update({name: interval(value, values) for name, (value, values) in samples(bare, draws).items()})
-    if not relevant.all():
-        bare.measures["ROC AUC"] = Interval(roc_auc(test_scores, relevant))
-    return bare
+    @cached_property
+    def dataset(self) -> str:
+        """A digest of what dev decides by: its pairs and their relevance."""
+        qrels, dev = self.dev.qrels, self.dev
+        pairs = zip(qrels.query.tolist(), qrels.document.tolist(), qrels.relevance.tolist(), strict=True)
+        return digest([part for q, d, grade in pairs for part in (dev.queries.ids[q], dev.corpus.ids[d], str(grade))])
+
+    def texts(self) -> list[str]:
+        """The judged queries of dev and test, those of `asked`."""
+        return [self.test.queries.texts[query] for query in self.asked.tolist()]
+
+    def rows(self, data: Dataset) -> NDArray[np.intp]:
+        """The place in `asked` of the query of each judgment."""
+        return np.searchsorted(self.asked, data.qrels.query)
+
+    def ranked(self, run: Run, queries: Ints) -> Run:
+        """The rows of a run over `asked` that are these queries', equal scores by id and not by place in the file."""
+        place = np.searchsorted(self.asked, queries)
+        document, score = run.document[place], run.score[place]
+        keys = np.where(document >= 0, self.ties[document], -1)
+        best = np.lexsort((-keys, -np.where(document >= 0, score, -np.inf)), axis=-1)
+        return Run(queries, np.take_along_axis(document, best, axis=1), np.take_along_axis(score, best, axis=1))
+
+
+def _open(measure: Measure) -> bool:
+    """Whether a measure would read the whole ranking, where there is only its top: then its name shall say so."""
+    return measure.cutoff is None and measure.name != "Rprec"
 
 
 def _ties(data: Dataset) -> Ints:
@@ -91,162 +116,205 @@ def _ties(data: Dataset) -> Ints:
     return ties
 
 
-def _padded_lists(data: Dataset, queries: Ints, values: Sequence[NDArray[Any]], fills: Sequence[float]) -> list[NDArray[Any]]:
-    """Columns of the qrels as (queries, longest list), one row each of `queries`."""
-    qrels = data.qrels.of(queries)
-    keep = np.isin(data.qrels.query, queries)
-    row = np.searchsorted(queries, qrels.query)
-    column = np.arange(len(row)) - np.searchsorted(row, row)
-    shape = (len(queries), int(column.max()) + 1)
-    padded = []
-    for value, fill in zip(values, fills, strict=True):
-        out = np.full(shape, fill, dtype=value.dtype)
-        out[row, column] = value[keep]
-        padded.append(out)
-    return padded
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """What a model, BM25 or a fusion answered. `run` has a row for each of the exam's `asked`."""
+
+    name: str
+    kind: Row
+    digest: str
+    prompts: dict[str, str]
+    dev_scores: Floats
+    test_scores: Floats
+    run: Run
+    seconds: float
+    normalised: bool = False
+    embedded: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+    speed: Speed | None = None
+    cost: Mapping[str, float] | None = None
 
 
-def _corpus_measures(found: Ints, data: Dataset, queries: Ints) -> dict[str, Floats]:
-    """Measures of the search over the whole corpus; `found` (queries, top k)."""
-    judged = {(query, document): grade for query, document, grade in zip(
-        data.qrels.query.tolist(), data.qrels.document.tolist(), data.qrels.relevance.tolist(), strict=True) if grade > 0}  # fmt: skip
-    gains = np.array(
-        [[judged.get((query, document), 0) for document in row] for query, row in zip(queries.tolist(), found.tolist(), strict=True)]
+def _encoded(model: Encoder, exam: _Exam, kept: dict[str, NDArray[np.float32]]) -> _Answers:
+    start = time.perf_counter()
+    side = model.digest_of("document")
+    if side not in kept:
+        kept[side] = model.encode(exam.test.corpus.texts, "document", progress=f"{model.name}: documents")
+    documents, between = kept[side], time.perf_counter()
+    embedded = model.encode(exam.texts(), "query", progress=f"{model.name}: queries")
+    end = time.perf_counter()
+
+    def scores(data: Dataset) -> Floats:
+        rows = exam.rows(data)
+        found = np.empty(len(rows))
+        for at in range(0, len(rows), 1 << 16):
+            some = slice(at, at + (1 << 16))
+            found[some] = np.einsum("pd,pd->p", embedded[rows[some]], documents[data.qrels.document[some]], dtype=np.float64)
+        return found
+
+    texts = len(exam.test.corpus) + len(exam.asked)
+    speed = Speed(
+        len(exam.test.corpus), round(between - start, 3), len(exam.asked), round(end - between, 3), model.dimension,
+        kept=getattr(model, "encoded", texts) < texts,
+    )  # fmt: skip
+    run = search_embeddings(embedded, documents, exam.depth, exam.ties, progress=f"{model.name}: search")
+    return _Answers(
+        model.name, "model", model.digest, {str(kind): prompt for kind, prompt in model.prompts.items()},
+        scores(exam.dev), scores(exam.test), run, end - start,
+        model.similarity == "cosine", (embedded, documents), speed, getattr(model, "cost", None),
+    )  # fmt: skip
+
+
+def _bm25(exam: _Exam) -> _Answers:
+    start = time.perf_counter()
+    retriever = BM25()
+    retriever.fit(exam.test.corpus.texts)
+    texts = exam.texts()
+    dev, test = (retriever.score(texts, exam.rows(data), data.qrels.document).astype(np.float64) for data in (exam.dev, exam.test))
+    run = retriever.search(texts, exam.depth)
+    return _Answers("BM25", "bm25", retriever.digest, {"query": "", "document": ""}, dev, test, run, time.perf_counter() - start)
+
+
+def _fused(model: _Answers, words: _Answers, exam: _Exam) -> _Answers:
+    nothing = np.full(len(exam.dev.qrels), np.nan), np.full(len(exam.test.qrels), np.nan)
+    return _Answers(
+        f"{model.name} + BM25", "fused", digest([model.digest, words.digest]), model.prompts, *nothing,
+        fuse([model.run, words.run], exam.depth), 0.0,
+    )  # fmt: skip
+
+
+def _evaluation(answers: _Answers, exam: _Exam) -> Evaluation:
+    """The measures of what was answered, with intervals; what dev chose; and what that comes to on test."""
+    found = exam.ranked(answers.run, exam.queries)
+    over_corpus = judge(found.document, exam.queries, exam.test.qrels, len(exam.test.corpus))
+    per_query = {str(measure): measure.of(over_corpus) for measure in exam.measures}
+    scored = bool(np.isfinite(answers.test_scores).all() and np.isfinite(answers.dev_scores).all())
+    decides = exam.decides and scored
+    threshold, dev_f1 = best_threshold(answers.dev_scores, exam.dev.qrels.relevance > 0) if decides else (None, None)
+    if scored:
+        per_query |= _over_lists(answers.test_scores, threshold, exam)
+    relevant = exam.test.qrels.relevance > 0
+    curve = f1_curve(answers.test_scores, relevant) if decides else np.zeros_like(GRID)
+    evaluation = Evaluation(
+        answers.name, answers.digest, answers.prompts, exam.dev, exam.test, answers.dev_scores, answers.test_scores,
+        exam.queries, per_query, {}, threshold, dev_f1, (GRID, curve), answers.seconds,
+        kind=answers.kind, groups=exam.groups, found=found, speed=answers.speed, cost=answers.cost or {},
+    )  # fmt: skip
+    draws = draw(evaluation, exam.settings.resamples, exam.settings.seed)
+    if threshold is not None and dev_f1 is not None:
+        evaluation = _deciding(evaluation, answers, threshold, dev_f1, exam, draws)
+    evaluation.measures.update({name: interval(values) for name, values in samples(evaluation, draws).items()})
+    if scored and not relevant.all():
+        evaluation.measures["ROC AUC"] = Interval(roc_auc(answers.test_scores, relevant))
+    return evaluation
+
+
+def _over_lists(scores: Floats, threshold: float | None, exam: _Exam) -> dict[str, Floats]:
+    """Measures over each query's own judged list: the whole ranking without what is not judged."""
+    qrels, queries = exam.test.qrels, exam.queries
+    ranking: Ranking = judge(rank(qrels.query, qrels.document, scores, queries, exam.ties), queries, qrels, len(exam.test.corpus))
+    found = {"nDCG(judged_only=True)@10": "nDCG@10", "list nDCG": "nDCG", "list RR": "RR"}
+    measures = {name: Measure.parse(measure).of(ranking) for name, measure in found.items()}
+    if threshold is None:
+        return measures
+    mine = np.isin(qrels.query, queries)
+    row, relevant, called = np.searchsorted(queries, qrels.query[mine]), qrels.relevance[mine] > 0, scores[mine] >= threshold
+    counts = (np.bincount(row, part, len(queries)) for part in (relevant & called, called, relevant))
+    return {**measures, "list F1": f1(*counts)}
+
+
+def _deciding(evaluation: Evaluation, answers: _Answers, threshold: float, dev_f1: float, exam: _Exam, draws: Draws) -> Evaluation:
+    """The evaluation with all that is chosen on dev: thresholds, calibration, trades, offset."""
+    dev, test = exam.dev.qrels.relevance > 0, evaluation.relevant
+    calibration: Calibration = fit_platt(answers.dev_scores, dev)
+    in_list = Threshold.of(threshold, dev_f1, _chosen_on(exam, len(dev), float(dev.mean())), normalised=answers.normalised)
+    retrieval = _retrieval(answers, exam)
+    background = _background(answers, dev_f1, exam, draws)
+    trades = []
+    for wanted, level in TRADES:
+        at = threshold_for(answers.dev_scores, dev, wanted, level)
+        if at is not None:
+            trades.append(Trade(wanted, level, at, *precision_recall(answers.test_scores, test, at)))  # type: ignore[arg-type]
+    returned = {}
+    if answers.embedded is not None:
+        cuts = {"list": threshold} | ({"retrieval": retrieval.inner_product} if retrieval is not None else {})
+        returned = _returned(cuts, *answers.embedded, exam)
+    offset = Offset(background.neighbours, background.threshold, background.dev_f1) if background is not None and background.helps else None
+    return replace(
+        evaluation,
+        decision=Decision(in_list, retrieval, calibration, offset) if answers.kind == "model" else None,
+        test_best=best_threshold(answers.test_scores, test),
+        reliability=reliability(calibration.probability(answers.test_scores), test),
+        trades=tuple(trades),
+        returned=returned,
+        background=background,
     )
-    (relevance,) = _padded_lists(data, queries, [data.qrels.relevance], [0])
-    ideal = -np.sort(-relevance, axis=1)
-    relevant = (relevance > 0).sum(axis=1)
-    return {
-        "nDCG@10": ndcg(gains, ideal, 10),
-        "R@10": recall(gains, relevant, 10),
-        "R@100": recall(gains, relevant, 100),
-        "RR@10": reciprocal_rank(gains, 10),
-    }
 
 
-def _list_measures(scores: Floats, data: Dataset, queries: Ints, ties: Ints) -> dict[str, Floats]:
-    """Measures over each query's own judged list."""
-    padded, relevance, tied = _padded_lists(data, queries, [scores, data.qrels.relevance, ties[data.qrels.document]], [-np.inf, 0, 0])
-    gains = np.take_along_axis(relevance, order(padded, tied), axis=1)
-    return {"list nDCG": ndcg(gains, -np.sort(-relevance, axis=1), relevance.shape[1]), "list RR": reciprocal_rank(gains)}
+def _chosen_on(exam: _Exam, pairs: int, share: float) -> ChosenOn:
+    return ChosenOn("dev", len(exam.dev.qrels.queries), pairs, share, exam.dataset)
 
 
-def _threshold(dev: Dataset, test: Dataset, scores: Floats) -> tuple[float | None, float | None]:
-    relevant = dev.qrels.relevance > 0
-    if relevant.all() or not relevant.any() or (test.qrels.relevance > 0).all():
-        return None, None
-    return best_threshold(scores, relevant)
+def _retrieval(answers: _Answers, exam: _Exam) -> Threshold | None:
+    """The threshold for the top k of a search, whatever is not judged counting as not relevant: chosen on dev's searches."""
+    queries = np.array(sorted(exam.dev.qrels.positives), dtype=np.int32)
+    k = exam.settings.top_k
+    run = exam.ranked(answers.run, queries)
+    ranking = judge(run.document[:, :k], queries, exam.dev.qrels, len(exam.dev.corpus))
+    scores, relevant = run.score[:, :k][ranking.there].astype(np.float64), (ranking.relevance > 0)[ranking.there]
+    if not relevant.any():
+        return None
+    found, best = best_threshold(scores, relevant, int((ranking.ideal > 0).sum() - relevant.sum()))
+    chosen_on = _chosen_on(exam, len(relevant), float(relevant.mean()))
+    return Threshold.of(found, best, chosen_on, normalised=answers.normalised, top_k=k)
 
 
-def _plain(value: Interval) -> dict[str, float | None]:
-    return {name: figure if math.isfinite(figure) else None for name, figure in asdict(value).items()}
+def _background(answers: _Answers, without: float, exam: _Exam, draws: Draws) -> Background | None:
+    """A query's mean score to its nearest documents taken off its scores, by as many neighbours as dev likes best.
 
-
-def summary(evaluations: Sequence[Evaluation], verdict: Verdict) -> dict[str, Any]:
-    """What evaluation/metrics.json holds: plain numbers, None for what there isn't."""
-    test = evaluations[0].test
-    relevant = test.qrels.relevance > 0
-    return {
-        "verdict": {"outcome": verdict.outcome, "sentence": verdict.sentence, "notes": list(verdict.notes)},
-        "differences": [
-            {"model": each.name, "against": each.against, **{name: _plain(value) for name, value in each.measures.items()}}
-            for each in verdict.differences
-        ],
-        "context": verdict.context.plain(),
-        "counts": {
-            "documents": len(test.corpus),
-            "test_queries": len(evaluations[0].queries),
-            "test_pairs": len(test.qrels),
-            "dev_pairs": len(evaluations[0].dev.qrels),
-            "relevant_share": float(relevant.mean()),
-            "f1_of_calling_everything_relevant": f1_of_all(relevant),
-        },
-        "models": [
-            {
-                "name": each.name,
-                "digest": each.digest,
-                "prompts": each.prompts,
-                "threshold": each.threshold,
-                "dev_f1": each.dev_f1,
-                "measures": {name: _plain(value) for name, value in each.measures.items()},
-                "f1_at": {str(at): float(each.curve[1][np.searchsorted(each.curve[0], at)]) for at in NAMED}
-                if each.threshold is not None
-                else {},
-                "f1_curve": {"threshold": each.curve[0].tolist(), "f1": each.curve[1].tolist()} if each.threshold is not None else None,
-                "encoding_seconds": round(each.seconds, 2),
-            }
-            for each in evaluations
-        ],
-    }
-
-
-def save_evaluation(evaluations: Sequence[Evaluation], verdict: Verdict, directory: Path) -> None:
-    """metrics.json, scores.parquet (a score column a model) and per_query.parquet, in `directory`, which appears whole or not at all."""
-    with replace_directory(directory) as fresh:
-        write_json(fresh / "metrics.json", summary(evaluations, verdict))
-        parts = []
-        for side in ("dev", "test"):
-            data = getattr(evaluations[0], side)
-            columns: dict[str, Any] = {
-                "split": [side] * len(data.qrels),
-                "query_id": [data.queries.ids[query] for query in data.qrels.query.tolist()],
-                "document_id": [data.corpus.ids[document] for document in data.qrels.document.tolist()],
-                "relevance": data.qrels.relevance,
-            }
-            columns.update({each.name: getattr(each, f"{side}_scores") for each in evaluations})
-            parts.append(pa.table(columns))
-        pq.write_table(pa.concat_tables(parts), fresh / "scores.parquet")
-        test = evaluations[0].test
-        rows: dict[str, Any] = {"query_id": [test.queries.ids[query] for query in evaluations[0].queries.tolist()]}
-        rows.update({f"{each.name}: {name}": values for each in evaluations for name, values in each.per_query.items()})
-        pq.write_table(pa.table(rows), fresh / "per_query.parquet")
-
-
-def read_context(directory: Path) -> Context:
-    """What `save_evaluation` kept of the verdict's context."""
-    return Context.of(json.loads((directory / "metrics.json").read_text(encoding="utf-8")).get("context", {}))
-
-
-def read_evaluation(directory: Path, splits: Splits) -> list[Evaluation]:
-    """The evaluations that `save_evaluation` wrote, over the dataset that they were made on.
-
-    Raises FormatError where the directory holds none, or one of another dataset.
+    It helps where F1 on dev is higher by more than the standard error of that difference, by groups. The nearest documents are those of the
+    whole corpus, judged or not, as a service would find them. Source: the local scaling of Conneau et al. 2018 (CSLS), one-sided.
     """
-    try:
-        said = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-        scores, rows = pq.read_table(directory / "scores.parquet"), pq.read_table(directory / "per_query.parquet")
-    except (OSError, ValueError) as error:
-        raise FormatError(
-            "the directory holds no evaluation", where=str(directory), got=str(error), remedy="Make one: homing evaluate."
-        ) from None
-    splits_column = np.array(scores["split"].to_pylist())
-    evaluations = []
-    for model in said["models"]:
-        column = scores[model["name"]].to_numpy()
-        dev_scores, test_scores = column[splits_column == "dev"], column[splits_column == "test"]
-        if len(dev_scores) != len(splits.dev.qrels) or len(test_scores) != len(splits.test.qrels):
-            raise FormatError("the evaluation is of another dataset", where=str(directory), remedy="Give the dataset that it was made on.")
-        queries = np.array([splits.test.queries.index[name] for name in rows["query_id"].to_pylist()], dtype=np.int32)
-        grid = model["f1_curve"] or {"threshold": GRID.tolist(), "f1": [0.0] * len(GRID)}
-        evaluations.append(
-            Evaluation(
-                name=model["name"],
-                digest=model["digest"],
-                prompts=model["prompts"],
-                dev=splits.dev,
-                test=splits.test,
-                dev_scores=dev_scores,
-                test_scores=test_scores,
-                queries=queries,
-                per_query={name: rows[f"{model['name']}: {name}"].to_numpy() for name in (*CORPUS_MEASURES, *LIST_MEASURES)},
-                measures={
-                    name: Interval(**{key: float("nan") if figure is None else figure for key, figure in value.items()})
-                    for name, value in model["measures"].items()
-                },
-                threshold=model["threshold"],
-                dev_f1=model["dev_f1"],
-                curve=(np.array(grid["threshold"]), np.array(grid["f1"])),
-                seconds=model["encoding_seconds"],
-            )
-        )
-    return evaluations
+    dev, test = exam.dev.qrels.relevance > 0, exam.test.qrels.relevance > 0
+    scores = np.where(answers.run.document >= 0, answers.run.score, 0).astype(np.float64)
+
+    def less(data: Dataset, plain: Floats, neighbours: int) -> Floats:
+        return np.asarray(plain - scores[:, :neighbours].mean(axis=1)[exam.rows(data)])
+
+    if not scores.shape[1]:
+        return None
+    tried = {each: best_threshold(less(exam.dev, answers.dev_scores, each), dev) for each in NEIGHBOURS}
+    neighbours = max(tried, key=lambda each: tried[each][1])
+    threshold, dev_f1 = tried[neighbours]
+    judged = exam.dev.qrels.queries
+    unit = units(exam.dev_groups, len(judged))
+    redrawn = resample(int(unit.max()) + 1, exam.settings.resamples, exam.settings.seed)
+    owner = unit[np.searchsorted(judged, exam.dev.qrels.query)]
+    own, _ = best_threshold(answers.dev_scores, dev)
+    gains = [
+        decided(called, dev, owner, redrawn)[0]
+        for called in (less(exam.dev, answers.dev_scores, neighbours) >= threshold, answers.dev_scores >= own)
+    ]
+    judged = exam.test.qrels.queries
+    owner = units(exam.groups, len(judged))[np.searchsorted(judged, exam.test.qrels.query)]
+    on_test = decided(less(exam.test, answers.test_scores, neighbours) >= threshold, test, owner, draws)[0]
+    helps = dev_f1 - without > float(np.std(gains[0] - gains[1]))
+    return Background(neighbours, threshold, dev_f1, without, helps, interval(on_test))
+
+
+def _returned(
+    thresholds: Mapping[str, float], embedded: NDArray[np.float32], documents: NDArray[np.float32], exam: _Exam
+) -> dict[str, Returned]:
+    """How many documents of the corpus lie above each threshold, for at most `COUNTED` test queries, evenly chosen."""
+    place = np.searchsorted(exam.asked, exam.queries)
+    some = embedded[place[np.linspace(0, len(place) - 1, min(COUNTED, len(place))).astype(int)]]
+    counts = np.zeros((len(thresholds), len(some)))
+    block = max(1, _SCORES // len(some))
+    for at in range(0, len(documents), block):
+        scores = some @ documents[at : at + block].T
+        counts += np.stack([(scores >= each).sum(axis=1) for each in thresholds.values()])
+
+    def said(threshold: float, found: NDArray[Any]) -> Returned:
+        median, p90 = np.quantile(found, [0.5, 0.9])
+        return Returned(threshold, float(found.mean()), float(median), float(p90), float((found == 0).mean()))
+
+    return {name: said(each, found) for (name, each), found in zip(thresholds.items(), counts, strict=True)}

@@ -128,11 +128,15 @@ class Evaluating:
 
     resamples: int = _setting(1000, "bootstrap resamples behind each interval")
     top_k: int = _setting(100, "documents retrieved a query")
+    measures: str = _setting("", "further measures, as 'P(rel=2)@5,R@50'")
+    worthwhile: float = _setting(0.02, "the smallest gain in nDCG@10 worth having")
+    bm25: bool = _setting(True, "BM25, and each model fused with it, beside the models")
     seed: int = _setting(42, "seed of everything drawn")
 
     def __post_init__(self) -> None:
         _demand(self.resamples >= 100, "resamples", self.resamples, "100 or more")
         _demand(self.top_k >= 10, "top-k", self.top_k, "10 or more")
+        _demand(0 < self.worthwhile < 1, "worthwhile", self.worthwhile, "between 0 and 1")
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from homing.checking import check
+from homing.circumstances import circumstances
 from homing.comparing import context, instructions, nested
 from homing.data import Mined, Splits
 from homing.encoders.adapter import Adapter
@@ -18,6 +19,7 @@ from homing.encoders.safety import read_json
 from homing.encoders.teacher import open_teacher
 from homing.estimating import demand_room, estimate
 from homing.evaluating import evaluate, read_context, read_evaluation, save_evaluation
+from homing.evaluations import Evaluation
 from homing.formats.judgments import read as read_judgments
 from homing.judgments import obey
 from homing.loading import save_dataset
@@ -152,9 +154,18 @@ def do_evaluate(work: Work) -> None:
         work.directory / "model", documents=work.base, device=base.device, dtype=base.dtype, name="tuned", trust_remote_code=trusted
     )
     models = [base, *([] if work.deployed is None else [work.deployed]), tuned]
-    found = evaluate([Kept(model) for model in models], work.splits.dev, work.splits.test, settings)
-    beside = context(work, tried, models, found)
-    save_evaluation(found, replace(compare(found, settings.resamples, settings.seed), context=beside), work.directory / "evaluation")
+    found = evaluate([Kept(model) for model in models], work.splits.dev, work.splits.test, settings, groups=work.splits.groups)
+    beside = context(work, tried, models, found[: len(models)])
+    directory = work.directory / "evaluation"
+    save_evaluation(found, replace(compared(work, found), context=beside), directory)
+    if (decision := found[len(models) - 1].decision) is not None:
+        decision.write(work.directory / "model")
+
+
+def compared(work: Work, found: Sequence[Evaluation]) -> Verdict:
+    """The verdict on these evaluations, with what is known of the training."""
+    settings = work.recipe.evaluating
+    return compare(found, settings.resamples, settings.seed, settings.worthwhile, circumstances=circumstances(work))
 
 
 def do_report(work: Work, manifest: Mapping[str, Any]) -> None:
@@ -176,8 +187,7 @@ def _data_digests(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def verdict(work: Work) -> Verdict:
     """The verdict on the evaluation that is there."""
-    settings = work.recipe.evaluating
-    found = compare(read_evaluation(work.directory / "evaluation", work.splits), settings.resamples, settings.seed)
+    found = compared(work, read_evaluation(work.directory / "evaluation", work.splits))
     found = replace(found, context=read_context(work.directory / "evaluation"))
     if Adapter(work.directory / "adapter").scale == 0:
         kept = "On dev nothing that was learned beat the base by more than the standard error: the model's directory holds the base."

@@ -22,20 +22,49 @@ def f1_of_all(relevant: NDArray[np.bool_]) -> float:
     return float(f1(relevant.sum(), len(relevant), relevant.sum()))
 
 
-def best_threshold(scores: Floats, relevant: NDArray[np.bool_]) -> tuple[float, float]:
-    """The threshold (a pair is called relevant at this score or above) of the best F1, and that F1.
+def _cuts(scores: Floats, relevant: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+    """Every cut between two different scores, from the highest: its threshold, the pairs called relevant, and the hits among them.
 
-    Every cut between two different scores is tried; the threshold lies half-way between them, so that neither neighbour sits on it.
-    Of equal F1 the highest threshold wins. Shapes: (pairs,) both.
+    A threshold lies half-way between its neighbours, so that neither of them sits on it.
     """
     by_score = np.argsort(-scores, kind="stable")
     ranked = scores[by_score]
-    hits = np.cumsum(relevant[by_score])
-    values = f1(hits, np.arange(1, len(scores) + 1), float(relevant.sum()))
     ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
-    best = int(ends[np.argmax(values[ends])])
-    below = ranked[best + 1] if best + 1 < len(ranked) else ranked[best] - 1e-6
-    return float((ranked[best] + below) / 2), float(values[best])
+    below = np.append(ranked[ends[:-1] + 1], ranked[-1] - 2e-6)
+    return (ranked[ends] + below) / 2, ends + 1.0, np.cumsum(relevant[by_score])[ends].astype(np.float64)
+
+
+def best_threshold(scores: Floats, relevant: NDArray[np.bool_], missed: int = 0) -> tuple[float, float]:
+    """The threshold (a pair is called relevant at this score or above) of the best F1, and that F1.
+
+    Every cut between two different scores is tried; of equal F1 the highest threshold wins. Shapes: (pairs,) both. `missed`: relevant
+    pairs that are not among these, because a retrieval did not find them: they count as not called.
+    """
+    thresholds, called, hits = _cuts(scores, relevant)
+    values = f1(hits, called, float(relevant.sum()) + missed)
+    best = int(np.argmax(values))
+    return float(thresholds[best]), float(values[best])
+
+
+def threshold_for(scores: Floats, relevant: NDArray[np.bool_], wanted: str, level: float) -> float | None:
+    """The threshold that reaches `level` of `wanted` ("precision" or "recall") with the most of the other; None where none does."""
+    precision, recall, thresholds = precision_recall_curve(scores, relevant)
+    one, other = (precision, recall) if wanted == "precision" else (recall, precision)
+    reached = one >= level - 1e-12
+    return float(thresholds[np.argmax(np.where(reached, other, -1.0))]) if reached.any() else None
+
+
+def precision_recall(scores: Floats, relevant: NDArray[np.bool_], threshold: float, missed: int = 0) -> tuple[float, float]:
+    """Precision (NaN where nothing is called relevant) and recall at a threshold; `missed` as in `best_threshold`."""
+    called = scores >= threshold
+    hits, calls, total = float((called & relevant).sum()), int(called.sum()), int(relevant.sum()) + missed
+    return hits / calls if calls else float("nan"), hits / total if total else float("nan")
+
+
+def precision_recall_curve(scores: Floats, relevant: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+    """Precision, recall and threshold at every cut, from the highest threshold; shapes (cuts,)."""
+    thresholds, called, hits = _cuts(scores, relevant)
+    return hits / called, hits / max(float(relevant.sum()), 1.0), thresholds
 
 
 def f1_curve(scores: Floats, relevant: NDArray[np.bool_], grid: Floats = GRID) -> Floats:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from homing.causes import Cause
+from homing.causes import Cause, Circumstances, likely_causes
 from homing.context import Context
 from homing.data import Floats
 from homing.evaluations import Evaluation, Interval
-from homing.measures import average_precision
-from homing.significance import percentile_interval, resample
-from homing.slices import Slice
+from homing.resampling import Draws, draw, interval, samples, units
+from homing.significance import detectable, holm, needed, randomisation_p, randomisation_p_of_ap, signs
+from homing.slices import Slice, slices
 from homing.thresholds import f1
 
 __all__ = [
@@ -98,99 +98,196 @@ class Verdict:
 
 LABELS = {"nDCG@10": "nDCG@10 over the corpus", "AP": "AP over judged pairs", "F1": "F1 at the dev-chosen threshold"}
 DECISIVE = ("nDCG@10", "AP")
-BLOCK = 64
+LEVEL = 0.05
+JUDGED_APART = 0.05  # Judged@10 of two models may differ by so much
 
 
-def samples(evaluation: Evaluation, draws: Floats) -> dict[str, tuple[float, Floats]]:
-    """Each compared measure with its value and its bootstrap values; `draws` (resamples, judged test queries) is shared by all models.
+class _Comparison:
+    """Evaluations of one test set under the same draws."""
 
-    The threshold stays the one that dev chose. Measures that dev or test cannot give (no judged non-relevant pair) are left out.
+    def __init__(self, evaluations: Sequence[Evaluation], resamples: int, seed: int) -> None:
+        self.draws: Draws = draw(evaluations[0], resamples, seed)
+        self.samples = {each.name: samples(each, self.draws) for each in evaluations}
+        first = evaluations[0]
+        judged = first.test.qrels.queries
+        self.unit = units(first.groups, len(judged))
+        self.of_query = self.unit[np.searchsorted(judged, first.queries)]
+        self.of_pair = self.unit[np.searchsorted(judged, first.test.qrels.query)]
+        self.swaps = signs(self.draws.shape[1], resamples, seed)
+
+    def gain(self, other: Evaluation, first: Evaluation, measure: str) -> Floats:
+        """The difference in a measure under each draw, the one of the test set first."""
+        return np.asarray(self.samples[other.name][measure] - self.samples[first.name][measure])
+
+    def difference(self, other: Evaluation, first: Evaluation, *, tested: bool = True) -> Difference:
+        shared = [name for name in LABELS if name in self.samples[other.name] and name in self.samples[first.name]]
+        p_values = {}
+        if tested and "nDCG@10" in shared:
+            p_values["nDCG@10"] = randomisation_p(self.swaps, other.per_query["nDCG@10"] - first.per_query["nDCG@10"], self.of_query)
+        if tested and "AP" in shared:
+            p_values["AP"] = randomisation_p_of_ap(self.swaps, other.test_scores, first.test_scores, other.relevant, self.of_pair)
+        borrowed = None
+        if first.threshold is not None and other.has_scores and other.kind == first.kind:
+            called, relevant = other.test_scores >= first.threshold, other.relevant
+            borrowed = float(f1((called & relevant).sum(), called.sum(), relevant.sum()))
+        measures = {name: interval(self.gain(other, first, name)) for name in shared}
+        return Difference(other.name, first.name, measures, p_values, dict(p_values), borrowed)
+
+
+def compare(
+    evaluations: Sequence[Evaluation], resamples: int = 1000, seed: int = 42, worthwhile: float = 0.02, *,
+    circumstances: Circumstances | None = None, columns: Mapping[str, Sequence[str]] | None = None,
+) -> Verdict:  # fmt: skip
+    """The verdict on the last model against the first, and the paired difference of everything else against the first.
+
+    *gained*: nDCG@10 and AP are both higher (nDCG@10 alone, where no non-relevant pair is judged), by an interval above 0 and a
+    randomisation test at 5 %, Holm-adjusted over the models; *lost*: one is lower in that sense and none higher; *mixed*: one higher,
+    one lower; *undecided*: anything else. F1 is shown, but doesn't decide. Where Judged@10 differs by more than .05, nDCG@10 doesn't
+    either, and nothing is called gained.
+
+    `worthwhile`: the smallest difference in nDCG@10 that matters to the user. `circumstances`: what is known of the training, for the
+    causes of no gain. `columns`: values of each query by position, for slices of the user's own.
     """
-    qrels = evaluation.test.qrels
-    judged = qrels.queries
-    place = np.searchsorted(judged, evaluation.queries)
-    counts = draws[:, place]
-    drawn = counts.sum(axis=1)
-    found: dict[str, tuple[float, Floats]] = {}
-    for name, values in evaluation.per_query.items():
-        means = np.divide(counts @ values, drawn, out=np.full(len(draws), np.nan), where=drawn > 0)
-        found[name] = float(values.mean()), means
-    relevant = qrels.relevance > 0
-    if relevant.all():
-        return found
-    owner = np.searchsorted(judged, qrels.query)
-    scores = evaluation.test_scores
-    resampled = [average_precision(scores, relevant, draws[at : at + BLOCK][:, owner]) for at in range(0, len(draws), BLOCK)]
-    found["AP"] = float(average_precision(scores, relevant)[0]), np.concatenate(resampled)
-    if evaluation.threshold is not None:
-        called = scores >= evaluation.threshold
-        hits, calls, relevants = (np.bincount(owner, part, len(judged)) for part in (called & relevant, called, relevant))
-        found["F1"] = float(f1(hits.sum(), calls.sum(), relevants.sum())), f1(draws @ hits, draws @ calls, draws @ relevants)
-        for name, total in (("precision", calls), ("recall", relevants)):
-            of = draws @ total
-            values = np.divide(draws @ hits, of, out=np.full(len(draws), np.nan), where=of > 0)
-            found[name] = float(hits.sum() / total.sum()) if total.sum() else float("nan"), values
-    return found
+    models = [each for each in evaluations if each.kind == "model"] or list(evaluations)
+    first, last = models[0], models[-1]
+    comparison = _Comparison(evaluations, resamples, seed)
+    found = [comparison.difference(each, first, tested=each.kind == "model") for each in evaluations if each is not first]
+    differences = _adjusted(found)
+    if last is first:
+        sentence = f"{first.name} alone was measured: there is nothing to compare it with."
+        return Verdict("undecided", sentence, differences, _notes(evaluations, first, first, None, True, None))
+    difference = next(each for each in differences if each.name == last.name)
+    ranked = abs(_value(last, "Judged@10") - _value(first, "Judged@10")) <= JUDGED_APART
+    outcome = _outcome(difference, ranked)
+    power = _power(comparison, first, last, worthwhile)
+    best = max((each for each in evaluations if each not in models[1:]), key=lambda each: _value(each, "nDCG@10"))
+    untrained = comparison.difference(last, best, tested=False) if best is not first else None
+    both = _with_words(evaluations, first, last)
+    deployed = next((each for each in models[1:-1] if each.name == "deployed"), None)
+    against_deployed = comparison.difference(last, deployed) if deployed is not None else None
+    action = _action(outcome, untrained, comparison.difference(*both, tested=False) if both else None, against_deployed, power)
+    causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
+    return Verdict(
+        outcome, _sentence(outcome, action, first, last, difference, untrained, against_deployed), differences,
+        _notes(evaluations, first, last, difference, ranked, power), action, untrained, against_deployed, causes, power,
+        slices(first, last, comparison.draws, columns, seed), ranked,
+    )  # fmt: skip
 
 
-def interval(value: float, values: Floats) -> Interval:
-    """A value with the percentile interval of its resampled values."""
-    return Interval(value, *percentile_interval(values))
+def _value(evaluation: Evaluation, measure: str) -> float:
+    return evaluation.measures[measure].value if measure in evaluation.measures else float("nan")
 
 
-def compare(evaluations: Sequence[Evaluation], resamples: int = 1000, seed: int = 42) -> Verdict:
-    """The verdict on the last model against the first, and the paired difference of every model against the first.
+def _adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:
+    """Holm's adjustment over the models, measure by measure."""
+    by_measure = {name: holm({each.name: each.p_values[name] for each in differences if name in each.p_values}) for name in DECISIVE}
+    return tuple(replace(each, adjusted={name: by_measure[name][each.name] for name in each.p_values}) for each in differences)
 
-    *gained*: the intervals of both nDCG@10 and AP lie above 0 (nDCG@10 alone, where no non-relevant pair is judged); *lost*: one lies
-    below 0 and none above; *mixed*: one above, one below; *undecided*: anything else. F1 is shown, but doesn't decide.
+
+def _outcome(difference: Difference, ranked: bool) -> Outcome:
+    decisive = [name for name in DECISIVE if name in difference.measures and (ranked or name != "nDCG@10")]
+    clear = [difference.adjusted.get(name, 1.0) < LEVEL for name in decisive]
+    above = [sure and difference.measures[name].low > 0 for name, sure in zip(decisive, clear, strict=True)]
+    below = [sure and difference.measures[name].high < 0 for name, sure in zip(decisive, clear, strict=True)]
+    if any(above) and any(below):
+        return "mixed"
+    if any(below):
+        return "lost"
+    return "gained" if ranked and all(above) else "undecided"
+
+
+def _power(comparison: _Comparison, first: Evaluation, last: Evaluation, worthwhile: float) -> Power | None:
+    """None where the two models ranked every query alike."""
+    error = float(np.std(comparison.gain(last, first, "nDCG@10")[1:], ddof=1))
+    if not error > 0:
+        return None
+    queries = len(first.queries)
+    return Power("nDCG@10", queries, len(np.unique(comparison.of_query)), detectable(error), worthwhile, needed(queries, error, worthwhile))
+
+
+def _with_words(evaluations: Sequence[Evaluation], first: Evaluation, last: Evaluation) -> tuple[Evaluation, Evaluation] | None:
+    """The last and the first model, each fused with BM25."""
+    by_name = {each.name: each for each in evaluations if each.kind == "fused"}
+    last_too, first_too = (by_name.get(f"{each.name} + BM25") for each in (last, first))
+    return (last_too, first_too) if last_too is not None and first_too is not None else None
+
+
+def _action(
+    outcome: Outcome, untrained: Difference | None, fused: Difference | None, deployed: Difference | None, power: Power | None
+) -> Action:
+    """Deploy what is clearly better than the base, and than what needs no training, alone or each fused with BM25.
+
+    Where the test set could not have shown a difference worth having, more labels come first; else the base is kept.
     """
-    first, last = evaluations[0], evaluations[-1]
-    draws = resample(len(first.test.qrels.queries), resamples, seed)
-    base = samples(first, draws)
-    differences = []
-    for other in evaluations[1:]:
-        its = samples(other, draws)
-        measures = {
-            name: interval(its[name][0] - base[name][0], its[name][1] - base[name][1]) for name in LABELS if name in its and name in base
-        }
-        differences.append(Difference(other.name, first.name, measures))
-    if not differences:
-        return Verdict("undecided", f"{first.name} alone was measured: there is nothing to compare it with.", ())
-    decisive = [differences[-1].measures[name] for name in DECISIVE if name in differences[-1].measures]
-    above, below = [each.low > 0 for each in decisive], [each.high < 0 for each in decisive]
-    outcome: Outcome = "undecided"
-    if all(above):
-        outcome = "gained"
-    elif any(above) and any(below):
-        outcome = "mixed"
-    elif any(below):
-        outcome = "lost"
-    return Verdict(outcome, _sentence(outcome, first, last, differences[-1]), tuple(differences), _notes(evaluations))
+    blind = power is not None and power.detectable > power.worthwhile
+    if outcome == "gained":
+        rivals = [each.measures["nDCG@10"] for each in (untrained, deployed) if each is not None]
+        if all(each.low > 0 for each in rivals) or (fused is not None and fused.measures["nDCG@10"].low > 0 and deployed is None):
+            return "deploy"
+        return "keep the base" if any(each.high < 0 for each in rivals) or not blind else "label more"
+    return "label more" if outcome == "undecided" and blind else "keep the base"
 
 
-def _sentence(outcome: Outcome, first: Evaluation, last: Evaluation, difference: Difference) -> str:
+def _gain(name: str, before: float, after: float, gain: Interval) -> str:
+    return f"{name} {before:.4f} to {after:.4f} ({gain.value:+.4f}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f})"
+
+
+def _sentence(
+    outcome: Outcome, action: Action, first: Evaluation, last: Evaluation, difference: Difference, untrained: Difference | None,
+    deployed: Difference | None,
+) -> str:  # fmt: skip
     figures = ", ".join(
-        f"{name} {first.measures[name].value:.4f} to {last.measures[name].value:.4f} "
-        f"({gain.value:+.4f}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f})"
-        for name, gain in difference.measures.items()
-        if name in DECISIVE
+        _gain(name, _value(first, name), _value(last, name), gain) for name, gain in difference.measures.items() if name in DECISIVE
     )
     openings = {
         "gained": f"{last.name} is better than {first.name}",
-        "lost": f"{last.name} is worse than {first.name}, keep {first.name}",
+        "lost": f"{last.name} is worse than {first.name}",
         "mixed": f"{last.name} is better than {first.name} in one measure and worse in another",
         "undecided": f"These test queries do not show that {last.name} is better than {first.name}",
     }
-    return f"{openings[outcome]}: {figures}; {len(last.queries):,} test queries."
+    actions = {
+        "deploy": f"deploy {last.name}",
+        "keep the base": f"keep {first.name if deployed is None else deployed.against}",
+        "label more": "label more before you decide",
+    }
+    beside = ""
+    for other, what in ((untrained, ", the best that needs no training,"), (deployed, "")):
+        if other is not None:
+            gain = other.measures["nDCG@10"]
+            beside += f"; against {other.against}{what} nDCG@10 {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+    return f"{openings[outcome]}: {figures}{beside}; {len(last.queries):,} test queries: {actions[action]}."
 
 
-def _notes(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
-    last = evaluations[-1]
+def _notes(
+    evaluations: Sequence[Evaluation], first: Evaluation, last: Evaluation, difference: Difference | None, ranked: bool, power: Power | None
+) -> tuple[str, ...]:
     qrels = last.test.qrels
+    groups = "test queries" if last.groups is None else f"{len(np.unique(last.groups)):,} groups of test queries that hang together"
     notes = [
         "Retrieval is over a closed pool: every document of the data; an unjudged one counts as not relevant.",
-        "The intervals resample test queries; another training seed would add to them.",
+        f"The intervals resample {groups}; they leave out that another training seed gives another model.",
     ]
+    if not ranked:
+        notes.append(
+            f"Judged@10 is {_value(first, 'Judged@10'):.2f} for {first.name} and {_value(last, 'Judged@10'):.2f} for {last.name}: with so "
+            "different shares of judged documents nDCG@10 cannot rank them. Judge the first ten of both, or read nDCG over judged "
+            "documents alone."
+        )
+    if power is not None and power.detectable > power.worthwhile:
+        notes.append(
+            f"This test set shows a difference in nDCG@10 of {power.detectable:.3f} or more (in four of five draws); to see "
+            f"{power.worthwhile:g}, about {power.needed:,} test queries are needed, and there are {power.queries:,}."
+        )
+    if difference is not None and difference.borrowed is not None and "F1" in last.measures and first.threshold is not None:
+        notes.append(
+            f"At {first.name}'s threshold ({first.threshold:.4f}) {last.name} would have F1 {difference.borrowed:.4f} instead of "
+            f"{_value(last, 'F1'):.4f}: a new model needs its new threshold. Lower scores are no worse scores."
+        )
+    if last.background is not None and last.background.helps:
+        notes.append(
+            f"Taking off a query's mean score to its {last.background.neighbours} nearest documents before the threshold gives F1 "
+            f"{last.background.f1.value:.4f} on test; on dev it gains {last.background.dev_f1 - last.background.dev_f1_without:+.4f}."
+        )
     without = len(qrels.queries) - len(last.queries)
     if without:
         notes.append(f"{without} test queries have no relevant document: they count in F1 and AP, not in the rankings.")

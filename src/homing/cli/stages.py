@@ -220,8 +220,8 @@ def evaluate(dataset: str, models: tuple[str, ...], out: str, **options: Any) ->
 
     splits, chosen = dataset_of(dataset), make(options, "evaluating")
     loaded = open_encoders(models, **asdict(make(options, "encoding")))
-    found = measure(loaded, splits.dev, splits.test, chosen)
-    verdict = compare(found, chosen.resamples, chosen.seed)
+    found = measure(loaded, splits.dev, splits.test, chosen, groups=splits.groups)
+    verdict = compare(found, chosen.resamples, chosen.seed, chosen.worthwhile)
     save_evaluation(found, verdict, Path(out))
     click.echo(verdict_table(found, verdict))
     click.echo(f"written to {out}")

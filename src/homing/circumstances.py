@@ -1,0 +1,45 @@
+"""What is known of a run's training, from its directory: evidence for why it brought no gain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from homing.causes import Circumstances
+from homing.work import Work
+
+SAMPLE = 512  # training positives whose length is counted
+
+
+def circumstances(work: Work) -> Circumstances:
+    """What the run's recipe, data and training logs tell; what is not there is None or empty."""
+    train = work.splits.train
+    positives = np.unique(train.qrels.document[train.qrels.relevance > 0])
+    drawn = np.random.default_rng(0).permutation(positives)[:SAMPLE].tolist()
+    counts = work.base.token_counts([train.corpus.texts[document] for document in drawn], "document")
+    logs = work.directory / "training"
+    looks = [each for each in _lines(logs / "metrics.jsonl") if isinstance(each.get("dev_nDCG@10"), (int, float))]
+    scales = logs / "scales.json"
+    return Circumstances(
+        train=train,
+        cut=float((counts > work.base.max_length).mean()) if len(counts) else None,
+        max_length=work.base.max_length,
+        learning_rate=work.recipe.training.learning_rate,
+        looks=[float(each["dev_nDCG@10"]) for each in looks],
+        general=[float(each["general_nDCG@10"]) for each in looks if isinstance(each.get("general_nDCG@10"), (int, float))],
+        scale=json.loads(scales.read_text(encoding="utf-8"))["chosen"] if scales.is_file() else None,
+    )
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    """The records of a log; a line that a kill cut off is left out."""
+    found = []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return [each for each in found if isinstance(each, dict)]

@@ -1,0 +1,79 @@
+"""Every measure of an evaluation under resampled groups of test queries: what stands behind intervals and differences."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homing.data import Floats, Ints
+from homing.evaluations import Evaluation, Interval
+from homing.measures import average_precision, judge
+from homing.significance import percentile_interval, resample
+from homing.thresholds import f1
+
+Draws = NDArray[np.uint16]
+
+
+def units(groups: Ints | None, queries: int) -> Ints:
+    """The group of each of `queries` judged test queries, numbered from 0; each its own, where there are no groups."""
+    return np.arange(queries, dtype=np.int32) if groups is None else np.unique(groups, return_inverse=True)[1].astype(np.int32)
+
+
+def draw(evaluation: Evaluation, resamples: int, seed: int) -> Draws:
+    """How often each group counts in each resample, the same for every model of one test set; shape (1 + resamples, groups).
+
+    The first row is the test set itself, each group once.
+    """
+    groups = int(units(evaluation.groups, len(evaluation.test.qrels.queries)).max()) + 1
+    return np.concatenate([np.ones((1, groups), dtype=np.uint16), resample(groups, resamples, seed)])
+
+
+def decided(called: NDArray[np.bool_], relevant: NDArray[np.bool_], owner: Ints, draws: Draws, positives: Floats | None = None) -> Floats:
+    """F1, precision and recall of a decision under each row of `draws`; shape (3, draws).
+
+    Shapes: `called`, `relevant`, `owner` (the group) (pairs,). `positives`: relevant pairs of each group, shape (groups,), where some are
+    not among these.
+    """
+    counts, groups = draws.astype(np.float64), draws.shape[1]
+    hits, calls = (counts @ np.bincount(owner, part, groups) for part in (called & relevant, called))
+    total = counts @ (np.bincount(owner, relevant, groups) if positives is None else positives)
+    return np.stack([f1(hits, calls, total), _share(hits, calls), _share(hits, total)])
+
+
+def samples(evaluation: Evaluation, draws: Draws) -> dict[str, Floats]:
+    """Each measure of an evaluation under each row of `draws`; shape (1 + resamples,) each, the value itself first.
+
+    A group is drawn whole, all its queries with all their pairs. The thresholds stay those that dev chose. Measures that dev or test
+    cannot give (no judged non-relevant pair) are left out.
+    """
+    judged, groups = evaluation.test.qrels.queries, draws.shape[1]
+    unit, counts = units(evaluation.groups, len(judged)), draws.astype(np.float64)
+    asked = unit[np.searchsorted(judged, evaluation.queries)]
+    queries = counts @ np.bincount(asked, minlength=groups)
+    found = {name: _share(counts @ np.bincount(asked, values, groups), queries) for name, values in evaluation.per_query.items()}
+
+    relevant, owner = evaluation.relevant, unit[np.searchsorted(judged, evaluation.test.qrels.query)]
+    if not relevant.all() and evaluation.has_scores:
+        scores = evaluation.test_scores
+        found["AP"] = average_precision(scores, relevant, draws, owner)
+        if evaluation.threshold is not None:
+            found["F1"], found["precision"], found["recall"] = decided(scores >= evaluation.threshold, relevant, owner, draws)
+    retrieval = evaluation.decision.retrieval if evaluation.decision is not None else None
+    if retrieval is not None and evaluation.found is not None:
+        run = evaluation.found
+        ranking = judge(run.document[:, : retrieval.top_k], evaluation.queries, evaluation.test.qrels, len(evaluation.test.corpus))
+        called = ranking.there & (run.score[:, : retrieval.top_k] >= retrieval.inner_product)
+        pairs = called.ravel(), (ranking.relevance > 0).ravel(), np.repeat(asked, called.shape[1])
+        figures = decided(*pairs, draws, np.bincount(asked, (ranking.ideal > 0).sum(axis=1), groups).astype(np.float64))
+        found |= dict(zip(("retrieval F1", "retrieval precision", "retrieval recall"), figures, strict=True))
+    return found
+
+
+def interval(values: Floats) -> Interval:
+    """A value, the first of these, with the percentile interval of its resampled values, the others."""
+    return Interval(float(values[0]), *percentile_interval(values[1:]))
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    share: Floats = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return share
