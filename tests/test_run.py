@@ -64,7 +64,7 @@ def test_a_run_leaves_everything_it_promises(finished: tuple[Path, str]) -> None
     ):  # fmt: skip
         assert (out / name).is_file(), name
     scores = pq.read_table(out / "evaluation" / "scores.parquet")
-    assert scores.column_names == ["split", "query_id", "document_id", "relevance", "base", "tuned"]
+    assert scores.column_names == ["split", "query_id", "document_id", "relevance", "base", "tuned", "BM25"]
     judged = sum(len((out / "dataset" / "qrels" / f"{side}.tsv").read_text().splitlines()) - 1 for side in ("dev", "test"))
     assert scores.num_rows == judged
     assert "\t0" in (out / "dataset" / "qrels" / "test.tsv").read_text()

@@ -120,8 +120,8 @@ def summary(evaluations: Sequence[Evaluation], verdict: Verdict) -> dict[str, An
 def save_evaluation(evaluations: Sequence[Evaluation], verdict: Verdict, directory: Path) -> None:
     """Write an evaluation into `directory`, which appears whole or not at all.
 
-    metrics.json; scores.parquet (each judged pair, a score column a model); per_query.parquet (a column each measure of each model);
-    runs.parquet (what each model found for each test query).
+    metrics.json; scores.parquet (each judged pair, a score column each model that scores pairs); per_query.parquet (a column each
+    measure of each model); runs.parquet (what each model found for each test query).
     """
     with replace_directory(directory) as fresh:
         write_json(fresh / "metrics.json", summary(evaluations, verdict))
@@ -134,7 +134,7 @@ def save_evaluation(evaluations: Sequence[Evaluation], verdict: Verdict, directo
                 "document_id": [data.corpus.ids[document] for document in data.qrels.document.tolist()],
                 "relevance": data.qrels.relevance,
             }
-            columns.update({each.name: getattr(each, f"{side}_scores") for each in evaluations})
+            columns.update({each.name: getattr(each, f"{side}_scores") for each in evaluations if each.has_scores})
             parts.append(pa.table(columns))
         pq.write_table(pa.concat_tables(parts), fresh / "scores.parquet")
         test = evaluations[0].test
@@ -192,7 +192,8 @@ def read_evaluation(directory: Path, splits: Splits) -> list[Evaluation]:
     found = {} if runs is None else _runs(runs, splits.test, queries)
     evaluations = []
     for model in said["models"]:
-        column = scores[model["name"]].to_numpy()
+        known = model["name"] in scores.column_names
+        column = scores[model["name"]].to_numpy() if known else np.full(len(sides), np.nan)
         grid = model["f1_curve"] or {"threshold": GRID.tolist(), "f1": [0.0] * len(GRID)}
         prefix = f"{model['name']}: "
         evaluations.append(
