@@ -40,7 +40,14 @@ def rows(judged: Judged, random: np.random.Generator, negatives: int = 3) -> Min
         drawn = random.permutation(free)[: random.integers(0, negatives + 1)]
         negative[row, : len(drawn)] = drawn
     shape = negative.shape
-    columns_of = (negative, np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape), np.zeros(shape, bool))
+    columns_of = (
+        negative,
+        np.zeros(shape, np.int32),
+        np.zeros(shape, np.int32),
+        np.zeros(shape),
+        np.zeros(shape, bool),
+        np.zeros(shape, np.int32),
+    )
     return Mined(train, pairs[:, 0].copy(), pairs[:, 1].copy(), *columns_of)
 
 

@@ -127,7 +127,7 @@ def obeyed_train() -> Dataset:
 
 def test_mined_rows_obey_and_are_read_back_as_they_were(tmp_path: Path) -> None:
     train = obeyed_train()
-    mined = mine(train, Mining(negatives=3, hard=1))
+    mined = mine(train, Mining(negatives=2, hard=1))
     assert sorted(mined.positive.tolist()) == [0, 1]
     assert mined.pool is not None
     assert set(mined.pool.document.tolist()) == {2, 4}
@@ -142,7 +142,7 @@ def test_mined_rows_obey_and_are_read_back_as_they_were(tmp_path: Path) -> None:
 def test_a_document_left_out_takes_no_part_in_the_loss_whichever_query_brings_it() -> None:
     train = obeyed_train()
     other = train.with_qrels(train.qrels.changed(qrels([(1, 3, 0), (1, 5, 1), (1, 6, 0)])))  # query 1 brings documents 3 and 5
-    groups = Groups(mine(other, Mining(negatives=4, hard=1)))
+    groups = Groups(mine(other, Mining(negatives=2, hard=1)))
     batch = groups.batch(np.array([0, 1]), groups.mined.negative)
     told = dict(zip(batch.documents.tolist(), batch.relevance[0].tolist(), strict=True))
     assert told == {0: POSITIVE, 1: POSITIVE, 2: NEGATIVE, 3: LEFT_OUT, 4: NEGATIVE, 5: LEFT_OUT, 6: 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from homing.mining import FILE, mine, read_mined, save_mined
 from homing.retrievers.bm25 import score_lists
 from homing.settings import Mining
 
-HARD, EASY, OTHER = range(3)
+HARD, EASY, MEDIUM, RANDOM = range(4)
 LISTS = st.lists(
     st.tuples(
         st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=4).map(" ".join),
@@ -25,7 +26,12 @@ LISTS = st.lists(
     min_size=1,
     max_size=4,
 )
-SETTINGS = st.integers(0, 5).flatmap(lambda negatives: st.builds(Mining, st.just(negatives), st.integers(0, negatives)))
+SETTINGS = st.integers(0, 5).flatmap(
+    lambda negatives: st.integers(0, negatives).flatmap(
+        lambda hard: st.builds(Mining, st.just(negatives), st.just(hard), st.integers(0, negatives - hard), st.just("list"))
+    )
+)
+LIST = Mining(retriever="list")
 
 
 def dataset(lists: list[tuple[str, list[tuple[str, int]]]]) -> Dataset:
@@ -43,12 +49,13 @@ def graded(candidates: int, positives: tuple[int, ...] = (0,)) -> Dataset:
     return dataset([("w", texts)])
 
 
-def rows(mined: Mined) -> list[tuple[str, str, list[str]]]:
-    """The rows by their texts."""
+def rows(mined: Mined, chance: bool = False) -> list[tuple[str, str, list[str]]]:
+    """The rows by their texts, without what was taken by chance unless that is asked for."""
     documents = mined.train.corpus.texts
+    negative = mined.negative if chance else np.where(mined.kind == RANDOM, -1, mined.negative)
     return [
         (mined.train.queries.texts[query], documents[positive], [documents[n] for n in negatives if n >= 0])
-        for query, positive, negatives in zip(mined.query.tolist(), mined.positive.tolist(), mined.negative.tolist(), strict=True)
+        for query, positive, negatives in zip(mined.query.tolist(), mined.positive.tolist(), negative.tolist(), strict=True)
     ]
 
 
@@ -70,18 +77,26 @@ def test_every_row_is_as_described(lists: list[tuple[str, list[tuple[str, int]]]
         wanted_hard = min(settings.hard, len(hard), want)
         wanted_easy = min(want - wanted_hard, len(easy))
         wanted_hard += min(want - wanted_hard - wanted_easy, len(hard) - wanted_hard)
+        medium = [d for d in irrelevant if d not in hard and d not in easy]
+        left = want - wanted_hard - wanted_easy
         for row in np.flatnonzero(mined.query == query).tolist():
-            drawn = [d for d in mined.negative[row].tolist() if d >= 0]
-            assert len(drawn) == len(set(drawn)) == want
+            whole = [d for d in mined.negative[row].tolist() if d >= 0]
+            drawn, others = whole[:want], whole[want:]
+            assert len(whole) == len(set(whole))
             assert set(drawn) <= set(irrelevant)
-            assert sum(d in hard for d in drawn) == wanted_hard
-            assert sum(d in easy for d in drawn) == wanted_easy
+            assert sum(d in hard for d in drawn) >= wanted_hard if settings.medium == 0 else True
+            assert sum(d in medium for d in drawn) >= min(settings.medium, len(medium), want - min(settings.hard, len(hard), want))
+            if settings.medium == 0:
+                assert [sum(d in kind for d in drawn) for kind in (hard, easy, medium)] == [wanted_hard, wanted_easy, left]
             for place, document in enumerate(drawn):
-                assert mined.kind[row, place] == (HARD if document in hard else EASY if document in easy else OTHER)
+                assert mined.kind[row, place] == (HARD if document in hard else EASY if document in easy else MEDIUM)
                 assert mined.rank[row, place] == ranking.index(document) + 1
                 assert mined.score[row, place] == score_of[document]
                 assert mined.judged[row, place]
-            assert (mined.negative[row, len(drawn) :] == -1).all()
+                assert mined.SOURCES[mined.source[row, place]] == "list"
+            assert not set(others) & set(ranking)
+            assert mined.kind[row, want : len(whole)].tolist() == [RANDOM] * len(others)
+            assert (mined.negative[row, len(whole) :] == -1).all()
             assert not mined.judged[row, len(drawn) :].any()
     assert list(zip(mined.query.tolist(), mined.positive.tolist(), strict=True)) == expected_rows
 
@@ -91,40 +106,40 @@ def test_one_hard_and_two_easy_ones_by_default() -> None:
     assert mined.kind[1].tolist() == [HARD, EASY, EASY]
     assert 2 <= mined.rank[1, 0] <= 10
     assert (mined.rank[1, 1:] > 20).all()
-    assert mined.source == "list:bm25"
+    assert mined.source[1].tolist() == [mined.SOURCES.index("list")] * 3
 
 
 @pytest.mark.parametrize(
     ("candidates", "settings", "kinds"),
     [
         (12, Mining(4, 1), [HARD, EASY, EASY, HARD]),  # easy run out: hard ones
-        (23, Mining(22, 2), [HARD] * 2 + [EASY] * 10 + [HARD] * 7 + [OTHER] * 3),  # hard run out too: any other
+        (23, Mining(22, 2), [HARD] * 2 + [EASY] * 10 + [HARD] * 7 + [MEDIUM] * 3),  # hard run out too: any other
         (5, Mining(8, 1), [HARD] * 4),  # all there is
         (30, Mining(3, 0), [EASY] * 3),
         (30, Mining(3, 3), [HARD] * 3),
     ],
 )
 def test_where_one_kind_runs_out_another_stands_in(candidates: int, settings: Mining, kinds: list[int]) -> None:
-    mined = mine(graded(candidates), settings)
+    mined = mine(graded(candidates), replace(settings, retriever="list"))
     assert mined.kind[1, : len(kinds)].tolist() == kinds
-    assert (mined.negative[1, len(kinds) :] == -1).all()
+    assert set(mined.kind[1, len(kinds) :].tolist()) <= {RANDOM, -1}
 
 
 def test_where_no_hard_ones_are_easy_ones_fill() -> None:
-    mined = mine(graded(15, positives=tuple(range(10))))
+    mined = mine(graded(15, positives=tuple(range(10))), LIST)
     assert mined.kind[1].tolist() == [EASY] * 3
 
 
 def test_each_positive_has_a_row_with_a_draw_of_its_own() -> None:
-    mined = mine(graded(30, positives=(0, 1, 2, 3)))
+    mined = mine(graded(30, positives=(0, 1, 2, 3)), LIST)
     assert len(mined) == 5
     assert len({tuple(negatives) for negatives in mined.negative[1:].tolist()}) > 1
 
 
 def test_queries_without_a_positive_or_without_a_negative() -> None:
-    mined = mine(dataset([("a", [("b", 0), ("c", 0)]), ("d", [("e", 1), ("f", 2)])]))
+    mined = mine(dataset([("a", [("b", 0), ("c", 0)]), ("d", [("e", 1), ("f", 2)])]), LIST)
     assert rows(mined) == [("z", "z", []), ("d", "e", []), ("d", "f", [])]
-    assert mined.negative.shape == mined.score.shape == (3, 0)
+    assert mined.negative.shape == mined.score.shape == (3, 3)
 
 
 def test_draws_are_spread_over_the_hard_ones() -> None:
@@ -138,11 +153,11 @@ def test_draws_are_spread_over_the_hard_ones() -> None:
 @given(LISTS, st.randoms(use_true_random=False))
 def test_other_queries_do_not_move_a_draw(lists: list[tuple[str, list[tuple[str, int]]]], shuffler: random.Random) -> None:
     lists = list({query: (query, candidates) for query, candidates in lists}.values())
-    together = rows(mine(dataset(lists)))
-    alone = [row for one in lists for row in rows(mine(dataset([one])))[1:]]
+    together = rows(mine(dataset(lists), LIST))
+    alone = [row for one in lists for row in rows(mine(dataset([one]), LIST))[1:]]
     assert sorted(together[1:]) == sorted(alone)
     shuffler.shuffle(lists)
-    assert sorted(rows(mine(dataset(lists)))) == sorted(together)
+    assert sorted(rows(mine(dataset(lists), LIST), chance=True)) == sorted(rows(mine(dataset(lists[::-1]), LIST), chance=True))
 
 
 def test_the_seed_stands_for_the_settings_own() -> None:
@@ -155,11 +170,10 @@ def test_saved_rows_are_read_back_and_equal_bytes(tmp_path: Path) -> None:
     mined = mine(data, Mining(5, 2))
     save_mined(mined, tmp_path)
     again = read_mined(tmp_path, data)
-    for name in ("query", "positive", "negative", "kind", "rank", "score", "judged"):
+    for name in ("query", "positive", "negative", "kind", "rank", "score", "judged", "source"):
         before, after = getattr(mined, name), getattr(again, name)
         assert before.dtype == after.dtype
         assert np.array_equal(before, after)
-    assert again.source == mined.source
     assert again.train is data
     first = (tmp_path / FILE).read_bytes()
     save_mined(again, tmp_path)
@@ -169,7 +183,7 @@ def test_saved_rows_are_read_back_and_equal_bytes(tmp_path: Path) -> None:
 def test_rows_of_a_dataset_without_negatives_are_read_back(tmp_path: Path) -> None:
     data = dataset([("a", [("b", 1)])])
     save_mined(mine(data), tmp_path)
-    assert rows(read_mined(tmp_path, data)) == [("z", "z", []), ("a", "b", [])]
+    assert rows(read_mined(tmp_path, data), chance=True) == [("z", "z", ["b"]), ("a", "b", ["z"])]
     nothing = data.with_qrels(Qrels(*np.zeros((3, 0), dtype=np.int32)))
     save_mined(mine(nothing), tmp_path)
     assert len(read_mined(tmp_path, data)) == 0

@@ -157,16 +157,21 @@ class Splits:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """What the negatives of each query may be drawn from, and how many a row draws.
+    """What the negatives of each query may be drawn from, and how many of which kind a row draws.
 
-    Shapes: `query`, `document`, `kind` (candidates,), ordered by query; `kind` indexes `Mined.KINDS`. No judged positive is among them.
+    Shapes: all columns are (candidates,), ordered by query; they mean what they mean in `Mined`. No judged positive is among them.
     """
 
     query: Ints
     document: Ints
     kind: Ints
+    rank: Ints
+    score: Floats
+    judged: NDArray[np.bool_]
+    source: Ints
     negatives: int
     hard: int
+    medium: int
     seed: int
 
 
@@ -174,13 +179,16 @@ class Pool:
 class Mined:
     """Training rows: a query, one of its positives, and negatives with their record.
 
-    Shapes: `query` and `positive` (rows,); `negative`, `kind`, `rank`, `score`, `judged` (rows, most negatives), where a row that ended
-    short holds -1 in `negative`. `kind` indexes `KINDS`; `rank` counts from 1 in the query's own BM25 ranking; `judged` tells a judged
-    negative from an unjudged document. `train` holds the texts and every judged positive of the training split. `pool`, where there is
-    one, is what later epochs draw their negatives from; without it every epoch has the same.
+    Shapes: `query` and `positive` (rows,); `negative`, `kind`, `rank`, `score`, `judged`, `source` (rows, most negatives), where a row that
+    ended short holds -1 in `negative`, `kind` and `source`. `kind` indexes `KINDS`; `judged` tells a judged negative from an unjudged
+    document; `source` indexes `SOURCES`: the query's own judged candidates, what a retriever found in the corpus, or chance. `rank` counts
+    from 1 in the ranking of that source (0: it has none), and `score` is the score there. `train` holds the texts and every judged
+    positive of the training split. `pool`, where there is one, is what later epochs draw their negatives from; without it every epoch has
+    the same.
     """
 
-    KINDS = ("hard", "easy", "other")
+    KINDS = ("hard", "easy", "medium", "random")
+    SOURCES = ("list", "bm25", "dense", "fused", "random")
 
     train: Dataset
     query: Ints
@@ -190,7 +198,7 @@ class Mined:
     rank: Ints
     score: Floats
     judged: NDArray[np.bool_]
-    source: str = "list:bm25"
+    source: Ints
     pool: Pool | None = None
 
     def __len__(self) -> int:

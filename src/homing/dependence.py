@@ -33,6 +33,8 @@ def depends(work: Work) -> dict[str, dict[str, Any]]:
     }
     base = {"model": work.base.digest}
     mining = {"mining": asdict(recipe.mining), "judgments": [file_digest(Path(path)) for path in recipe.judgments]}
+    if recipe.mining.retriever not in ("list", "bm25"):
+        mining |= base
     training = {**base, "training": deciding(recipe.training), **work.beside}
     own: dict[str, dict[str, Any]] = {
         "check": {**data, **base},

@@ -1,55 +1,161 @@
-"""Choose the negatives of each training row from its query's own candidates, by their BM25 rank among all of them."""
+"""Choose the negatives of each training row: judged ones first, then what a retriever finds in the corpus, then documents by chance."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from homing.data import Dataset, Mined, Pool, Qrels
+from homing.data import Dataset, Floats, Mined, Pool, Qrels
 from homing.errors import JudgmentError, RunError
-from homing.negatives import EASY, HARD, OTHER, draw, places
-from homing.retrievers.bm25 import score_lists
+from homing.negatives import EASY, HARD, MEDIUM, draw, places
+from homing.protocols import Encoder
+from homing.retrievers.bm25 import BM25, score_lists
+from homing.retrievers.dense import Dense
+from homing.retrievers.fused import Fused, K
 from homing.settings import Mining
+from homing.unjudged import Unjudged, by_chance, found, members, retriever_of
 
 FILE, POOL, CHANGES = "rows.parquet", "pool.parquet", "changes.parquet"
-_WINDOW = 10  # hard: ranks 1 to 10; easy: the last 10 of the list
+_WINDOW = 10  # of a list: hard are ranks 1 to 10, easy the last 10
+_DRAWN = ("negatives", "hard", "medium", "seed")
+_RECORD = ("kind", "rank", "score", "judged", "source")
 
 
-def mine(train: Dataset, settings: Mining | None = None, *, seed: int | None = None) -> Mined:
+def mine(
+    train: Dataset, settings: Mining | None = None, *, encoder: Encoder | None = None, seed: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Mined:  # fmt: skip
     """Rows of a query, one of its positives and up to `settings.negatives` negatives; `seed`, where given, stands for the settings' own.
 
-    Every candidate of a query is ranked by BM25 over its list, relevant ones too, ties by list position. Hard are the non-relevant ones at
-    ranks 1 to 10, easy those among the last 10 that are not hard. A row draws `settings.hard` hard ones, then easy ones, and where
-    these run out the remaining hard ones, then any other (`negatives.draw`; training draws anew from `Mined.pool` in each epoch). A query
-    without a positive gives no row; where there are too few candidates a row ends short, down to no negative at all.
-    """
-    settings = settings or Mining()
-    qrels = train.qrels
-    scores = score_lists(train)
-    order = np.lexsort((-scores, qrels.query))
-    _, of_list, size = np.unique(qrels.query, return_inverse=True, return_counts=True)
-    start = np.cumsum(size) - size
-    rank = np.empty(len(qrels), dtype=np.int32)
-    rank[order] = np.arange(len(qrels)) - start[of_list] + 1
-    kind = np.select([rank <= _WINDOW, rank > size[of_list] - _WINDOW], [HARD, EASY], OTHER).astype(np.int32)
+    A query's pool of negatives holds its judged ones; what `settings.retriever` finds in the corpus (`resolved` says which that is where
+    nothing is said; `unjudged.found` what is left out); and where it holds fewer than a row needs, documents by chance. A row draws judged
+    ones first, then found ones, then chance, of each kind as many as the settings say (`negatives.draw`; training draws anew from
+    `Mined.pool` in each epoch). A query without a positive gives no row. Nothing but the judgments of `train` is looked at.
 
-    positives, cells = np.flatnonzero(qrels.relevance > 0), np.flatnonzero(qrels.relevance == 0)
-    pool = Pool(
-        qrels.query[cells], qrels.document[cells], kind[cells], settings.negatives, settings.hard, settings.seed if seed is None else seed
-    )
+    Judged candidates are ranked within their list, relevant ones too, ties by list position: hard are the negatives at ranks 1 to 10, easy
+    those among the last 10 that are not hard, the others medium. `list` ranks them by BM25 with the list's own statistics, another
+    retriever by its scores over the corpus.
+
+    `say` hears what was chosen and what came of it. Raises SettingError where the retriever needs an encoder and none is given.
+    """
+    asked_for, settings = settings or Mining(), resolved(train, settings or Mining(), encoder)
+    settings = settings if seed is None else replace(settings, seed=seed)
+    if asked_for.retriever is None and settings.retriever != "list":
+        how = "by words (bm25)" if settings.retriever == "bm25" else f"by {encoder.name if encoder else ''} ({settings.retriever})"
+        say(f"most queries have fewer than {settings.negatives} judged negatives: the whole corpus is searched {how}")
+    qrels = train.qrels
+    positives = np.flatnonzero(qrels.relevance > 0)
     query, positive = qrels.query[positives], qrels.document[positives]
-    row, drawn = draw(train, pool, query, positive)
-    place, cell = places(row), cells[drawn]
-    mined = _empty(train, query, positive, int(place.max(initial=-1)) + 1, pool=pool)
-    for column, values in ((mined.negative, qrels.document), (mined.kind, kind), (mined.rank, rank), (mined.score, scores)):
-        column[row, place] = values[cell]
-    mined.judged[row, place] = True
+    asked = np.unique(query)
+    retriever = None
+    if settings.retriever != "list" and len(asked):
+        retriever = retriever_of(settings, encoder)
+        retriever.fit(train.corpus.texts)
+    listed = _listed(train, retriever)
+    parts = [listed] if retriever is None else [listed, _columns(found(train, asked, settings, retriever))]
+    short = asked[np.bincount(_joined(parts)["query"], minlength=len(train.queries))[asked] < settings.negatives]
+    if len(short):
+        parts.append(_columns(by_chance(train, short, Unjudged(**_without_judged(parts)), settings.negatives, settings.seed)))
+    columns = _joined(parts)
+    order = np.argsort(columns["query"], kind="stable")
+    pool = Pool(
+        **{name: values[order] for name, values in columns.items()},
+        negatives=settings.negatives, hard=settings.hard, medium=settings.medium, seed=settings.seed,
+    )  # fmt: skip
+    row, cell = draw(train, pool, query, positive)
+    place = places(row)
+    mined = _empty(train, query, positive, int(place.max(initial=-1)) + 1, pool)
+    mined.negative[row, place] = pool.document[cell]
+    for name in _RECORD:
+        getattr(mined, name)[row, place] = columns[name][order][cell]
+    for line in _said(mined, settings.negatives):
+        say(line)
     return mined
+
+
+def _said(mined: Mined, wanted: int) -> Iterator[str]:
+    """What was mined, in words."""
+    there = mined.negative >= 0
+
+    def counts(column: NDArray[np.int32], names: Sequence[str]) -> str:
+        numbers = np.bincount(column[there], minlength=len(names)).tolist()
+        return ", ".join(f"{number:,} {name}" for number, name in zip(numbers, names, strict=True) if number)
+
+    yield f"{len(mined):,} rows, {int(there.sum()):,} negatives, {int(mined.judged.sum()):,} of them judged"
+    if there.any():
+        yield f"  {counts(mined.kind, mined.KINDS)}; from: {counts(mined.source, mined.SOURCES)}"
+    if short := int((there.sum(axis=1) < wanted).sum()):
+        yield f"  {short:,} rows have fewer than {wanted} negatives: the corpus holds no more"
+
+
+def resolved(train: Dataset, settings: Mining, encoder: Encoder | None = None) -> Mining:
+    """The settings with a retriever, where they leave it open.
+
+    The judged lists are enough where half of the queries have as many judged negatives as a row draws. Else the corpus is searched, by
+    the model where there is one, by words where there is none.
+    """
+    if settings.retriever is not None:
+        return settings
+    qrels = train.qrels
+    with_positive = np.unique(qrels.query[qrels.relevance > 0])
+    judged = np.bincount(qrels.query[qrels.relevance == 0], minlength=len(train.queries))[with_positive]
+    enough = 2 * int((judged >= settings.negatives).sum()) >= len(with_positive)
+    return replace(settings, retriever="list" if enough else "bm25" if encoder is None else "dense")
+
+
+def _listed(train: Dataset, retriever: BM25 | Dense | Fused | None) -> dict[str, NDArray[Any]]:
+    """The judged negatives of every query with their rank in its list, as columns of a pool."""
+    qrels = train.qrels
+    scores = score_lists(train) if retriever is None else _scores(train, retriever)
+    rank, size = _ranks(train, scores)
+    kind = np.select([rank <= _WINDOW, rank > size - _WINDOW], [HARD, EASY], MEDIUM).astype(np.int32)
+    cells = np.flatnonzero(qrels.relevance == 0)
+    source = np.full(len(cells), Mined.SOURCES.index("list"), dtype=np.int32)
+    columns: dict[str, NDArray[Any]] = {"query": qrels.query, "document": qrels.document, "kind": kind, "rank": rank, "score": scores}
+    return {**{name: values[cells] for name, values in columns.items()}, "judged": np.ones(len(cells), dtype=bool), "source": source}
+
+
+def _scores(train: Dataset, retriever: BM25 | Dense | Fused) -> Floats:
+    """The scores of all judged pairs, shape (judgments,): those of the retriever, or of the fusion of its ranks in each list."""
+    qrels = train.qrels
+    texts = [train.queries.texts[query] for query in qrels.queries.tolist()]
+    row = np.searchsorted(qrels.queries, qrels.query)
+    each = [member.score(texts, row, qrels.document).astype(np.float64) for member in members(retriever)]
+    if len(each) == 1:
+        return each[0]
+    fused: Floats = np.sum([1 / (K + _ranks(train, scores)[0]) for scores in each], axis=0)
+    return fused
+
+
+def _ranks(train: Dataset, scores: Floats) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The rank of each judgment in its list by descending score, from 1, and the size of that list; shapes (judgments,)."""
+    query = train.qrels.query
+    order = np.lexsort((-scores, query))
+    _, of_list, size = np.unique(query, return_inverse=True, return_counts=True)
+    start = np.cumsum(size) - size
+    rank = np.empty(len(query), dtype=np.int32)
+    rank[order] = np.arange(len(query)) - start[of_list] + 1
+    return rank, size[of_list]
+
+
+def _columns(part: Unjudged) -> dict[str, NDArray[Any]]:
+    return {**vars(part), "judged": np.zeros(len(part.query), dtype=bool)}
+
+
+def _without_judged(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    columns = _joined(parts)
+    return {name: values[~columns["judged"]] for name, values in columns.items() if name != "judged"}
+
+
+def _joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def save_mined(mined: Mined, directory: Path) -> None:
@@ -73,16 +179,21 @@ def save_mined(mined: Mined, directory: Path) -> None:
             "ranks": lists(pa.array(mined.rank[held])),
             "scores": lists(pa.array(mined.score[held])),
             "judged": lists(pa.array(mined.judged[held])),
+            "sources": lists(pa.array(Mined.SOURCES).take(pa.array(mined.source[held]))),
         }
     )
-    pq.write_table(table.replace_schema_metadata({"source": mined.source}), directory / FILE)
+    pq.write_table(table, directory / FILE)
     if (pool := mined.pool) is not None:
         columns = {
             "query_id": queries.take(pa.array(pool.query)),
             "document_id": documents.take(pa.array(pool.document)),
             "kind": pa.array(Mined.KINDS).take(pa.array(pool.kind)),
+            "rank": pa.array(pool.rank),
+            "score": pa.array(pool.score),
+            "judged": pa.array(pool.judged),
+            "source": pa.array(Mined.SOURCES).take(pa.array(pool.source)),
         }
-        said = {"negatives": str(pool.negatives), "hard": str(pool.hard), "seed": str(pool.seed)}
+        said = {name: str(getattr(pool, name)) for name in _DRAWN}
         pq.write_table(pa.table(columns).replace_schema_metadata(said), directory / POOL)
     _save_changes(mined.train, directory / CHANGES)
 
@@ -116,18 +227,19 @@ def read_mined(directory: Path, train: Dataset) -> Mined:
     path = directory / FILE
     try:
         table = pq.read_table(path)
-        source = table.schema.metadata[b"source"].decode()
-    except (FileNotFoundError, pa.ArrowInvalid, TypeError, KeyError) as error:
+        _ = table["sources"]
+    except (FileNotFoundError, pa.ArrowInvalid, KeyError) as error:
         raise RunError("there are no mined rows here", where=str(path), remedy="Run `homing mine` again.") from error
     train = _with_changes(train, directory / CHANGES)
     width = np.diff(table["negative_ids"].combine_chunks().offsets.to_numpy())
     query = _positions(table["query_id"], train.queries.ids, "query", path)
     positive = _positions(table["positive_id"], train.corpus.ids, "document", path)
-    mined = _empty(train, query, positive, int(width.max(initial=0)), source, _read_pool(directory / POOL, train))
+    mined = _empty(train, query, positive, int(width.max(initial=0)), _read_pool(directory / POOL, train))
     row = np.repeat(np.arange(len(width)), width)
     place = places(row)
     mined.negative[row, place] = _positions(_flat(table["negative_ids"]), train.corpus.ids, "document", path)
     mined.kind[row, place] = _positions(_flat(table["kinds"]), Mined.KINDS, "kind of negative", path)
+    mined.source[row, place] = _positions(_flat(table["sources"]), Mined.SOURCES, "source", path)
     for column, name in ((mined.rank, "ranks"), (mined.score, "scores"), (mined.judged, "judged")):
         column[row, place] = _flat(table[name]).to_numpy(zero_copy_only=False)
     return mined
@@ -142,19 +254,22 @@ def _read_pool(path: Path, train: Dataset) -> Pool | None:
         _positions(table[name], known, what, path)
         for name, known, what in (("query_id", train.queries.ids, "query"), ("document_id", train.corpus.ids, "document"))
     )
-    said = {name.decode(): int(value) for name, value in table.schema.metadata.items() if name in (b"negatives", b"hard", b"seed")}
-    kind = _positions(table["kind"], Mined.KINDS, "kind of negative", path)
+    said: dict[str, Any] = {name.decode(): int(value) for name, value in table.schema.metadata.items() if name.decode() in _DRAWN}
+    columns: dict[str, Any] = {
+        "query": query, "document": document, "kind": _positions(table["kind"], Mined.KINDS, "kind of negative", path),
+        "source": _positions(table["source"], Mined.SOURCES, "source", path),
+        **{name: table[name].to_numpy() for name in ("rank", "score", "judged")},
+    }  # fmt: skip
     by_query = np.argsort(query, kind="stable")
-    return Pool(query[by_query], document[by_query], kind[by_query], **said)
+    return Pool(**{name: values[by_query] for name, values in columns.items()}, **said)
 
 
-def _empty(
-    train: Dataset, query: NDArray[np.int32], positive: NDArray[np.int32], width: int, source: str = "list:bm25", pool: Pool | None = None
-) -> Mined:
-    """Rows with room for so many negatives: -1 as negative and kind, 0 as rank and score."""
+def _empty(train: Dataset, query: NDArray[np.int32], positive: NDArray[np.int32], width: int, pool: Pool | None) -> Mined:
+    """Rows with room for so many negatives: -1 as negative, kind and source, 0 as rank and score."""
     shape = len(query), width
     none = np.full(shape, -1, dtype=np.int32)
-    return Mined(train, query, positive, none, none.copy(), np.zeros(shape, np.int32), np.zeros(shape), np.zeros(shape, bool), source, pool)
+    zeros = np.zeros(shape, np.int32), np.zeros(shape), np.zeros(shape, bool)
+    return Mined(train, query, positive, none, none.copy(), *zeros, none.copy(), pool)
 
 
 def _flat(lists: pa.ChunkedArray) -> pa.Array:

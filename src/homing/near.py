@@ -27,6 +27,7 @@ from homing.data import Ints
 # siblings about two short subjects join ("... being done for Coma?", "... for Syncope?"), and those groups grow to 46 and 71; 0.9 misses
 # half of what 0.85 finds.
 THRESHOLD = 0.85
+_PAIRS, _TEXTS = 1 << 14, 1 << 12  # given pairs compared together, and texts whose shingles are counted together, likewise
 _CHUNK = 1 << 18  # candidate pairs looked at together; bounds the memory to a few 100 MB
 _FOLDED = re.compile(r"[\W_]+")
 _TWO_CHARACTERS = ((0x1100, 0x11FF), (0x2E80, 0x9FFF), (0xA960, 0xA97F), (0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
@@ -50,6 +51,43 @@ def near_duplicates(texts: Sequence[str], threshold: float = THRESHOLD) -> Ints:
     form = np.array([position.setdefault(normal_form(text), len(position)) for text in texts], dtype=np.int64)
     pairs = _expand(_similar(list(position), threshold), form, len(position))
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].astype(np.int32)
+
+
+def alike(texts: Sequence[str], pairs: NDArray[np.integer], threshold: float = THRESHOLD) -> NDArray[np.bool_]:
+    """Whether each of these pairs of texts are near-duplicates, as `near_duplicates` means it; `pairs` (pairs, 2), positions in `texts`.
+
+    For pairs that are known beforehand: their cost grows with their number, and with that of their distinct texts.
+    """
+    found = np.zeros(len(pairs), dtype=bool)
+    # A set of shingles is like none that is much smaller: counting them first leaves few pairs to be compared.
+    distinct, place = np.unique(pairs, return_inverse=True)
+    sizes = _sizes([texts[text] for text in distinct.tolist()])[place.reshape(-1, 2)]
+    maybe = np.flatnonzero(sizes.min(axis=1) >= (threshold - 0.01) * sizes.max(axis=1))
+    for start in range(0, len(maybe), _PAIRS):
+        some = maybe[start : start + _PAIRS]
+        distinct, place = np.unique(pairs[some], return_inverse=True)
+        known: dict[str, int] = {}
+        form = np.array([known.setdefault(normal_form(texts[text]), len(known)) for text in distinct.tolist()])
+        owner, shingle = _shingles(list(known))
+        size = np.bincount(owner, minlength=len(known))
+        shape = len(known), int(shingle.max(initial=-1)) + 1
+        sets = csr_array((np.ones(len(owner), dtype=np.int32), shingle, np.append(0, np.cumsum(size))), shape=shape)
+        x, y = form[place.reshape(-1, 2)].T
+        shared = sets[x].multiply(sets[y]).sum(axis=1)
+        found[some] = (x == y) | (shared / np.maximum(size[x] + size[y] - shared, 1) >= threshold)
+    return found
+
+
+def _sizes(texts: Sequence[str]) -> NDArray[np.int64]:
+    """How many distinct shingles each text has, but for one in millions: they are told apart by 40 bits."""
+    sizes = np.zeros(len(texts), dtype=np.int64)
+    for start in range(0, len(texts), _TEXTS):
+        owner, code = _codes([normal_form(text) for text in texts[start : start + _TEXTS]])
+        mixed = (code.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(24)
+        entry = _distinct((owner.astype(np.uint64) << np.uint64(40) | mixed).astype(np.int64))
+        owners = np.bincount(entry >> 40, minlength=min(_TEXTS, len(texts) - start))
+        sizes[start : start + _TEXTS] = owners
+    return sizes
 
 
 def _expand(pairs: NDArray[np.int64], form: NDArray[np.int64], forms: int) -> NDArray[np.int64]:
@@ -120,6 +158,14 @@ def _similar(forms: list[str], threshold: float) -> NDArray[np.int64]:
 
 def _shingles(forms: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The distinct shingles of each text, as columns: the text's position, and the shingle's number from 0."""
+    owner, code = _codes(forms)
+    shingles, number = np.unique(code, return_inverse=True)
+    entry = _distinct(owner * max(1, len(shingles)) + number)
+    return entry // max(1, len(shingles)), entry % max(1, len(shingles))
+
+
+def _codes(forms: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The shingles of each text in their order, as columns: the text's position, and the shingle's characters in one number."""
     # A space at either end makes beginnings and ends of words alike inside and at the edge; no normal form holds a zero character.
     codes = np.frombuffer("".join(f" {form} \0" for form in forms).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.int64)
     end = codes == 0
@@ -130,9 +176,7 @@ def _shingles(forms: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     second, third = np.append(codes[1:], 0), np.append(codes[2:], (0, 0))[: len(codes)]
     third[wide] = 0
     whole = ~end & (second > 0) & ((third > 0) | wide)
-    shingles, number = np.unique((codes | second << 21 | third << 42)[whole], return_inverse=True)
-    entry = _distinct(owner[whole] * max(1, len(shingles)) + number)
-    return entry // max(1, len(shingles)), entry % max(1, len(shingles))
+    return owner[whole], (codes | second << 21 | third << 42)[whole]
 
 
 def _distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:

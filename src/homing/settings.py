@@ -54,17 +54,31 @@ class Splitting:
         _demand(self.dev + self.test < 1, "test-share", self.test, "dev and test together below 1")
 
 
+RETRIEVERS = ("list", "bm25", "dense", "fused")
+
+
 @dataclass(frozen=True)
 class Mining:
-    """Which of a query's candidates become the negatives of its rows."""
+    """Which documents become the negatives of a query's rows: judged ones first, then what a retriever finds in the corpus, then chance."""
 
     negatives: int = _setting(3, "negatives a row")
-    hard: int = _setting(1, "of these, hard ones (BM25 ranks 1-10)", "hard-negatives")
+    hard: int = _setting(1, "of these, hard ones (the first 10 in rank)", "hard-negatives")
+    medium: int = _setting(0, "of these, medium ones; the rest are easy", "medium-negatives")
+    retriever: Literal["list", "bm25", "dense", "fused"] | None = _setting(None, "what finds them (by the judgments)")
+    first_rank: int = _setting(1, "the corpus ranks that are taken: from here")
+    last_rank: int = _setting(100, "to here")
+    cap: float = _setting(0.95, "found ones score below this share of the positive's (dense)")
     seed: int = _setting(42, "seed of everything drawn")
 
     def __post_init__(self) -> None:
         _demand(self.negatives >= 0, "negatives", self.negatives, "0 or more")
         _demand(0 <= self.hard <= self.negatives, "hard-negatives", self.hard, f"0 to {self.negatives} (--negatives)")
+        most = self.negatives - self.hard
+        _demand(0 <= self.medium <= most, "medium-negatives", self.medium, f"0 to {most} (--negatives less --hard-negatives)")
+        _demand(self.retriever is None or self.retriever in RETRIEVERS, "retriever", self.retriever, " or ".join(RETRIEVERS))
+        _demand(self.first_rank >= 1, "first-rank", self.first_rank, "1 or more")
+        _demand(self.last_rank >= self.first_rank, "last-rank", self.last_rank, f"{self.first_rank} (--first-rank) or more")
+        _demand(self.cap > 0, "cap", self.cap, "above 0; a large one takes all")
 
 
 TUNINGS = ("lora", "rslora", "dora", "full")

@@ -29,6 +29,7 @@ from homing.mining import mine, save_mined
 from homing.recipe import Recipe
 from homing.reporting import report
 from homing.rundir import further
+from homing.settings import Mining
 from homing.shipping.card import complete
 from homing.splitting import split
 from homing.training import train
@@ -64,16 +65,14 @@ def do_split(work: Work) -> None:
 
 
 def do_mine(work: Work) -> None:
-    mined = mine(_judged(work).train, work.recipe.mining)
+    mined = _mined(work, work.recipe.mining)
     with replace_directory(work.directory / "mined") as fresh:
         save_mined(mined, fresh)
     work.forget("mined")
-    there = mined.negative >= 0
-    kinds = ", ".join(f"{int(((mined.kind == index) & there).sum()):,} {name}" for index, name in enumerate(mined.KINDS))
-    work.say(f"  {len(mined):,} rows, {int(there.sum()):,} negatives ({kinds})")
-    short = int((there.sum(axis=1) < work.recipe.mining.negatives).sum())
-    if short:
-        work.say(f"  {short:,} rows have fewer than {work.recipe.mining.negatives} negatives: their lists hold no more")
+
+
+def _mined(work: Work, settings: Mining) -> Mined:
+    return mine(_judged(work).train, settings, encoder=Kept(work.base), say=lambda line: work.say(f"  {line}"))
 
 
 def _judged(work: Work) -> Splits:
@@ -100,7 +99,7 @@ def do_train(work: Work) -> None:
 def do_seed(work: Work, stage: str) -> None:
     """The same training under another seed, of the negatives' draw too."""
     seed = int(stage.split()[1])
-    mined = mine(_judged(work).train, replace(work.recipe.mining, seed=seed))
+    mined = _mined(work, replace(work.recipe.mining, seed=seed))
     _train(work, mined, work.directory / further(stage), seed)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,26 +89,36 @@ def split(data: str, dev: str | None, test: str | None, format: str | None, out:
     click.echo(f"removed {len(splits.removed):,} queries; written to {out}")
 
 
-@settings("mining")
-@verb("homing mine dataset --out mined")
+@settings("encoding", "mining", shown=[each.name for each in fields(Mining)])
+@verb("homing mine dataset --out mined\nhoming mine dataset --out mined --retriever dense --model MODEL")
 @click.argument("dataset", type=str)
 @out_("mined", "the directory to write")
+@click.option("--model", type=str, default=None, metavar="MODEL", help="finds negatives, where dense or fused asks for a model")
 @judgments_
-def mine(dataset: str, out: str, judgments: Sequence[str], **options: Any) -> None:
-    """Choose each training query's negatives from its own candidates, by BM25."""
+def mine(dataset: str, out: str, model: str | None, judgments: Sequence[str], **options: Any) -> None:
+    """Choose each training query's negatives: judged ones first, then from the whole corpus, by words or by a model.
+
+    Without judged negatives the corpus is searched: by the model where one is given, else by words (BM25).
+    """
     from homing.formats.judgments import read
     from homing.judgments import obey
     from homing.manifest import replace_directory
     from homing.mining import mine as choose
     from homing.mining import save_mined
 
+    chosen, encoder = make(options, "mining"), None
     splits, obeyed = obey([each for path in judgments for each in read(path)], dataset_of(dataset))
     if judgments:
         click.echo(str(obeyed))
-    mined = choose(splits.train, make(options, "mining"))
+    if model is not None and chosen.retriever not in ("list", "bm25"):
+        from homing.encoders.kept import Kept
+        from homing.encoders.pair import open_model
+
+        encoder = Kept(open_model(model, **asdict(make(options, "encoding"))))
+    mined = choose(splits.train, chosen, encoder=encoder, say=click.echo)
     with replace_directory(Path(out)) as fresh:
         save_mined(mined, fresh)
-    click.echo(f"{len(mined):,} rows, {int((mined.negative >= 0).sum()):,} negatives; written to {out}")
+    click.echo(f"written to {out}")
 
 
 LEARNING = (

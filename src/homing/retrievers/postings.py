@@ -7,9 +7,6 @@ search via eager sparse scoring, 2024).
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from array import array
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,6 +20,7 @@ from tqdm import tqdm
 
 from homing.data import Floats, Ints
 from homing.progress import BAR
+from homing.retrievers.shards import mapped, put
 from homing.terms import Rule
 
 SHARD = 1 << 16  # documents counted together: what a killed build loses at most, and what bounds its memory
@@ -53,7 +51,7 @@ class Postings:
         """The postings that `save` wrote, mapped from disk."""
         said = json.loads((directory / "said.json").read_text(encoding="utf-8"))
         terms = {term: number for number, term in enumerate(said["terms"])}
-        return cls(said["documents"], terms, **{name: _mapped(directory, name) for name in _ARRAYS})
+        return cls(said["documents"], terms, **{name: mapped(directory, name) for name in _ARRAYS})
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +93,7 @@ def build(documents: Sequence[str], rule: Rule, k1: float, b: float, directory: 
 
 def _read_shard(place: Path) -> _Shard:
     said = json.loads((place / "said.json").read_text(encoding="utf-8"))
-    arrays: dict[str, Any] = {name: _mapped(place, name) for name in ("document", "term", "count", "length")}
+    arrays: dict[str, Any] = {name: mapped(place, name) for name in ("document", "term", "count", "length")}
     return _Shard(**arrays, terms=said["terms"])
 
 
@@ -151,24 +149,3 @@ def _weighed(shards: list[_Shard], terms: dict[str, int], documents: int, k1: fl
         weight[cell] = idf[term] * count * (k1 + 1) / (count + norm[shard.document[keep]])
         head += np.where(idf > 0, np.bincount(shard.term, minlength=len(terms)), 0)
     return Postings(documents, terms, start, document, weight)
-
-
-def put(directory: Path, arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> None:
-    """Write arrays and said.json as a directory that appears whole; where another process was faster, its directory stays."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    try:
-        for name, values in arrays.items():
-            np.save(fresh / f"{name}.npy", values)
-        (fresh / "said.json").write_text(json.dumps(said), encoding="utf-8")
-        os.rename(fresh, directory)
-    except OSError:
-        if not (directory / "said.json").is_file():
-            raise
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _mapped(directory: Path, name: str) -> NDArray[Any]:
-    mapped: NDArray[Any] = np.asarray(np.load(directory / f"{name}.npy", mmap_mode="r"))
-    return mapped

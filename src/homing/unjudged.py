@@ -1,0 +1,147 @@
+"""Unjudged documents of the corpus that a query may learn from as negatives: found by a retriever, sifted, or taken by chance.
+
+Nobody judged them, so what is probably relevant is left out: near-duplicates of a positive, and what a model scores nearly as high as it
+scores the positive (positive-aware mining: Moreira et al., NV-Retriever, arXiv 2407.15831, which takes 95 % of the positive's score).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homing.data import Dataset, Floats, Ints, Mined
+from homing.errors import SettingError
+from homing.near import alike
+from homing.negatives import EASY, HARD, MEDIUM, RANDOM, keys, mixed, places
+from homing.protocols import Encoder
+from homing.retrievers.bm25 import BM25
+from homing.retrievers.dense import Dense
+from homing.retrievers.fused import Fused
+from homing.retrievers.shards import search_kept
+from homing.settings import Mining
+
+HARDEST = 10  # documents that count as hard
+_SPARE = 4  # drawn by chance for each that is wanted: some are judged, or drawn twice
+
+
+@dataclass(frozen=True, eq=False)
+class Unjudged:
+    """Candidates without a judgment, as columns (candidates,) ordered by query; they mean what they mean in `data.Mined`."""
+
+    query: Ints
+    document: Ints
+    kind: Ints
+    rank: Ints
+    score: Floats
+    source: Ints
+
+
+def retriever_of(settings: Mining, encoder: Encoder | None) -> BM25 | Dense | Fused:
+    """The retriever that the settings name. Raises SettingError where it needs an encoder and there is none."""
+    if settings.retriever == "bm25":
+        return BM25()
+    if encoder is None:
+        raise SettingError(
+            f"--retriever {settings.retriever} needs a model",
+            remedy="Give it: --model MODEL, or mine(..., encoder=Model(...)) from Python.",
+        )
+    return Dense(encoder) if settings.retriever == "dense" else Fused(BM25(), Dense(encoder))
+
+
+def found(train: Dataset, queries: Ints, settings: Mining, retriever: BM25 | Dense | Fused) -> Unjudged:
+    """What a fitted retriever finds for these queries (queries,) in the window of ranks, less what is judged or probably relevant.
+
+    Of what is left the first ten are hard, those of the window's second half easy, and those between medium.
+    """
+    run = search_kept(retriever, [train.queries.texts[query] for query in queries.tolist()], settings.last_rank)
+    window = run.document[:, settings.first_rank - 1 :]
+    row, column = np.nonzero(window >= 0)
+    query, document = queries[row], window[row, column]
+    keep = np.flatnonzero(~_judged(train, query, document))
+    for member in members(retriever):
+        if isinstance(member, Dense):
+            keep = keep[_below(train, query[keep], document[keep], settings.cap, member)]
+    keep = keep[~_like_a_positive(train, query[keep], document[keep])]
+    row, column, query, document = row[keep], column[keep], query[keep], document[keep]
+    place, half = places(row), (settings.last_rank - settings.first_rank + 1) // 2
+    kind = np.select([place < HARDEST, place >= half], [HARD, EASY], MEDIUM).astype(np.int32)
+    score = run.score[row, column + settings.first_rank - 1].astype(np.float64)
+    source = np.full(len(row), Mined.SOURCES.index(str(settings.retriever)), dtype=np.int32)
+    return Unjudged(query, document, kind, (column + settings.first_rank).astype(np.int32), score, source)
+
+
+def by_chance(train: Dataset, queries: Ints, held: Unjudged, wanted: int, seed: int) -> Unjudged:
+    """Up to `wanted` documents by chance for each of these queries (queries,), none judged, in `held` or near a positive.
+
+    What is drawn depends on the seed, the query and the documents' texts: neither their order nor other queries move it.
+    """
+    every = np.arange(len(train.corpus), dtype=np.int32)
+    key = keys(train.corpus.texts, every)
+    order = np.argsort(key, kind="stable")
+    draws = min(len(every), _SPARE * wanted)
+    start = mixed(keys(train.queries.texts, queries) + np.uint64(seed))
+    # The documents whose keys come next after as many points that the query decides; all of them where there are hardly more.
+    if draws < len(every):
+        points = mixed(np.add.outer(start, np.arange(draws, dtype=np.uint64)).ravel().astype(np.uint64))
+        document = order[np.searchsorted(key[order], points) % len(every)].astype(np.int32)
+    else:
+        document = np.tile(every, len(queries))
+    row = np.repeat(np.arange(len(queries)), draws)
+    query = queries[row]
+    shuffled = np.lexsort((mixed(key[document] ^ start[row]), row))
+    row, query, document = row[shuffled], query[shuffled], document[shuffled]
+    pair = _pair(train, query, document)
+    first = np.zeros(len(pair), dtype=bool)
+    first[np.unique(pair, return_index=True)[1]] = True
+    keep = np.flatnonzero(first & ~_judged(train, query, document) & ~np.isin(pair, _pair(train, held.query, held.document)))
+    keep = keep[places(row[keep]) < 2 * wanted]
+    keep = keep[~_like_a_positive(train, query[keep], document[keep])]
+    keep = keep[places(row[keep]) < wanted]
+    count = len(keep)
+    none, source = np.zeros(count, dtype=np.int32), np.full(count, Mined.SOURCES.index("random"), dtype=np.int32)
+    return Unjudged(query[keep], document[keep], np.full(count, RANDOM, dtype=np.int32), none, np.zeros(count), source)
+
+
+def members(retriever: BM25 | Dense | Fused) -> tuple[BM25 | Dense, ...]:
+    """What ranks: the retriever itself, or those that it fuses."""
+    if isinstance(retriever, Fused):
+        return tuple(each for each in retriever.retrievers if isinstance(each, BM25 | Dense))
+    return (retriever,)
+
+
+def _pair(train: Dataset, query: NDArray[np.integer], document: NDArray[np.integer]) -> NDArray[np.int64]:
+    return query.astype(np.int64) * len(train.corpus) + document
+
+
+def _judged(train: Dataset, query: Ints, document: Ints) -> NDArray[np.bool_]:
+    """Whether train judges these pairs, in whatever way."""
+    return np.isin(_pair(train, query, document), _pair(train, train.qrels.query, train.qrels.document))
+
+
+def _below(train: Dataset, query: Ints, document: Ints, cap: float, dense: Dense) -> NDArray[np.bool_]:
+    """Whether the model scores these pairs below the share `cap` of the query's positives, the lowest of them."""
+    qrels = train.qrels
+    relevant = np.flatnonzero((qrels.relevance > 0) & np.isin(qrels.query, query))
+    asked, row = np.unique(np.concatenate([query, qrels.query[relevant]]), return_inverse=True)
+    texts = [train.queries.texts[each] for each in asked.tolist()]
+    of_positives = dense.score(texts, row[len(query) :], qrels.document[relevant])
+    lowest = np.full(len(asked), np.inf)
+    np.minimum.at(lowest, row[len(query) :], of_positives)
+    limit = lowest - (1 - cap) * np.abs(lowest)  # cap * lowest where that is positive
+    below: NDArray[np.bool_] = dense.score(texts, row[: len(query)], document) <= limit[row[: len(query)]]
+    return below
+
+
+def _like_a_positive(train: Dataset, query: Ints, document: Ints) -> NDArray[np.bool_]:
+    """Whether each of these documents nearly is a positive of its query."""
+    qrels = train.qrels
+    relevant = qrels.relevance > 0
+    of_query, positive = qrels.query[relevant], qrels.document[relevant]
+    first, last = np.searchsorted(of_query, query, "left"), np.searchsorted(of_query, query, "right")
+    width = last - first
+    pair = np.repeat(np.arange(len(query)), width)
+    place = np.arange(len(pair)) - np.repeat(np.cumsum(width) - width, width) + np.repeat(first, width)
+    near = alike(train.corpus.texts, np.stack((document[pair], positive[place]), axis=1))
+    return np.bincount(pair, near, len(query)) > 0
