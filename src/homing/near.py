@@ -27,7 +27,7 @@ from homing.data import Ints
 # siblings about two short subjects join ("... being done for Coma?", "... for Syncope?"), and those groups grow to 46 and 71; 0.9 misses
 # half of what 0.85 finds.
 THRESHOLD = 0.85
-_PAIRS, _TEXTS = 1 << 14, 1 << 12  # given pairs compared together, and texts whose shingles are counted together, likewise
+_PAIRS, _TEXTS, _AT_ONCE = 1 << 14, 1 << 15, 1 << 12  # given pairs, texts of them, and texts cut together, likewise
 _CHUNK = 1 << 18  # candidate pairs looked at together; bounds the memory to a few 100 MB
 _FOLDED = re.compile(r"[\W_]+")
 _TWO_CHARACTERS = ((0x1100, 0x11FF), (0x2E80, 0x9FFF), (0xA960, 0xA97F), (0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
@@ -59,35 +59,50 @@ def alike(texts: Sequence[str], pairs: NDArray[np.integer], threshold: float = T
     For pairs that are known beforehand: their cost grows with their number, and with that of their distinct texts.
     """
     found = np.zeros(len(pairs), dtype=bool)
-    # A set of shingles is like none that is much smaller: counting them first leaves few pairs to be compared.
-    distinct, place = np.unique(pairs, return_inverse=True)
-    sizes = _sizes([texts[text] for text in distinct.tolist()])[place.reshape(-1, 2)]
-    maybe = np.flatnonzero(sizes.min(axis=1) >= (threshold - 0.01) * sizes.max(axis=1))
-    for start in range(0, len(maybe), _PAIRS):
-        some = maybe[start : start + _PAIRS]
-        distinct, place = np.unique(pairs[some], return_inverse=True)
+    step = len(pairs) if len(np.unique(pairs)) <= 2 * _TEXTS else _TEXTS
+    for start in range(0, len(pairs), max(1, step)):
+        distinct, place = np.unique(pairs[start : start + step], return_inverse=True)
+        some = place.reshape(-1, 2)
+        # Sets of shortened shingles first: what is not nearly alike in them is not alike, and little is left to be compared exactly.
+        nearly = threshold - 0.02
+        maybe = np.flatnonzero(_similarity(_shortened([texts[text] for text in distinct.tolist()]), some, nearly) >= nearly)
+        distinct, place = np.unique(pairs[start + maybe], return_inverse=True)
         known: dict[str, int] = {}
-        form = np.array([known.setdefault(normal_form(texts[text]), len(known)) for text in distinct.tolist()])
+        form = np.array([known.setdefault(normal_form(texts[text]), len(known)) for text in distinct.tolist()], dtype=np.int64)
+        one, other = form[place.reshape(-1, 2)].T
         owner, shingle = _shingles(list(known))
-        size = np.bincount(owner, minlength=len(known))
-        shape = len(known), int(shingle.max(initial=-1)) + 1
-        sets = csr_array((np.ones(len(owner), dtype=np.int32), shingle, np.append(0, np.cumsum(size))), shape=shape)
-        x, y = form[place.reshape(-1, 2)].T
-        shared = sets[x].multiply(sets[y]).sum(axis=1)
-        found[some] = (x == y) | (shared / np.maximum(size[x] + size[y] - shared, 1) >= threshold)
+        exact = _similarity(_sets(owner, shingle, len(known)), np.stack((one, other), axis=1), 0)
+        found[start + maybe] = (one == other) | (exact >= threshold)
     return found
 
 
-def _sizes(texts: Sequence[str]) -> NDArray[np.int64]:
-    """How many distinct shingles each text has, but for one in millions: they are told apart by 40 bits."""
-    sizes = np.zeros(len(texts), dtype=np.int64)
-    for start in range(0, len(texts), _TEXTS):
-        owner, code = _codes([normal_form(text) for text in texts[start : start + _TEXTS]])
-        mixed = (code.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(24)
-        entry = _distinct((owner.astype(np.uint64) << np.uint64(40) | mixed).astype(np.int64))
-        owners = np.bincount(entry >> 40, minlength=min(_TEXTS, len(texts) - start))
-        sizes[start : start + _TEXTS] = owners
-    return sizes
+def _shortened(texts: Sequence[str]) -> csr_array:
+    """The sets of shingles of all texts, each shingle a number of 30 bits, which few share."""
+    entries = [np.empty(0, dtype=np.int64)]
+    for start in range(0, len(texts), _AT_ONCE):
+        owner, code = _codes([normal_form(text) for text in texts[start : start + _AT_ONCE]])
+        mixed = (code.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(34)
+        entries.append(_distinct((owner + start) << 30 | mixed.astype(np.int64)))
+    entry = np.concatenate(entries)
+    return _sets(entry >> 30, entry & ((1 << 30) - 1), len(texts))
+
+
+def _sets(owner: NDArray[np.int64], shingle: NDArray[np.int64], texts: int) -> csr_array:
+    start = np.append(0, np.cumsum(np.bincount(owner, minlength=texts)))
+    return csr_array((np.ones(len(owner), dtype=np.int32), shingle, start), shape=(texts, int(shingle.max(initial=0)) + 1))
+
+
+def _similarity(sets: csr_array, pairs: NDArray[np.integer], least: float) -> NDArray[np.float64]:
+    """The Jaccard similarity of these pairs of rows, shape (pairs,); 0 where their sizes alone keep it below `least`, and of empty ones."""
+    size, found = np.diff(sets.indptr), np.zeros(len(pairs))
+    of_pairs = size[pairs]
+    possible = np.flatnonzero(of_pairs.min(axis=1) >= least * of_pairs.max(axis=1))
+    for start in range(0, len(possible), _PAIRS):
+        some = possible[start : start + _PAIRS]
+        x, y = pairs[some].T
+        shared = sets[x].multiply(sets[y]).sum(axis=1)
+        found[some] = shared / np.maximum(size[x] + size[y] - shared, 1)
+    return found
 
 
 def _expand(pairs: NDArray[np.int64], form: NDArray[np.int64], forms: int) -> NDArray[np.int64]:
