@@ -38,7 +38,7 @@ def normal_form(text: str) -> str:
 
     A text of nothing but punctuation keeps it, without the white space.
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).replace("\0", " ")
     return _FOLDED.sub(" ", folded).strip() or re.sub(r"\s+", "", folded)
 
 
