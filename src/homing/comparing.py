@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +12,21 @@ import torch
 
 from homing.context import Context, Instructions, LearningCurve, Point, Reindexing, Seeds
 from homing.data import Ints, Splits
-from homing.encoders import adapter as adapters
 from homing.encoders.adapter import Adapter
 from homing.encoders.kept import Kept
 from homing.encoders.model import Model
+from homing.encoders.opening import open_adapter
 from homing.encoders.pair import Pair
+from homing.encoders.prompted import prompted
 from homing.evaluating import evaluate
 from homing.evaluations import Evaluation
 from homing.forecast import forecast
 from homing.general import measure, open_sets
 from homing.holdout import look
 from homing.instructing import read_tasks, takes_instructions, try_instructions
-from homing.resampling import Draws, draw, interval, samples
+from homing.pool import Pool
+from homing.protocols import Encoder
+from homing.resampling import Draws, draw, interval, of_queries, samples
 from homing.rundir import further
 from homing.settings import Evaluating
 from homing.variation import over_seeds
@@ -41,7 +43,7 @@ def instructions(work: Work) -> Instructions | None:
     if given is None and not takes_instructions(work.base):
         return None
     tasks = read_tasks(Path(given)) if given is not None else ()
-    return try_instructions(work.base, work.splits.dev, tasks, work.recipe.evaluating.seed, Kept)
+    return try_instructions(Kept(work.base), work.splits.dev, tasks, work.recipe.evaluating.seed)
 
 
 def nested(splits: Splits, share: float, seed: int) -> Ints:
@@ -56,26 +58,29 @@ def nested(splits: Splits, share: float, seed: int) -> Ints:
     return queries[place[group] < wanted]
 
 
-@contextmanager
-def trained(work: Work, stage: str) -> Iterator[Model | Pair]:
-    """The model of a further training: its adapter on the base, without a merge."""
-    base = work.base
-    model = Model(work.recipe.model, **asdict(work.recipe.encoding), device=base.device, dtype=base.dtype, name=stage)
-    adapter = Adapter(work.directory / further(stage) / "adapter")
-    tuning = adapters.load(model, adapter)
-    try:
-        yield Pair(model, base, stage) if adapter.side == "queries" else model
-    finally:
-        tuning.detach()
+def with_bare_queries(work: Work, models: Sequence[Encoder], found: Sequence[Evaluation]) -> list[Evaluation]:
+    """The evaluations with nDCG@10 of queries that are sent without their prompt, as many clients do, and what that loses; paired.
+
+    Models without a query prompt are left as they are.
+    """
+    pool, bare = Pool.of(work.splits.test), {}
+    draws = draw(found[0], work.recipe.evaluating.resamples, work.recipe.evaluating.seed)
+    for model in models:
+        if model.prompts["query"]:
+            with_prompt, without = pool.ndcg_of([model, prompted(model, "")])
+            values = {"nDCG@10": without, "nDCG@10 lost": without - with_prompt}
+            bare[model.name] = {name: interval(of_queries(found[0], each, draws)) for name, each in values.items()}
+    return [replace(each, bare=bare.get(each.name, {})) for each in found]
 
 
 def _of_further(work: Work, settings: Evaluating) -> dict[str, Evaluation]:
-    """The evaluation of each further training, by its stage."""
-    found, alone = {}, replace(settings, bm25=False)
+    """The evaluation of each further training, by its stage: its adapter on the base, without a merge; one in memory at a time."""
+    base, found, alone = work.base, {}, replace(settings, bm25=False)
     for stage in work.stages:
         if " " in stage:
-            with trained(work, stage) as model:
-                found[stage] = evaluate([Kept(model)], work.splits.dev, work.splits.test, alone, groups=work.splits.groups)[0]
+            path = work.directory / further(stage) / "adapter"
+            model = Kept(open_adapter(path, base=work.recipe.model, name=stage, device=base.device, dtype=base.dtype))
+            found[stage] = evaluate([model], work.splits.dev, work.splits.test, alone, groups=work.splits.groups)[0]
     return found
 
 
@@ -137,8 +142,8 @@ def reindexing(work: Work, tuned: Model | Pair) -> Reindexing | None:
     return Reindexing(len(corpus), int(tokens.lengths.mean() * len(corpus)), done / (time.perf_counter() - start))
 
 
-def context(work: Work, tried: Instructions | None, models: Sequence[Model | Pair], found: Sequence[Evaluation]) -> Context:
-    """All that the verdict is to be read with; `models` and `found` hold the base first and the tuned model last."""
+def context(work: Work, tried: Instructions | None, models: Sequence[Encoder], tuned: Model | Pair, found: Sequence[Evaluation]) -> Context:
+    """All that the verdict is to be read with; `models` hold the base first and the tuned one last, `found` their evaluations."""
     recipe = work.recipe
     settings = recipe.evaluating
     further = _of_further(work, settings)
@@ -149,7 +154,7 @@ def context(work: Work, tried: Instructions | None, models: Sequence[Model | Pai
         tried,
         _seeds(work, found[0], found[-1], further, draws),
         _curve(work, found[-1], further, draws),
-        tuple(measure(name, data, ends, settings.resamples, settings.seed, Kept) for name, data in open_sets(recipe.general, work.general)),
-        reindexing(work, models[-1]),
-        look(work.splits.test, [found[-1].digest, *(each.digest for each in further.values())], work.directory, *test_from),
+        tuple(measure(name, data, ends, settings.resamples, settings.seed) for name, data in open_sets(recipe.general, work.general)),
+        reindexing(work, tuned),
+        look(work.splits.test, tuned.digest, work.directory, *test_from),
     )

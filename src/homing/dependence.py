@@ -28,7 +28,7 @@ def depends(work: Work) -> dict[str, dict[str, Any]]:
     """What each stage depends on, by name: settings, digests, and the keys of the stages before it."""
     recipe = work.recipe
     data = {
-        "data": {name: file_digest(Path(value)) for name in ("data", "dev", "test") if (value := getattr(recipe, name)) is not None},
+        "data": work.data,
         "format": recipe.format,
     }
     base = {"model": work.base.digest}

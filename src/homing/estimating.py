@@ -15,6 +15,7 @@ from homing.encoders.devices import token_budget
 from homing.encoders.memory import MARGIN, activation_bytes, available, total
 from homing.encoders.model import Model
 from homing.errors import ResourceError
+from homing.progress import duration
 from homing.settings import Mining, Splitting, Training
 
 SAMPLE = 512
@@ -43,13 +44,6 @@ class Estimate:
             f"about {duration(self.seconds)} here (training {duration(self.training_seconds)}, evaluation "
             f"{duration(self.evaluation_seconds)}), {self.memory / 1e9:.1f} GB of memory, {self.disk / 1e9:.1f} GB of disk"
         )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def estimate(model: Model, data: Dataset | Splits, splitting: Splitting, mining: Mining, training: Training) -> Estimate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,13 +70,10 @@ def _nano_beir() -> Iterator[tuple[str, Dataset]]:
         yield name, builder.dataset(where=name)
 
 
-def measure(
-    name: str, data: Dataset, models: Sequence[Encoder], resamples: int, seed: int,
-    keeping: Callable[[Encoder], Encoder] = lambda encoder: encoder,
-) -> General:  # fmt: skip
+def measure(name: str, data: Dataset, models: Sequence[Encoder], resamples: int, seed: int) -> General:
     """nDCG@10 of each model over the set's corpus, and the paired difference of the last one to the first; its interval is over queries."""
     pool = Pool.of(data)
-    found = [pool.ndcg(keeping(model), f"{model.name}: {name}") for model in models]
+    found = [pool.ndcg(model, f"{model.name}: {name}") for model in models]
     gain = found[-1] - found[0]
     draws = resample(len(gain), resamples, seed)
     low, high = percentile_interval(draws @ gain / len(gain))

@@ -7,7 +7,6 @@ kept beside the run and in Homing's cache, so that other runs on the same test s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,8 +27,8 @@ def digest_of(test: Dataset) -> str:
     return sha256(b"".join(each)).hexdigest()[:32]
 
 
-def look(test: Dataset, models: Iterable[str], *beside: Path) -> int:
-    """Note that these models (by digest) are measured on the test set; how many different ones have been by now.
+def look(test: Dataset, model: str, *beside: Path) -> int:
+    """Note that this model (by digest) is measured on the test set; how many different ones have been by now.
 
     `beside`: directories that hold a count, the first of which gets the new one: the run's own, and the one that the test came from. A
     count that cannot be read counts nothing, one that cannot be written to the cache is left out: a full disk is no reason to stop.
@@ -38,7 +37,7 @@ def look(test: Dataset, models: Iterable[str], *beside: Path) -> int:
     cache = cache_directory("looks")
     kept = [directory / NAME for directory in beside]
     files = [*kept, *([cache / f"{digest}.json"] if cache is not None else [])]
-    seen = {model for file in files for model in _read(file).get(digest, ())} | set(models)
+    seen = {model for file in files for model in _read(file).get(digest, ())} | {model}
     for file in (kept[0], *files[len(kept) :]):
         said = {**_read(file), digest: sorted(seen)}
         try:

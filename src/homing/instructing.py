@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from homing.context import Instructions, Tried
 from homing.data import Dataset
-from homing.encoders.model import Model
 from homing.encoders.prompted import prompted
 from homing.errors import FormatError
 from homing.pool import Pool
@@ -26,7 +25,7 @@ TASKS = (
 _FORM = re.compile(r"(Instruct: ?)(.*?)(\n.*)", re.DOTALL)
 
 
-def takes_instructions(base: Model) -> bool:
+def takes_instructions(base: Encoder) -> bool:
     """Whether the base's queries begin with an instruction."""
     return _FORM.fullmatch(base.prompts["query"]) is not None
 
@@ -44,23 +43,18 @@ def read_tasks(file: Path) -> tuple[str, ...]:
     return tasks
 
 
-def prompts(base: Model, tasks: Sequence[str] = ()) -> list[str]:
+def prompts(base: Encoder, tasks: Sequence[str] = ()) -> list[str]:
     """The query prompts to try, each once: the base's own, none, those of the built-in tasks and of `tasks` in the base's form."""
     matched = _FORM.fullmatch(base.prompts["query"])
     before, after = (matched[1], matched[3]) if matched else ("Instruct: ", "\nQuery:")
     return list(dict.fromkeys([base.prompts["query"], "", *(f"{before}{task}{after}" for task in (*TASKS, *tasks))]))
 
 
-def try_instructions(
-    base: Model, dev: Dataset, tasks: Sequence[str] = (), seed: int = 42, keeping: Callable[[Encoder], Encoder] = lambda encoder: encoder
-) -> Instructions:
-    """nDCG@10 of the base under each prompt of `prompts`, on a sample of dev; of equal ones the earlier is chosen.
-
-    `keeping` wraps an encoder so that its embeddings are kept: the documents' are the same under every query prompt.
-    """
+def try_instructions(base: Encoder, dev: Dataset, tasks: Sequence[str] = (), seed: int = 42) -> Instructions:
+    """nDCG@10 of the base under each prompt of `prompts`, on a sample of dev; of equal ones the earlier is chosen."""
     pool = Pool.sample(dev, QUERIES, DOCUMENTS, seed)
-    found = [
-        Tried(prompt, float(pool.ndcg(keeping(prompted(base, prompt)), "base: documents of dev").mean())) for prompt in prompts(base, tasks)
-    ]
+    tried = prompts(base, tasks)
+    values = pool.ndcg_of([prompted(base, prompt) for prompt in tried], "base: documents of dev")
+    found = [Tried(prompt, float(each.mean())) for prompt, each in zip(tried, values, strict=True)]
     best = found[int(np.argmax([each.ndcg for each in found]))]
     return Instructions(len(pool.queries), len(pool.documents), tuple(found), best.prompt)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from homing.data import Dataset, Floats, Ints
 from homing.measures import ndcg
@@ -40,14 +42,27 @@ class Pool:
 
     def ndcg(self, encoder: Encoder, progress: str = "") -> Floats:
         """nDCG@10 of each query, shape (queries,); what isn't judged for a query counts as not relevant."""
-        corpus, asked = self.data.corpus.texts, self.data.queries.texts
-        documents = encoder.encode([corpus[each] for each in self.documents.tolist()], "document", progress=progress)
-        queries = encoder.encode([asked[each] for each in self.queries.tolist()], "query")
-        found = self.documents[search_embeddings(queries, documents, 10).document]
+        return self.ndcg_of([encoder], progress)[0]
+
+    def ndcg_of(self, encoders: Sequence[Encoder], progress: str = "") -> list[Floats]:
+        """nDCG@10 of each query by each encoder; documents are encoded once for encoders that have that side in common."""
+        asked = [self.data.queries.texts[each] for each in self.queries.tolist()]
+        corpus = [self.data.corpus.texts[each] for each in self.documents.tolist()]
+        kept: dict[str, NDArray[np.float32]] = {}
+        found = []
+        for encoder in encoders:
+            side = encoder.digest_of("document")
+            if side not in kept:
+                kept[side] = encoder.encode(corpus, "document", progress=progress)
+            found.append(self._ndcg(search_embeddings(encoder.encode(asked, "query"), kept[side], 10).document))
+        return found
+
+    def _ndcg(self, found: Ints) -> Floats:
         qrels = self.data.qrels.of(self.queries)
         grade = {(query, document): grade for query, document, grade in zip(
             qrels.query.tolist(), qrels.document.tolist(), qrels.relevance.tolist(), strict=True)}  # fmt: skip
-        gains = [[grade.get((query, each), 0) for each in row] for query, row in zip(self.queries.tolist(), found.tolist(), strict=True)]
+        rows = zip(self.queries.tolist(), self.documents[found].tolist(), strict=True)
+        gains = [[grade.get((query, each), 0) for each in row] for query, row in rows]
         ideal = np.zeros((len(self.queries), max(len(relevance) for _, _, relevance in qrels.lists())), dtype=np.int32)
         for row, (_, _, relevance) in enumerate(qrels.lists()):
             ideal[row, : len(relevance)] = -np.sort(-relevance)

@@ -1,4 +1,4 @@
-"""How progress bars look: at once in a terminal, a line now and then where the output is kept in a file."""
+"""How progress bars look (at once in a terminal, a line now and then where the output is kept in a file), and how a time is said."""
 
 from __future__ import annotations
 
@@ -12,3 +12,10 @@ BAR: dict[str, Any] = {
     "mininterval": 0.2 if sys.stderr.isatty() else 30.0,
     "smoothing": 0.1,
 }
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -69,6 +69,13 @@ def samples(evaluation: Evaluation, draws: Draws) -> dict[str, Floats]:
     return found
 
 
+def of_queries(evaluation: Evaluation, values: Floats, draws: Draws) -> Floats:
+    """The mean of a value that each query has, shape (queries,), under each row of `draws`; shape (1 + resamples,)."""
+    judged, groups = evaluation.test.qrels.queries, draws.shape[1]
+    asked, counts = units(evaluation.groups, len(judged))[np.searchsorted(judged, evaluation.queries)], draws.astype(np.float64)
+    return _share(counts @ np.bincount(asked, values, groups), counts @ np.bincount(asked, minlength=groups))
+
+
 def interval(values: Floats) -> Interval:
     """A value, the first of these, with the percentile interval of its resampled values, the others."""
     return Interval(float(values[0]), *percentile_interval(values[1:]))

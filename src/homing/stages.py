@@ -9,7 +9,8 @@ from typing import Any
 
 from homing.checking import check
 from homing.circumstances import circumstances
-from homing.comparing import context, instructions, nested
+from homing.comparing import context, instructions, nested, with_bare_queries
+from homing.context import Context
 from homing.data import Mined, Splits
 from homing.encoders.adapter import Adapter
 from homing.encoders.kept import Kept
@@ -26,6 +27,7 @@ from homing.loading import save_dataset
 from homing.manifest import replace_directory, write_json
 from homing.merging import plan, write
 from homing.mining import mine, save_mined
+from homing.protocols import Encoder
 from homing.recipe import Recipe
 from homing.reporting import report
 from homing.rundir import further
@@ -152,19 +154,19 @@ def do_evaluate(work: Work) -> None:
     tuned = open_model(
         work.directory / "model", documents=work.base, device=base.device, dtype=base.dtype, name="tuned", trust_remote_code=trusted
     )
-    models = [base, *([] if work.deployed is None else [work.deployed]), tuned]
-    found = evaluate([Kept(model) for model in models], work.splits.dev, work.splits.test, settings, groups=work.splits.groups)
-    beside = context(work, tried, models, found[: len(models)])
-    directory = work.directory / "evaluation"
-    save_evaluation(found, replace(compared(work, found), context=beside), directory)
+    models: list[Encoder] = [Kept(base), *([] if work.deployed is None else [work.deployed]), Kept(tuned)]
+    found = evaluate(models, work.splits.dev, work.splits.test, settings, groups=work.splits.groups)
+    found = with_bare_queries(work, models, found)
+    beside = context(work, tried, models, tuned, found[: len(models)])
+    save_evaluation(found, compared(work, found, beside), work.directory / "evaluation")
     if (decision := found[len(models) - 1].decision) is not None:
         decision.write(work.directory / "model")
 
 
-def compared(work: Work, found: Sequence[Evaluation]) -> Verdict:
-    """The verdict on these evaluations, with what is known of the training."""
+def compared(work: Work, found: Sequence[Evaluation], beside: Context) -> Verdict:
+    """The verdict on these evaluations, with what is known of the training and what was measured beside the test set."""
     settings = work.recipe.evaluating
-    return compare(found, settings.resamples, settings.seed, settings.worthwhile, circumstances=circumstances(work))
+    return compare(found, settings.resamples, settings.seed, settings.worthwhile, circumstances=circumstances(work), context=beside)
 
 
 def do_report(work: Work, manifest: Mapping[str, Any]) -> None:
@@ -186,8 +188,8 @@ def _data_digests(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def verdict(work: Work) -> Verdict:
     """The verdict on the evaluation that is there."""
-    found = compared(work, read_evaluation(work.directory / "evaluation", work.splits))
-    found = replace(found, context=read_context(work.directory / "evaluation"))
+    directory = work.directory / "evaluation"
+    found = compared(work, read_evaluation(directory, work.splits), read_context(directory))
     if Adapter(work.directory / "adapter").scale == 0:
         kept = "On dev nothing that was learned beat the base by more than the standard error: the model's directory holds the base."
         found = replace(found, notes=(kept, *found.notes))

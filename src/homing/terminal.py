@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from homing.context import sentences
 from homing.thresholds import NAMED, f1_of_all
 from homing.verdicts import Evaluation, Interval, Verdict
 
@@ -59,7 +60,12 @@ def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
     for evaluated in evaluations:
         prompts = f"query {evaluated.prompts['query']!r}, document {evaluated.prompts['document']!r}"
         lines.append(_wrapped(f"- prompts of {evaluated.name}: {prompts}"))
-    lines += [_wrapped(f"- {note}") for note in verdict.notes]
+    for evaluated in evaluations:
+        if evaluated.bare:
+            reached, lost = evaluated.bare["nDCG@10"], evaluated.bare["nDCG@10 lost"]
+            figures = f"nDCG@10 {reached.value:.4f} ({lost.value:+.4f} [{lost.low:+.4f}, {lost.high:+.4f}])"
+            lines.append(_wrapped(f"- queries of {evaluated.name} sent without their prompt, as many clients send them: {figures}"))
+    lines += [_wrapped(f"- {note}") for note in (*verdict.notes, *sentences(verdict.context))]
     return "\n".join(lines)
 
 

@@ -136,7 +136,7 @@ class _Comparison:
 
 def compare(
     evaluations: Sequence[Evaluation], resamples: int = 1000, seed: int = 42, worthwhile: float = 0.02, *,
-    circumstances: Circumstances | None = None, columns: Mapping[str, Sequence[str]] | None = None,
+    circumstances: Circumstances | None = None, columns: Mapping[str, Sequence[str]] | None = None, context: Context | None = None,
 ) -> Verdict:  # fmt: skip
     """The verdict on the last model against the first, and the paired difference of everything else against the first.
 
@@ -146,8 +146,11 @@ def compare(
     either, and nothing is called gained.
 
     `worthwhile`: the smallest difference in nDCG@10 that matters to the user. `circumstances`: what is known of the training, for the
-    causes of no gain. `columns`: values of each query by position, for slices of the user's own.
+    causes of no gain. `columns`: values of each query by position, for slices of the user's own. `context`: what was measured beside the
+    test set; with several seeds in it, the last model's difference to the first is that of their mean, with the seed's variation in its
+    interval.
     """
+    context = context or Context()
     models = [each for each in evaluations if each.kind == "model"] or list(evaluations)
     first, last = models[0], models[-1]
     comparison = _Comparison(evaluations, resamples, seed)
@@ -155,7 +158,8 @@ def compare(
     differences = _adjusted(found)
     if last is first:
         sentence = f"{first.name} alone was measured: there is nothing to compare it with."
-        return Verdict("undecided", sentence, differences, _notes(evaluations, first, first, None, True, None))
+        return Verdict("undecided", sentence, differences, _notes(evaluations, first, first, None, True, None, context), context=context)
+    differences = tuple(_over_seeds(each, context) if each.name == last.name else each for each in differences)
     difference = next(each for each in differences if each.name == last.name)
     ranked = abs(_value(last, "Judged@10") - _value(first, "Judged@10")) <= JUDGED_APART
     outcome = _outcome(difference, ranked)
@@ -168,10 +172,15 @@ def compare(
     action = _action(outcome, untrained, comparison.difference(*both, tested=False) if both else None, against_deployed, power)
     causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
     return Verdict(
-        outcome, _sentence(outcome, action, first, last, difference, untrained, against_deployed), differences,
-        _notes(evaluations, first, last, difference, ranked, power), action, untrained, against_deployed, causes, power,
-        slices(first, last, comparison.draws, columns, seed), ranked,
+        outcome, _sentence(outcome, action, first, last, difference, untrained, against_deployed, context), differences,
+        _notes(evaluations, first, last, difference, ranked, power, context), action, untrained, against_deployed, causes, power,
+        slices(first, last, comparison.draws, columns, seed), ranked, context,
     )  # fmt: skip
+
+
+def _over_seeds(difference: Difference, context: Context) -> Difference:
+    """The difference of the mean over seeds, where there are several."""
+    return difference if context.seeds is None else replace(difference, measures={**difference.measures, **context.seeds.differences})
 
 
 def _value(evaluation: Evaluation, measure: str) -> float:
@@ -234,11 +243,14 @@ def _gain(name: str, before: float, after: float, gain: Interval) -> str:
 
 def _sentence(
     outcome: Outcome, action: Action, first: Evaluation, last: Evaluation, difference: Difference, untrained: Difference | None,
-    deployed: Difference | None,
+    deployed: Difference | None, context: Context,
 ) -> str:  # fmt: skip
     figures = ", ".join(
-        _gain(name, _value(first, name), _value(last, name), gain) for name, gain in difference.measures.items() if name in DECISIVE
+        _gain(name, _value(first, name), _value(first, name) + gain.value, gain)
+        for name, gain in difference.measures.items()
+        if name in DECISIVE
     )
+    figures += "" if context.seeds is None else f", means of {len(context.seeds.seeds)} seeds"
     openings = {
         "gained": f"{last.name} is better than {first.name}",
         "lost": f"{last.name} is worse than {first.name}",
@@ -259,13 +271,16 @@ def _sentence(
 
 
 def _notes(
-    evaluations: Sequence[Evaluation], first: Evaluation, last: Evaluation, difference: Difference | None, ranked: bool, power: Power | None
-) -> tuple[str, ...]:
+    evaluations: Sequence[Evaluation], first: Evaluation, last: Evaluation, difference: Difference | None, ranked: bool,
+    power: Power | None, context: Context,
+) -> tuple[str, ...]:  # fmt: skip
     qrels = last.test.qrels
     groups = "test queries" if last.groups is None else f"{len(np.unique(last.groups)):,} groups of test queries that hang together"
     notes = [
         "Retrieval is over a closed pool: every document of the data; an unjudged one counts as not relevant.",
-        f"The intervals resample {groups}; they leave out that another training seed gives another model.",
+        f"The intervals resample {groups}; "
+        + ("they" if context.seeds is None else "but for the mean over seeds they")
+        + " leave out that another training seed gives another model.",
     ]
     if not ranked:
         notes.append(

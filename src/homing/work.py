@@ -11,8 +11,7 @@ from typing import Any
 from homing.data import Dataset, Mined, Splits
 from homing.encoders.adapter import Adapter
 from homing.encoders.model import Model
-from homing.encoders.opening import is_address
-from homing.encoders.pair import Pair, open_model
+from homing.encoders.opening import is_address, open_encoder
 from homing.encoders.teacher import kind_of
 from homing.errors import FormatError, SettingError
 from homing.formats.judgments import read as read_judgments
@@ -21,6 +20,7 @@ from homing.loading import dataset_directory, load, read_dataset
 from homing.manifest import file_digest
 from homing.mining import read_mined
 from homing.opening import opened
+from homing.protocols import Encoder
 from homing.recipe import Recipe
 from homing.rundir import SHARES, plan
 from homing.settings import Encoding
@@ -64,11 +64,12 @@ class Work:
         return Adapter(Path(self.recipe.start)) if self.recipe.start is not None else None
 
     @cached_property
-    def deployed(self) -> Model | Pair | None:
-        """The model that is in use now, as its directory says."""
+    def deployed(self) -> Encoder | None:
+        """The model that is in use now, under its own conventions: a directory, a hub name, a server."""
         if self.recipe.baseline is None:
             return None
-        return open_model(self.recipe.baseline, device=self.base.device, dtype=self.base.dtype, name="deployed")
+        base = self.base
+        return open_encoder(self.recipe.baseline, device=base.device, dtype=base.dtype, name="deployed", say=self.say)
 
     @cached_property
     def loaded(self) -> Dataset | Splits:
@@ -98,6 +99,11 @@ class Work:
         sources = {"teacher": self.recipe.teacher, "general": self.recipe.general if self.recipe.general not in SETS else None}
         digests = {name: source if source is None or is_address(source) else file_digest(Path(source)) for name, source in sources.items()}
         return digests | ({"start": self.start.digest} if self.start is not None else {})
+
+    @cached_property
+    def data(self) -> dict[str, str]:
+        """Digests of the data as it was given, by name."""
+        return {name: file_digest(Path(value)) for name in ("data", "dev", "test") if (value := getattr(self.recipe, name)) is not None}
 
     def forget(self, name: str) -> None:
         """What was opened is opened anew when it is next wanted."""

@@ -373,14 +373,19 @@ def tune(model: Model, settings: Training, *, embeddings: bool = True) -> Tuning
 def begin_with(tuning: Tuning, adapter: Adapter) -> None:
     """Put what an adapter holds, at the share of it that is kept, in the place of what a new tuning begins with.
 
-    Raises ModelError where it is of another base, kind or rank, or a DoRA of which a share is kept: that is no DoRA itself.
+    Raises ModelError, with the tuning taken off, where it is of another base, kind or rank, or a DoRA of which a share is kept: that is
+    no DoRA itself.
     """
-    _demand_base(tuning.model, adapter)
-    if adapter.tuning != tuning.kind:
-        raise ModelError("the adapter is of another kind", where=str(adapter.path), got=adapter.tuning, expected=tuning.kind)
-    tuning.restore(adapter.weights)
-    if adapter.scale != 1:
-        tuning.shrink(adapter.scale)
+    try:
+        _demand_base(tuning.model, adapter)
+        if adapter.tuning != tuning.kind:
+            raise ModelError("the adapter is of another kind", where=str(adapter.path), got=adapter.tuning, expected=tuning.kind)
+        tuning.restore(adapter.weights)
+        if adapter.scale != 1:
+            tuning.shrink(adapter.scale)
+    except BaseException:
+        tuning.detach()
+        raise
 
 
 def _demand_base(model: Model, adapter: Adapter) -> None:

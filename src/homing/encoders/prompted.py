@@ -1,27 +1,28 @@
-"""The same weights under another query prompt."""
+"""The same encoder under another query prompt."""
 
 from __future__ import annotations
 
 import copy
-from typing import overload
+from typing import Any, TypeVar
 
-from homing.encoders.model import Model
+from homing.encoders.kept import Kept
 from homing.encoders.pair import Pair
+from homing.encoders.truncated import Truncated
+from homing.protocols import Encoder
+
+Asked = TypeVar("Asked", bound=Encoder)
 
 
-@overload
-def prompted(model: Model, prompt: str, name: str | None = None) -> Model: ...
-
-
-@overload
-def prompted(model: Pair, prompt: str, name: str | None = None) -> Pair: ...
-
-
-def prompted(model: Model | Pair, prompt: str, name: str | None = None) -> Model | Pair:
-    """The model as it would be if `prompt` stood before each query; weights are shared, the model itself is not changed."""
-    if isinstance(model, Pair):
-        return Pair(prompted(model.queries, prompt), model.documents, name or model.name)
-    other = copy.copy(model)
-    other.prompts = {**model.prompts, "query": prompt}
-    other.name = name or model.name
-    return other
+def prompted(encoder: Asked, prompt: str, name: str | None = None) -> Asked:
+    """The encoder as it would be if `prompt` stood before each query; weights are shared, and it is itself not changed."""
+    other: Any = copy.copy(encoder)
+    if isinstance(other, Pair):
+        other.queries = prompted(other.queries, prompt)
+    elif isinstance(other, Kept | Truncated):
+        other.encoder = prompted(other.encoder, prompt)
+    else:
+        other.prompts = {**encoder.prompts, "query": prompt}
+    if name is not None:
+        other.name = name
+    found: Asked = other
+    return found
