@@ -49,6 +49,7 @@ def demo(out: Path, say: Callable[[str], None] = print) -> Verdict:
         dev=str(data / "dev.json"),
         test=str(data / "test.json"),
         model=str(model),
+        general="none",  # what can be made here is the demo's own data
         encoding=Encoding(max_length=80),
         mining=Mining(negatives=1),
         training=Training(epochs=1, batch_size=32, evaluations=2),
