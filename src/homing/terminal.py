@@ -35,31 +35,23 @@ def _wrapped(text: str) -> str:
 
 def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
     """The verdict: one sentence, a table of models with 95 % intervals, the paired differences, and what to know about them."""
-    first = evaluations[0]
     lines = [_wrapped(f"VERDICT ({verdict.outcome}): {verdict.sentence}"), ""]
     width = max(22, *(len(each.name) + 2 for each in evaluations))
-    lines.append("test".ljust(12) + "".join(each.name.rjust(width) for each in evaluations))
-    rows = [name for name in ROWS if any(name in each.measures for each in evaluations)]
-    lines += [name.ljust(12) + "".join(_cell(each.measures.get(name)).rjust(width) for each in evaluations) for name in rows]
+    beside = max(1, (WIDTH - 12) // width)
+    for start in range(0, len(evaluations), beside):
+        lines += [*_table(evaluations[start : start + beside], width), ""]
+    relevant = evaluations[0].test.qrels.relevance > 0
     if any(each.threshold is not None for each in evaluations):
-        lines.append(
-            "threshold".ljust(12)
-            + "".join("-".rjust(width) if each.threshold is None else f"{each.threshold:.4f} (dev)".rjust(width) for each in evaluations)
-        )
-        for at in NAMED:
-            values = [each.curve[1][abs(each.curve[0] - at).argmin()] for each in evaluations]
-            lines.append(f"F1 at {at}".ljust(12) + "".join(f"{value:.4f}".rjust(width) for value in values))
-        relevant = first.test.qrels.relevance > 0
-        lines.append(
-            f"{relevant.mean():.1%} of the test pairs are relevant; calling all of them relevant has F1 {f1_of_all(relevant):.4f}."
-        )
-    for each in verdict.differences:
+        f1_of_any = f"calling all of them relevant has F1 {f1_of_all(relevant):.4f}"
+        lines.append(_wrapped(f"{relevant.mean():.1%} of the test pairs are relevant; {f1_of_any}."))
+    for each in (*verdict.differences, *([verdict.deployed] if verdict.deployed is not None else [])):
         lines += ["", f"{each.name} - {each.against}, paired, 95 %"]
         lines += [f"  {name:8} {value.value:+.4f} [{value.low:+.4f}, {value.high:+.4f}]" for name, value in each.measures.items()]
     lines.append("")
-    for evaluated in evaluations:
-        prompts = f"query {evaluated.prompts['query']!r}, document {evaluated.prompts['document']!r}"
-        lines.append(_wrapped(f"- prompts of {evaluated.name}: {prompts}"))
+    models = [each for each in evaluations if each.kind == "model"]
+    for said in dict.fromkeys(_prompts(each) for each in models):
+        names = ", ".join(each.name for each in models if _prompts(each) == said)
+        lines.append(_wrapped(f"- prompts of {names}: {said}"))
     for evaluated in evaluations:
         if evaluated.bare:
             reached, lost = evaluated.bare["nDCG@10"], evaluated.bare["nDCG@10 lost"]
@@ -67,6 +59,24 @@ def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
             lines.append(_wrapped(f"- queries of {evaluated.name} sent without their prompt, as many clients send them: {figures}"))
     lines += [_wrapped(f"- {note}") for note in (*verdict.notes, *sentences(verdict.context))]
     return "\n".join(lines)
+
+
+def _table(evaluations: Sequence[Evaluation], width: int) -> list[str]:
+    """The measures of some models beside each other, a column each."""
+    lines = ["test".ljust(12) + "".join(each.name.rjust(width) for each in evaluations)]
+    rows = [name for name in ROWS if any(name in each.measures for each in evaluations)]
+    lines += [name.ljust(12) + "".join(_cell(each.measures.get(name)).rjust(width) for each in evaluations) for name in rows]
+    if any(each.threshold is not None for each in evaluations):
+        chosen = ["-" if each.threshold is None else f"{each.threshold:.4f} (dev)" for each in evaluations]
+        lines.append("threshold".ljust(12) + "".join(each.rjust(width) for each in chosen))
+        for at in NAMED:
+            values = ["-" if each.threshold is None else f"{each.curve[1][abs(each.curve[0] - at).argmin()]:.4f}" for each in evaluations]
+            lines.append(f"F1 at {at}".ljust(12) + "".join(value.rjust(width) for value in values))
+    return lines
+
+
+def _prompts(evaluation: Evaluation) -> str:
+    return f"query {evaluation.prompts['query']!r}, document {evaluation.prompts['document']!r}"
 
 
 class _Tee(io.TextIOBase):
