@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,8 +26,14 @@ def draw(evaluation: Evaluation, resamples: int, seed: int) -> Draws:
 
     The first row is the test set itself, each group once.
     """
-    groups = int(units(evaluation.groups, len(evaluation.test.qrels.queries)).max()) + 1
-    return np.concatenate([np.ones((1, groups), dtype=np.uint16), resample(groups, resamples, seed)])
+    return _drawn(int(units(evaluation.groups, len(evaluation.test.qrels.queries)).max()) + 1, resamples, seed)
+
+
+@lru_cache(maxsize=2)
+def _drawn(groups: int, resamples: int, seed: int) -> Draws:
+    draws = np.concatenate([np.ones((1, groups), dtype=np.uint16), resample(groups, resamples, seed)])
+    draws.setflags(write=False)
+    return draws
 
 
 def decided(called: NDArray[np.bool_], relevant: NDArray[np.bool_], owner: Ints, draws: Draws, positives: Floats | None = None) -> Floats:

@@ -158,10 +158,10 @@ def compare(
     differences = _adjusted(found)
     if last is first:
         sentence = f"{first.name} alone was measured: there is nothing to compare it with."
-        return Verdict("undecided", sentence, differences, _notes(evaluations, first, first, None, True, None, context), context=context)
+        return Verdict("undecided", sentence, differences, _notes(first, first, context), context=context)
     differences = tuple(_over_seeds(each, context) if each.name == last.name else each for each in differences)
     difference = next(each for each in differences if each.name == last.name)
-    ranked = abs(_value(last, "Judged@10") - _value(first, "Judged@10")) <= JUDGED_APART
+    ranked = _judged_alike(last, first)
     outcome = _outcome(difference, ranked)
     power = _power(comparison, first, last, worthwhile)
     best = max((each for each in evaluations if each not in models[1:]), key=lambda each: _value(each, "nDCG@10"))
@@ -169,11 +169,13 @@ def compare(
     both = _with_words(evaluations, first, last)
     deployed = next((each for each in models[1:-1] if each.name == "deployed"), None)
     against_deployed = comparison.difference(last, deployed) if deployed is not None else None
-    action = _action(outcome, untrained, comparison.difference(*both, tested=False) if both else None, against_deployed, power)
+    fused = comparison.difference(*both, tested=False) if both is not None and _judged_alike(*both) else None
+    rival = untrained if _judged_alike(last, best) else None
+    action = _action(outcome, rival, fused, against_deployed, power)
     causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
     return Verdict(
         outcome, _sentence(outcome, action, first, last, difference, untrained, against_deployed, context), differences,
-        _notes(evaluations, first, last, difference, ranked, power, context), action, untrained, against_deployed, causes, power,
+        _notes(first, last, context, difference, power, best), action, untrained, against_deployed, causes, power,
         slices(first, last, comparison.draws, columns, seed), ranked, context,
     )  # fmt: skip
 
@@ -185,6 +187,11 @@ def _over_seeds(difference: Difference, context: Context) -> Difference:
 
 def _value(evaluation: Evaluation, measure: str) -> float:
     return evaluation.measures[measure].value if measure in evaluation.measures else float("nan")
+
+
+def _judged_alike(one: Evaluation, other: Evaluation) -> bool:
+    """Whether about the same share of what the two rank first is judged, so that nDCG@10 may rank them."""
+    return not abs(_value(one, "Judged@10") - _value(other, "Judged@10")) > JUDGED_APART
 
 
 def _adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:
@@ -271,8 +278,8 @@ def _sentence(
 
 
 def _notes(
-    evaluations: Sequence[Evaluation], first: Evaluation, last: Evaluation, difference: Difference | None, ranked: bool,
-    power: Power | None, context: Context,
+    first: Evaluation, last: Evaluation, context: Context, difference: Difference | None = None, power: Power | None = None,
+    best: Evaluation | None = None,
 ) -> tuple[str, ...]:  # fmt: skip
     qrels = last.test.qrels
     groups = "test queries" if last.groups is None else f"{len(np.unique(last.groups)):,} groups of test queries that hang together"
@@ -282,12 +289,14 @@ def _notes(
         + ("they" if context.seeds is None else "but for the mean over seeds they")
         + " leave out that another training seed gives another model.",
     ]
-    if not ranked:
-        notes.append(
-            f"Judged@10 is {_value(first, 'Judged@10'):.2f} for {first.name} and {_value(last, 'Judged@10'):.2f} for {last.name}: with so "
-            "different shares of judged documents nDCG@10 cannot rank them. Judge the first ten of both, or read nDCG over judged "
-            "documents alone."
-        )
+    for other in (first, best):
+        if other is not None and not _judged_alike(last, other):
+            notes.append(
+                f"Judged@10 is {_value(other, 'Judged@10'):.2f} for {other.name} and {_value(last, 'Judged@10'):.2f} for {last.name}: "
+                "with so different shares of judged documents nDCG@10 does not rank these two. Judge the first ten of both, or read "
+                "nDCG@10 over judged documents alone."
+            )
+            break
     if power is not None and power.detectable > power.worthwhile:
         notes.append(
             f"This test set shows a difference in nDCG@10 of {power.detectable:.3f} or more (in four of five draws); to see "

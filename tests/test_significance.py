@@ -1,0 +1,271 @@
+"""Intervals, tests and power against scipy and plain recomputation; thresholds against all cuts; slices, causes and actions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import bootstrap, norm, permutation_test
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+import homing
+from homing import Evaluating, Evaluation, Model, Splits
+from homing.causes import Circumstances, likely_causes
+from homing.decision import Decision
+from homing.evaluations import Interval
+from homing.resampling import draw
+from homing.significance import detectable, holm, needed, percentile_interval, randomisation_p, randomisation_p_of_ap, resample, signs
+from homing.slices import slices
+from homing.thresholds import best_threshold, threshold_for
+from homing.thresholds import precision_recall_curve as our_curve
+from homing.verdicts import compare
+
+
+def test_the_interval_by_groups_equals_scipys_of_a_ratio_of_group_sums() -> None:
+    generator = np.random.default_rng(0)
+    unit = np.sort(generator.integers(0, 60, 300))
+    difference = generator.normal(0.02, 0.1, 300) + generator.normal(0, 0.1, 60)[unit]
+    sums, counts = np.bincount(unit, difference, 60), np.bincount(unit, minlength=60)
+    draws = resample(60, 4000, seed=1)
+    ours = percentile_interval(draws @ sums / (draws @ counts))
+    theirs = bootstrap(
+        (sums, counts), lambda a, b, axis=-1: a.sum(axis=axis) / b.sum(axis=axis), paired=True, vectorized=True, n_resamples=4000,
+        method="percentile", rng=np.random.default_rng(2),
+    ).confidence_interval  # fmt: skip
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.004)
+    alone = resample(300, 4000, seed=1)
+    low, high = percentile_interval(alone @ difference / 300)
+    assert high - low < 0.75 * (ours[1] - ours[0])  # queries drawn singly would promise too much
+
+
+def test_the_randomisation_test_equals_scipys() -> None:
+    generator = np.random.default_rng(0)
+    difference = generator.normal(0.03, 0.1, 40)
+    ours = randomisation_p(signs(40, 20000, seed=0), difference, np.arange(40))
+    theirs = permutation_test(
+        (difference,), np.mean, permutation_type="samples", n_resamples=20000, rng=np.random.default_rng(1)
+    ).pvalue  # fmt: skip
+    assert ours == pytest.approx(theirs, abs=0.01)
+    unit = np.arange(40) // 4
+    sums = np.bincount(unit, difference)
+    exact = permutation_test((sums,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
+    assert randomisation_p(signs(10, 20000, seed=0), difference, unit) == pytest.approx(exact, abs=0.01)
+    assert randomisation_p(signs(1, 1000, seed=0), difference, np.zeros(40, dtype=int)) == 1  # one group can show nothing
+
+
+def test_the_randomisation_test_of_ap_swaps_whole_groups() -> None:
+    """Against sklearn's AP of plainly swapped ranks; and uniform p-values where the two models are alike."""
+    generator = np.random.default_rng(0)
+    unit, relevant = np.repeat(np.arange(12), 10), generator.random(120) < 0.2
+    one, other = (np.round(generator.normal(size=120) + relevant, 1) for _ in range(2))
+    swaps = signs(12, 300, seed=3)
+    ranks = [np.searchsorted(np.sort(scores), scores) for scores in (one, 5 * other - 3)]
+    observed = average_precision_score(relevant, one) - average_precision_score(relevant, other)
+    drawn = []
+    for swap in swaps:
+        a, b = np.where(swap[unit], ranks[1], ranks[0]), np.where(swap[unit], ranks[0], ranks[1])
+        drawn.append(average_precision_score(relevant, a) - average_precision_score(relevant, b))
+    wanted = (1 + np.sum(np.abs(drawn) >= abs(observed) - 1e-12)) / 301
+    assert randomisation_p_of_ap(swaps, one, 5 * other - 3, relevant, unit) == pytest.approx(wanted)
+    p_values = []
+    for _ in range(120):
+        relevant = generator.random(120) < 0.2
+        pair = [generator.normal(size=120) + relevant for _ in range(2)]
+        p_values.append(randomisation_p_of_ap(swaps[:99], pair[0], pair[1] * 3, relevant, unit))
+    assert 0.35 < np.mean(p_values) < 0.65
+    assert np.mean(np.array(p_values) <= 0.1) < 0.2
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_the_step_down_procedure(p_values: list[float]) -> None:
+    adjusted = holm(dict(enumerate(p_values)))
+    for level in (0.01, 0.05, 0.2):
+        rejected, order = set(), np.argsort(p_values, kind="stable").tolist()
+        for place, at in enumerate(order):
+            if p_values[at] * (len(p_values) - place) > level:
+                break
+            rejected.add(at)
+        assert {at for at, value in adjusted.items() if value <= level} == rejected
+
+
+def test_power_is_what_simulation_finds() -> None:
+    error, generator = 0.01, np.random.default_rng(0)
+    found = generator.normal(detectable(error), error, 40000) > norm.ppf(0.975) * error
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
+    assert needed(100, error, detectable(error)) == 100
+    assert needed(100, error, detectable(error) / 2) == 400
+
+
+PAIRS = st.lists(st.tuples(st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.9]), st.booleans()), min_size=1, max_size=30)
+
+
+@given(PAIRS, st.integers(0, 3), st.sampled_from([0.3, 0.5, 0.8, 1.0]))
+def test_thresholds_are_the_best_of_all_cuts(pairs: list[tuple[float, bool]], missed: int, level: float) -> None:
+    scores, relevant = np.array([score for score, _ in pairs]), np.array([label for _, label in pairs])
+    cuts = {at: (relevant[scores >= at].sum(), (scores >= at).sum()) for at in scores}
+    if relevant.any():
+        best = max(2 * hits / (called + relevant.sum() + missed) for hits, called in cuts.values())
+        assert best_threshold(scores, relevant, missed)[1] == pytest.approx(best)
+    total = max(relevant.sum(), 1)
+    for wanted, index in (("precision", 0), ("recall", 1)):
+        points = [(hits / called, hits / total) for hits, called in cuts.values()]
+        reached = [point[1 - index] for point in points if point[index] >= level]
+        found = threshold_for(scores, relevant, wanted, level)
+        assert (found is None) == (not reached)
+        if found is not None:
+            hits, called = relevant[scores >= found].sum(), (scores >= found).sum()
+            assert (hits / called, hits / total)[1 - index] == pytest.approx(max(reached))
+    if relevant.any():
+        precision, recall, _ = our_curve(scores, relevant)
+        theirs = precision_recall_curve(relevant, scores)
+        assert precision.tolist() == pytest.approx(theirs[0][:-1][::-1].tolist())
+        assert recall.tolist() == pytest.approx(theirs[1][:-1][::-1].tolist())
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
+    from tiny import made_data
+
+    return homing.split(homing.load(made_data(tmp_path_factory.mktemp("made"), queries=160)))
+
+
+@pytest.fixture(scope="module")
+def found(splits: Splits, tiny_model: Path) -> list[Evaluation]:
+    settings = Evaluating(resamples=300, measures="P(rel=1)@5 AP R@7")
+    return homing.evaluate([Model(tiny_model, name="base")], splits.dev, splits.test, settings, groups=splits.groups)
+
+
+def _moved(evaluation: Evaluation, name: str, ndcg: np.ndarray | float, scores: float = 0.0) -> Evaluation:
+    per_query = {**evaluation.per_query, "nDCG@10": evaluation.per_query["nDCG@10"] + ndcg}
+    measures = {**evaluation.measures, "nDCG@10": Interval(float(per_query["nDCG@10"].mean()))}
+    test_scores = evaluation.test_scores + scores * evaluation.relevant
+    return replace(evaluation, name=name, per_query=per_query, measures=measures, test_scores=test_scores)
+
+
+def test_bm25_and_fusions_are_rows_and_what_is_asked_for_is_measured(found: list[Evaluation]) -> None:
+    assert [(each.name, each.kind) for each in found] == [("base", "model"), ("BM25", "bm25"), ("base + BM25", "fused")]
+    for each in found:
+        assert {"nDCG@10", "Judged@10", "P@5", "AP@100", "R@7"} <= set(each.measures)
+    assert found[0].has_scores
+    assert found[1].has_scores
+    assert not found[2].has_scores
+
+
+def test_what_dev_chooses(found: list[Evaluation], splits: Splits) -> None:
+    base = found[0]
+    decision = base.decision
+    assert isinstance(decision, Decision)
+    assert decision.list is not None
+    assert decision.list.cosine == base.threshold
+    assert decision.list.chosen_on.pairs == len(splits.dev.qrels)
+    assert decision.retrieval is not None
+    assert decision.retrieval.top_k == 100
+    assert decision.retrieval.chosen_on.relevant_share < decision.list.chosen_on.relevant_share
+    assert base.test_best is not None
+    assert base.test_best[1] >= base.measures["F1"].value - 1e-12
+    assert base.returned["list"].mean >= 0
+    assert base.reliability is not None
+    assert base.reliability.pairs.sum() == len(splits.test.qrels)
+    assert all(trade.recall >= 0 for trade in base.trades)
+
+
+def test_groups_are_drawn_together(splits: Splits, found: list[Evaluation]) -> None:
+    base = found[0]
+    alone = replace(base, groups=None)
+    assert draw(base, 100, 0).shape[1] == len(np.unique(splits.groups[splits.test.qrels.queries]))
+    assert draw(alone, 100, 0).shape[1] == len(splits.test.qrels.queries)
+    together = replace(base, groups=np.zeros(len(splits.test.qrels.queries), dtype=np.int32))
+    verdict = compare([together, _moved(together, "tuned", 0.2, 3.0)], resamples=200)
+    assert verdict.outcome == "undecided"  # one group is one observation
+
+
+def test_actions(found: list[Evaluation]) -> None:
+    base = found[0]
+    noise = np.random.default_rng(0).normal(0, 0.3, len(base.queries))
+    better = compare([base, _moved(base, "tuned", 0.1, 3.0)], resamples=200)
+    assert (better.outcome, better.action, better.causes) == ("gained", "deploy", ())
+    worse = compare([base, _moved(base, "tuned", -0.1, -3.0)], resamples=200)
+    assert (worse.outcome, worse.action) == ("lost", "keep the base")
+    assert any(cause.name.startswith("the learning rate") for cause in worse.causes)
+    unclear = compare([base, _moved(base, "tuned", noise - noise.mean())], resamples=200)
+    assert (unclear.outcome, unclear.action) == ("undecided", "label more")
+    assert unclear.power is not None
+    assert unclear.power.detectable > unclear.power.worthwhile
+    assert unclear.power.needed > unclear.power.queries
+    assert "label more" in unclear.sentence
+    fused = replace(_moved(base, "base + BM25", 0.3), kind="fused", test_scores=base.test_scores * np.nan)
+    beaten = compare([base, _moved(base, "tuned", 0.1, 3.0), fused], resamples=200)
+    assert (beaten.outcome, beaten.action) == ("gained", "keep the base")
+    assert beaten.untrained is not None
+    assert beaten.untrained.against == "base + BM25"
+    assert "the best that needs no training" in beaten.sentence
+
+
+def test_no_ranking_verdict_where_different_shares_are_judged(found: list[Evaluation]) -> None:
+    base = found[0]
+    tuned = _moved(base, "tuned", 0.1, 3.0)
+    tuned.measures["Judged@10"] = Interval(base.measures["Judged@10"].value + 0.06)
+    verdict = compare([base, tuned], resamples=200)
+    assert not verdict.ranked
+    assert verdict.outcome == "undecided"
+    assert any("Judged@10" in note for note in verdict.notes)
+
+
+def test_several_models_are_adjusted_for(found: list[Evaluation]) -> None:
+    base = found[0]
+    noise = np.random.default_rng(1).normal(0, 0.2, len(base.queries))
+    models = [base, *(_moved(base, f"m{at}", noise * (at - 2)) for at in range(5))]
+    for each in compare(models, resamples=200).differences:
+        assert each.adjusted["nDCG@10"] >= each.p_values["nDCG@10"]
+
+
+def test_the_old_threshold_on_a_new_scale_is_shown(found: list[Evaluation]) -> None:
+    base = found[0]
+    assert base.threshold is not None
+    lower = replace(base, name="tuned", test_scores=base.test_scores - 1.0, threshold=base.threshold - 1.0)
+    difference = compare([base, lower], resamples=200).differences[0]
+    assert difference.borrowed == 0
+    assert difference.measures["F1"].value == pytest.approx(0)
+
+
+def test_slices_tell_where_it_got_worse(found: list[Evaluation]) -> None:
+    base = found[0]
+    lengths = np.array([len(base.test.queries.texts[query]) for query in base.queries])
+    long = lengths > np.quantile(lengths, 2 / 3)
+    draws = draw(base, 300, 0)
+    column = ["long" if len(text) > np.quantile(lengths, 2 / 3) else "short" for text in base.test.queries.texts]
+    cut = slices(base, _moved(base, "tuned", np.where(long, -0.3, 0.1)), draws, {"size": column})
+    worse = {(each.by, each.label) for each in cut if each.worse}
+    assert ("size", "long") in worse
+    assert {by for by, _ in worse} >= {"query length", "size"}
+    assert ("size", "short") not in worse
+    for each in cut:
+        assert each.after - each.before == pytest.approx(each.difference.value)
+        assert each.difference.low <= each.difference.value + 1e-9
+
+
+def test_causes_are_ranked_by_their_evidence(found: list[Evaluation], splits: Splits) -> None:
+    base = found[0]
+    ceiling = replace(base, measures={**base.measures, "nDCG@10": Interval(0.97)})
+    assert likely_causes(ceiling, ceiling)[0].name == "the base is near the ceiling"
+    forgot = Circumstances(looks=[0.8, 0.6], learning_rate=0.01)
+    named = next(cause for cause in likely_causes(base, base, forgot) if "learning rate" in cause.name)
+    assert named.weight == 1
+    assert "0.01" in named.experiment
+    cut = Circumstances(cut=0.6, max_length=64)
+    assert any("length cap" in cause.name and "60%" in cause.evidence for cause in likely_causes(base, base, cut))
+    queries = np.arange(len(base.queries))
+    assert base.found is not None
+    first = np.setdiff1d(np.arange(len(base.test.corpus)), base.test.qrels.document)[queries % 40][:, None]
+    agreed = replace(base, found=replace(base.found, document=np.hstack([first, base.found.document])))
+    assert likely_causes(agreed, agreed)[0].name == "relevant documents that nobody judged"
+    hub = replace(base, found=replace(base.found, document=np.hstack([first * 0 + first[0], base.found.document])))
+    assert not any("nobody judged" in cause.name for cause in likely_causes(hub, hub))
+    few = {cause.name: cause for cause in likely_causes(base, base, Circumstances(train=splits.train))}
+    assert "too few queries to learn from" in few
+    weights = [cause.weight for cause in likely_causes(base, base, replace(forgot, cut=0.6, max_length=64))]
+    assert weights == sorted(weights, reverse=True)
