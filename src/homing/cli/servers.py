@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -20,3 +22,36 @@ def serve(model: str, **options: Any) -> None:
 
     chosen = make(options, "serving")
     run(open_model(model, **asdict(make(options, "encoding"))), chosen)
+
+
+@settings("encoding", shown=("query_prompt", "document_prompt", "instruction", "max_length"))
+@verb(
+    "homing verify model --endpoint http://127.0.0.1:8000/v1\nhoming verify model --endpoint http://127.0.0.1:8000/v1#NAME --data data.json"
+)
+@click.argument("model", type=str)
+@click.option("--endpoint", type=str, required=True, metavar="URL", help="the server, as URL or URL#MODEL (docs/verdict.md)")
+@click.option("--documents", type=str, default=None, metavar="URL", help="where documents are embedded, if elsewhere")
+@click.option("--data", type=str, default=None, metavar="DATA", help="send queries and documents of these [built-in texts]")
+@click.option("--bare", is_flag=True, help="the server puts the prompts: send texts without")
+@click.option("--tolerance", type=float, default=None, metavar="X", help="cosine distance a number format may cost [0.001]")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
+def verify(
+    model: str, endpoint: str, documents: str | None, data: str | None, bare: bool, tolerance: float | None, as_json: bool, **options: Any
+) -> None:
+    """Compare a server with the model that it should serve: what it does otherwise is named, with the remedy. Exit code 1: it differs."""
+    from homing.encoders.opening import open_endpoint
+    from homing.encoders.pair import open_model
+    from homing.loading import load
+    from homing.verifying import verify as compare
+
+    texts: dict[str, Any] = {} if tolerance is None else {"tolerance": tolerance}
+    if data is not None:
+        loaded = load(data)
+        judged = loaded.qrels.queries[:32].tolist()
+        places = list(dict.fromkeys(loaded.qrels.of(loaded.qrels.queries[:32]).document.tolist()))[:64]
+        texts |= {"queries": [loaded.queries.texts[query] for query in judged], "documents": [loaded.corpus.texts[each] for each in places]}
+    asked = open_endpoint(endpoint)
+    elsewhere = open_endpoint(documents) if documents is not None else None
+    found = compare(open_model(model, **asdict(make(options, "encoding"))), asked, elsewhere, bare=bare, **texts)
+    click.echo(json.dumps(found.plain(), indent=2, ensure_ascii=False) if as_json else str(found))
+    sys.exit(0 if found.equal else 1)

@@ -81,7 +81,7 @@ def _cut(spec: str) -> tuple[str, int | None]:
 
 def _open(place: str, name: str | None, say: Callable[[str], None], encoding: dict[str, Any]) -> Encoder:
     if is_address(place):
-        return _open_address(place, name, say, encoding)
+        return open_endpoint(place, name, say, **encoding)
     if place.startswith("vllm:"):
         from homing.encoders.vllm import VLLM
 
@@ -95,7 +95,10 @@ def _open(place: str, name: str | None, say: Callable[[str], None], encoding: di
     return open_model(place, name=name, **encoding)
 
 
-def _open_address(place: str, name: str | None, say: Callable[[str], None], encoding: dict[str, Any]) -> Endpoint:
+def open_endpoint(place: str, name: str | None = None, say: Callable[[str], None] = _to_stderr, **encoding: Any) -> Endpoint:
+    """The server at an address, for who needs no encoder but a server. Raises SettingError and EndpointError."""
+    if not is_address(place):
+        raise SettingError("this is no address", where=place, expected="like http://127.0.0.1:8000/v1, or with #MODEL behind it")
     address = urlsplit(place)
     said: dict[str, Any] = dict(parse_qsl(address.query, keep_blank_values=True))
     unknown = sorted(set(said) - set(OF_AN_ADDRESS))

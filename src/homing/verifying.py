@@ -1,0 +1,379 @@
+"""Verify a server: what it embeds compared with the local model, and what it does otherwise named, with the remedy.
+
+Texts are sent to the server and embedded here. Where the two differ, the texts are embedded here once more in every way that servers are
+known to go wrong (`homing.encoders.faults`), and the way that gives the server's own embeddings is what it does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homing.encoders.client import RefusedError
+from homing.encoders.endpoint import Endpoint
+from homing.encoders.faults import LENGTHS, Way, Workshop
+from homing.encoders.model import Model
+from homing.encoders.pair import Pair
+from homing.errors import SettingError
+from homing.protocols import Kind
+from homing.shipping.origin import Origin
+
+Floats32 = NDArray[np.float32]
+Sent = Literal["with prompts", "bare", "task"]
+
+ROUNDING = 1e-5  # cosine distances: what float32 differs by from one program to another
+TOLERANCE = 1e-3  # what bfloat16 differs by
+UNLIKE = 2e-2  # beyond what number formats do
+LENGTH_OFF = 1e-2
+
+QUERIES = (
+    "how do I reset my password", "hail damage", "保证期间有多长？", "find files larger than 100 MB", "Which hail does the policy cover?",
+    "请问如何查看当前目录下所有文件的大小", "a", "What did the patients with high blood pressure take, and for how long were they treated?",
+)  # fmt: skip
+DOCUMENTS = (
+    "Ice floats because it is less dense than the water around it.",
+    "保证期间是确定保证人承担保证责任的期间，不发生中止、中断和延长。",
+    "find . -name '*.py' -mtime -1 | xargs grep -l TODO",
+    "To reset your password, open the settings, choose Security, and follow the link that is sent to you.",
+    "The policy covers damage by hail,\nstorm and flood. It does not cover wear.",
+    "Yes.",
+    "劳动者在试用期内提前三日通知用人单位，可以解除劳动合同。",
+    "Patients with high blood pressure were treated for twelve weeks; the medicine lowered it in most of them.",
+)
+FILLER = "The library holds books about rivers, ships, winter storms and old trade routes. "
+
+PUT_BY_SERVER = "Let one side put it: bare texts where the server does, or no prompt in the server's settings."
+SPECIAL_TOKENS = "Serve tokenizer.json of the model's directory, and let the server add special tokens (add_special_tokens: true)."
+REMEDIES = {
+    "missing prompt": "Send the prompt before each text, byte for byte as the model's card has it, or (homing serve) a task.",
+    "doubled prompt": PUT_BY_SERVER,
+    "the prompts of both sides": PUT_BY_SERVER,
+    "the other side's prompt": "Give the server's prompt for this side, or send the prompt and let the server put none.",
+    "line breaks": "Send texts as they are: some clients (LlamaIndex) and templates change line breaks; let the server put the prompt.",
+    "blank": "Compare the prompt as JSON with the model's card, character by character: templates add and strip blanks.",
+    "lower case": "Serve the tokenizer files of the model's own directory: a setting do_lower_case is at work.",
+    "end token": SPECIAL_TOKENS,
+    "special tokens": SPECIAL_TOKENS,
+    "pooling": "Serve the directory with its modules.json and 1_Pooling; else vLLM takes --pooler-config '{\"pooling_type\": \"LAST\"}' "
+    "(MEAN, CLS), text-embeddings-inference --pooling last-token (mean, cls).",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a server does otherwise, on which sides, and what to do about it. `fails`: whether embeddings are wrong by it."""
+
+    what: str
+    remedy: str
+    kinds: tuple[Kind, ...]
+    fails: bool = True
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One side under one way of sending: cosine distances of the server's embeddings from the local ones, over `texts` texts."""
+
+    kind: Kind
+    sent: Sent
+    texts: int
+    median: float
+    worst: float
+    shortest: float
+    longest: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a comparison came to. `flips` of `rankings`: queries whose documents come in another order, top 1 in `first`."""
+
+    model: str
+    endpoint: str
+    compared: tuple[Compared, ...]
+    findings: tuple[Finding, ...]
+    flips: int
+    first: int
+    rankings: int
+
+    @property
+    def equal(self) -> bool:
+        """Whether the server serves the local model."""
+        return not any(each.fails for each in self.findings)
+
+    def plain(self) -> dict[str, Any]:
+        """What --json prints."""
+        return json.loads(json.dumps({"equal": self.equal, **self.__dict__}, default=lambda each: each.__dict__))  # type: ignore[no-any-return]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.model} at {self.endpoint}: {'equal' if self.equal else 'DIFFERS'}", "",
+            f"{'side':10}{'sent':14}{'texts':>6}{'distance, median':>18}{'worst':>10}{'length':>16}",
+        ]  # fmt: skip
+        for each in self.compared:
+            lengths = f"{each.shortest:.3g} to {each.longest:.3g}"
+            lines.append(f"{each.kind:10}{each.sent:14}{each.texts:>6}{each.median:>18.1e}{each.worst:>10.1e}{lengths:>16}")
+        lines.append(
+            f"\nrankings: {self.flips} of {self.rankings} queries have their documents in another order, {self.first} another first one"
+        )
+        for found in self.findings:
+            sides = " and ".join({"query": "queries", "document": "documents"}[kind] for kind in found.kinds)
+            lines += ["", f"{'!' if found.fails else 'note:'} {sides}: {found.what}", f"  {found.remedy}"]
+        return "\n".join(lines)
+
+
+def verify(
+    model: Model | Pair, endpoint: Endpoint, documents_endpoint: Endpoint | None = None, *, queries: Sequence[str] = QUERIES,
+    documents: Sequence[str] = DOCUMENTS, bare: bool = False, tolerance: float = TOLERANCE,
+    say: Callable[[str], None] = lambda line: None,
+) -> Verification:  # fmt: skip
+    """Compare a server with the model that it should serve.
+
+    `documents_endpoint`: where documents are embedded elsewhere than queries. `bare`: the server puts the prompts, so texts are sent
+    without. A `homing serve` is asked with its parameter `task` as well. `tolerance`: the cosine distance that a number format may cost.
+
+    Raises SettingError for less than two queries or documents, EndpointError where the server cannot be asked.
+    """
+    if len(set(queries)) < 2 or len(set(documents)) < 2:
+        raise SettingError(
+            "there is too little to compare", got=f"{len(queries)} queries, {len(documents)} documents", expected="2 of each"
+        )
+    texts: dict[Kind, list[str]] = {"query": list(dict.fromkeys(queries)), "document": list(dict.fromkeys(documents))}
+    servers: dict[Kind, Endpoint] = {"query": endpoint, "document": documents_endpoint or endpoint}
+    sides = [_Side(model, kind, server, texts[kind], tolerance) for kind, server in servers.items()]
+    compared, findings = list[Compared](), list[Finding]()
+    for side in sides:
+        say(f"{side.kind}: {len(side.texts)} texts")
+        for sent in side.ways_of_sending(bare):
+            compared.append(side.compare(sent))
+            findings += side.findings
+    found = [side.received for side in sides]
+    wanted = [side.wanted for side in sides]
+    rankings = [(q @ d[:, : q.shape[1]].T).argsort(axis=1, kind="stable") for q, d in (wanted, found) if q.shape[1] == d.shape[1]]
+    changed = (rankings[0] != rankings[-1]) if len(rankings) == 2 else np.ones((len(wanted[0]), 1), dtype=np.bool_)
+    return Verification(
+        model.name, endpoint.client.url, tuple(compared), _joined(findings), int(changed.any(axis=1).sum()), int(changed[:, -1].sum()),
+        len(changed),
+    )  # fmt: skip
+
+
+class _Side:
+    """Queries or documents: what the server says of them, and what that comes to."""
+
+    def __init__(self, model: Model | Pair, kind: Kind, endpoint: Endpoint, texts: list[str], tolerance: float) -> None:
+        self.kind, self.endpoint, self.texts, self.tolerance = kind, endpoint, texts, tolerance
+        self.model = model if isinstance(model, Model) else (model.queries if kind == "query" else model.documents)
+        self.elsewhere = None if isinstance(model, Model) else (model.documents if kind == "query" else model.queries)
+        self.prompt, other = model.prompts[kind], model.prompts["document" if kind == "query" else "query"]
+        self.workshop = Workshop(self.model, kind, other)
+        self.wanted = _unit(self.model.encode(texts, kind))
+        self.received = self.wanted
+        self.findings: list[Finding] = []
+        self.serves = endpoint.client.models().get(endpoint.model, {})
+
+    def ways_of_sending(self, bare: bool) -> list[Sent]:
+        """How the texts are sent: as clients do, and for a homing serve with its `task` too, or alone where it wants one."""
+        if bare:
+            return ["bare"]
+        if "fingerprint" not in self.serves:
+            return ["with prompts"]
+        return ["task"] if self.elsewhere is not None else ["with prompts", "task"]
+
+    def compare(self, sent: Sent) -> Compared:
+        """Send all texts, and find out."""
+        self.findings, self.sent = [], sent
+        rows = np.concatenate([self._ask(self.texts[at : at + 16]) for at in range(0, len(self.texts), 16)])
+        lengths = np.linalg.norm(rows, axis=1)
+        self._judge_length(lengths)
+        self.received = _unit(rows)
+        distances = self._distances(self.received, self.wanted)
+        if self.received.shape[1] != self.wanted.shape[1]:
+            self._find(
+                f"embeddings of {rows.shape[1]} numbers, the model's have {self.wanted.shape[1]}",
+                "Leave dimensions out of the request and of the server's settings, or serve the model's own directory.",
+            )
+        way: Way | None = Way()
+        if float(distances.max()) > ROUNDING and not self._mixed_up() and not self._depends_on_company():
+            way = self._explain(distances)
+        if way is not None:
+            self._judge_cut(way)
+        return Compared(
+            self.kind, sent, len(rows), float(np.median(distances)), float(distances.max()), float(lengths.min()), float(lengths.max())
+        )
+
+    def _ask(self, texts: Sequence[str]) -> Floats32:
+        texts = [self.prompt + text for text in texts] if self.sent == "with prompts" else list(texts)
+        extra: dict[str, Any] = {"task": self.kind} if self.sent == "task" else {}
+        return self.endpoint.client.embeddings(self.endpoint.model, texts, **extra)[0]
+
+    def _find(self, what: str, remedy: str, fails: bool = True) -> None:
+        self.findings.append(Finding(f"{what}{' (with task)' if self.sent == 'task' else ''}", remedy, (self.kind,), fails))
+
+    def _distances(self, received: Floats32, wanted: Floats32) -> Floats32:
+        width = min(received.shape[1], wanted.shape[1])
+        found: Floats32 = 1 - (_unit(received[:, :width]) * _unit(wanted[:, :width])).sum(axis=1)
+        return np.maximum(found, 0)
+
+    def _judge_length(self, lengths: Floats32) -> None:
+        off = float(np.abs(lengths - 1).max()) > LENGTH_OFF
+        if self.model.similarity == "cosine" and off:
+            self._find(
+                f"embeddings are not of length 1 but of {lengths.min():.3g} to {lengths.max():.3g}",
+                "Normalise them in the client, or serve the directory with its 2_Normalize: an index by inner product ranks otherwise.",
+            )
+        if self.model.similarity == "dot" and not off:
+            self._find("embeddings are normalised, and this model compares by their length too", "Switch normalisation off in the server.")
+
+    def _mixed_up(self) -> bool:
+        """Whether the right embeddings come in another order."""
+        width = min(self.received.shape[1], self.wanted.shape[1])
+        nearest = (_unit(self.received[:, :width]) @ _unit(self.wanted[:, :width]).T).argmax(axis=1)
+        moved = nearest != np.arange(len(nearest))
+        mixed = bool(moved.any() and self._distances(self.received, self.wanted[nearest]).max() <= self.tolerance)
+        if mixed:
+            self._find(
+                f"{int(moved.sum())} embeddings are those of another text of the request",
+                "The server mixes texts up: put embeddings in order by their index, and see its reports of faults.",
+            )
+        return mixed
+
+    def _depends_on_company(self) -> bool:
+        """Whether a text alone has the right embedding, and beside others another."""
+        worst = int(self._distances(self.received, self.wanted).argmax())
+        alone = _unit(self._ask([self.texts[worst]]))
+        right = float(self._distances(alone, self.wanted[[worst]])[0])
+        depends = right <= self.tolerance < float(self._distances(self.received[[worst]], alone)[0])
+        if depends:
+            self._find(
+                "a text's embedding depends on what else is in its request",
+                "The server's padding is at work: check its padding side and attention mask; one text a request helps until then.",
+            )
+        return depends
+
+    def _explain(self, distances: Floats32) -> Way | None:
+        """Name the way that gives the server's embeddings, and return it; None where there is none."""
+        order = np.argsort([len(text) for text in self.texts])
+        short = order[: max(4, len(order) * 3 // 4)][:8]  # a cut of long texts is another question
+        received, texts, before = self.received[short], [self.texts[text] for text in short.tolist()], float(np.median(distances[short]))
+        tried = [(float(np.median(self._distances(received, rows))), way) for way, rows in self.workshop.ways(texts)]
+        best = min(distance for distance, _ in tried)
+        way = min((way for distance, way in tried if distance <= 2 * best + 1e-7), key=lambda way: len(way.faults))
+        if way.faults and best <= min(self.tolerance, 0.2 * before):
+            for fault in way.faults:
+                told = f"{fault}, where the model's is {self.model.pooling}" if fault == way.pooling else fault
+                self._find(told, next(remedy for name, remedy in REMEDIES.items() if name in fault))
+            return way
+        if before <= ROUNDING:
+            return Way()
+        if (named := self._other_weights(received, texts, before)) is not None:
+            self._find(*named)
+            return None
+        if before > UNLIKE:
+            self._find(
+                f"other embeddings altogether (cosine distance {before:.2g}), by none of the faults that were tried",
+                "Other weights: check which directory the server was started with, and that it has been restarted since.",
+            )
+            return None
+        worst = float(distances[short].max())
+        rounded = _rounded(self.received)
+        told = f"embeddings are rounded to {rounded}" if rounded else "a number format with less precision (or nearly the same weights)"
+        self._find(
+            f"{told}: cosine distances up to {worst:.1e}",
+            "Serve in float32 (--dtype float32) for the last digits." + ("" if worst > self.tolerance else " It is within the tolerance."),
+            worst > self.tolerance,
+        )
+        return Way()
+
+    def _other_weights(self, received: Floats32, texts: Sequence[str], before: float) -> tuple[str, str] | None:
+        """Whether these are the embeddings of the model's base, or of the model of the other side."""
+        others: list[tuple[str, Model]] = []
+        if self.elsewhere is not None:
+            others.append(("the model of the other side", self.elsewhere))
+        origin = Origin.read(self.model.path)
+        if origin is not None and Path(origin.base).is_dir():
+            others.append(("the untrained base", Model(origin.base, device=self.model.device, dtype=self.model.dtype)))
+        for name, model in others:
+            prompted = [self.prompt + text for text in texts]
+            rows = _unit(model.encode_tokens(model.tokenize(prompted, "document"))) if not model.prompts["document"] else None
+            if rows is not None and float(np.median(self._distances(received, rows))) <= min(self.tolerance, 0.2 * before):
+                return f"the weights of {name}", "Start the server with the directory of the model that is to be served."
+        return None
+
+    def _judge_cut(self, way: Way) -> None:
+        """Whether long texts are cut where the model cuts them: one that just fits, and one that is longer."""
+        limit = self.model.max_length
+        said = self.serves.get("max_model_len")
+        candidates = [*LENGTHS, *([int(said)] if isinstance(said, int) else [])]
+        for share in (0.95, 1.25):
+            text = self._of_tokens(int(limit * share) - 8)
+            try:
+                row = _unit(self._ask([text]))
+            except RefusedError as error:
+                room = f"Start the server with room for {limit} tokens (vLLM: --max-model-len {limit})."
+                if share > 1:
+                    self._find(f"texts longer than {limit} tokens are refused; the model cuts them", "Cut them in the client.", fails=False)
+                else:
+                    self._find(f"texts of {self._count(text)} tokens are refused ({error.got[:100]})", room)
+                return
+            right = self.workshop.embed(text, way)
+            if float(self._distances(row, _unit(right[None]))[0]) <= max(self.tolerance, ROUNDING):
+                continue
+            tried = [
+                (float(self._distances(row, _unit(cut[None]))[0]), length, how)
+                for length, how, cut in self.workshop.cut(text, way, candidates)
+            ]
+            distance, length, how = min(tried, default=(1.0, 0, ""))
+            if distance <= self.tolerance and not length:
+                self._find(
+                    f"texts are read beyond the {limit} tokens that the model was measured with",
+                    f"Start the server with that length (vLLM: --max-model-len {limit}), or cut in the client.",
+                )
+            else:
+                at = f"at {length} tokens, {how}" if distance <= self.tolerance else f"somewhere before {limit} tokens"
+                self._find(f"long texts are cut {at}", f"Raise the server's limit to {limit} tokens (vLLM: --max-model-len {limit}).")
+            return
+
+    def _count(self, text: str) -> int:
+        return int(self.model.token_counts([text], self.kind)[0])
+
+    def _of_tokens(self, tokens: int) -> str:
+        """A text of about so many tokens, prompt included, its sentences numbered so that each place of it counts."""
+        many = max(1, tokens // 4)
+        words = [f"{number}. {FILLER}" for number in range(many)]
+        low, high = 1, many
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self._count("".join(words[:middle])) <= tokens else (low, middle - 1)
+        text = "".join(words[:low])
+        for word in [*FILLER.split()] * 2:
+            if self._count(f"{text} {word}") > tokens:
+                break
+            text = f"{text} {word}"
+        return text.strip()
+
+
+def _unit(rows: Floats32) -> Floats32:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    found: Floats32 = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return found
+
+
+def _rounded(rows: Floats32) -> str:
+    """The number format that every number was rounded to, empty for none."""
+    if (rows.astype(np.float16).astype(np.float32) == rows).all():
+        return "float16"
+    if not (np.ascontiguousarray(rows).view(np.uint32) & 0xFFFF).any():
+        return "bfloat16"
+    return ""
+
+
+def _joined(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Equal findings of both sides as one."""
+    kinds: dict[tuple[str, str, bool], list[Kind]] = {}
+    for each in findings:
+        kinds.setdefault((each.what, each.remedy, each.fails), []).extend(each.kinds)
+    return tuple(Finding(what, remedy, tuple(dict.fromkeys(found)), fails) for (what, remedy, fails), found in kinds.items())
