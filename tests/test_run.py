@@ -160,7 +160,7 @@ def test_kill_9_in_each_stage_and_go_on(stage: str, finished: tuple[Path, str], 
 import os, signal, sys
 import homing.stages as stages
 inside = {{
-    "check": "check", "split": "save_dataset", "mine": "save_mined", "train": "train", "merge": "merge", "evaluate": "save_evaluation",
+    "check": "check", "split": "save_dataset", "mine": "save_mined", "train": "train", "merge": "write", "evaluate": "save_evaluation",
     "report": "report",
 }}["{stage}"]
 original = getattr(stages, inside)
@@ -204,7 +204,7 @@ def test_a_failure_ends_with_what_is_done_and_how_to_go_on(
         raise homing.HomingError("it broke", remedy="Mend it.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("homing.stages.merge", broken)
+        patch.setattr("homing.stages.write", broken)
         code, printed = homing_run("run", data, "--model", tiny_model, "--out", tmp_path / "run", *FLAGS)
     assert code == 1
     assert "the last finished stage: train" in printed
