@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from homing.data import Corpus, Dataset, Qrels, Queries
 from homing.encoders.model import Tokens
 from homing.errors import JudgmentError
 from homing.protocols import Kind
-from homing.selection import FEWEST_LISTS, FEWEST_TO_CHOOSE, DevLists, Look, plan_looks, smallest_scale
+from homing.selection import BY_CHANCE, FEWEST_LISTS, FEWEST_TO_CHOOSE, DevLists, Look, plan_looks, smallest_scale
 from tiny import made_data
 
 TEMPERATURE = 0.05
@@ -165,15 +166,6 @@ def test_a_sample_is_drawn_by_the_seed_and_has_all_its_lists() -> None:
     assert not np.array_equal(other.documents, few.documents)
 
 
-def test_lists_without_negatives_have_no_average_precision() -> None:
-    dev = dataset([[1], [1, 1]])
-    table = np.eye(5, dtype=np.float32)
-    look = DevLists(Told(table), dev, 50, TEMPERATURE, 0).look()  # type: ignore[arg-type]
-    assert look.figures["loss"] == 0.0
-    assert math.isnan(look.figures["AP"])
-    assert math.isnan(look.figures["negative_score"])
-
-
 def test_dev_without_a_relevant_document_is_an_error() -> None:
     with pytest.raises(JudgmentError, match="no query with a relevant"):
         DevLists(Told(np.eye(4, dtype=np.float32)), dataset([[0, 0], [0]]), 50, TEMPERATURE, 0)  # type: ignore[arg-type]
@@ -247,3 +239,26 @@ def test_looks_cost_what_they_may(affordable: float, always: float, asked: int, 
     if affordable >= FEWEST_LISTS * (asked + 4):
         assert plan.evaluations == asked
         assert plan.choose == (scale is None)
+
+
+def test_a_list_without_judged_negatives_gets_documents_by_chance(tmp_path: Path, tiny_model: Path) -> None:
+    model = Model(tiny_model)
+    whole = homing.load(made_data(tmp_path, 8, 6))
+    pairs = whole.with_qrels(Qrels(*(getattr(whole.qrels, name)[whole.qrels.relevance > 0] for name in ("query", "document", "relevance"))))
+    lists = DevLists(model, pairs, 50, TEMPERATURE, 0)
+    assert lists.candidates.shape[1] == BY_CHANCE + 2
+    for row, (_, candidates, relevance) in zip(lists.candidates, pairs.qrels.lists(), strict=False):
+        assert len(set(row.tolist())) == len(row)
+        assert len(candidates) == 2
+        assert (relevance > 0).all()
+    assert ((lists.relevance > 0).sum(axis=1) == 2).all()
+    look = lists.look()
+    assert all(np.isfinite(value) for value in look.figures.values())
+    assert 0 < look.figures["AP"] < 1
+    again = DevLists(model, pairs, 50, TEMPERATURE, 0)
+    assert np.array_equal(again.candidates, lists.candidates)
+    alone = pairs.with_qrels(pairs.qrels.of(pairs.qrels.queries[:1]))
+    alone = replace(alone, corpus=Corpus(whole.corpus.ids[:1], whole.corpus.texts[:1]), qrels=Qrels(*np.array([[0], [0], [1]], np.int32)))
+    look = DevLists(model, alone, 5, TEMPERATURE, 0).look()  # no other document at all
+    assert all(np.isfinite(value) for value in look.figures.values())
+    assert "negative_score" not in look.figures

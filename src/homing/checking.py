@@ -211,7 +211,7 @@ class Check:
     def _of_judgments(self) -> Iterator[str]:
         judged = self.queries - self.without_candidates - self.removed
         if judged and self.without_negative == judged:
-            yield "there are no judged negatives at all: training contrasts a query with the other documents of its batch alone."
+            yield "there are no judged negatives at all: they are mined from the whole corpus, where nobody judged what is found."
         if self.without_positive:
             yield f"{self.without_positive:,} of {judged:,} judged queries have no positive: they give no training row and no measure."
         if both := self.notes.get("judged_both_ways"):

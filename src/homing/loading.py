@@ -11,32 +11,35 @@ import numpy as np
 from homing import formats
 from homing.data import SIDES, Builder, Dataset, Splits
 from homing.errors import FormatError, SettingError
-from homing.formats import beir, trec
+from homing.formats import beir, documents, trec
 
 SPLIT = "split.json"
 
 
-def load(path: str | Path, format: str | None = None) -> Dataset:
+def load(path: str | Path, format: str | None = None, corpus: str | Path | None = None) -> Dataset:
     """All judgments of a file or a BEIR folder, as one dataset.
 
     `format` is a name in `homing.formats.FORMATS`; None finds it by content. A BEIR folder's train, dev and test judgments are pooled
-    (`notes["pooled_splits"]` says so); `load_splits` keeps them apart.
+    (`notes["pooled_splits"]` says so); `load_splits` keeps them apart. `corpus` is a file of further documents (`formats.documents`).
 
     Raises FormatError for a file that cannot be read as its format, JudgmentError where nothing is judged relevant or a judgment names
     an unknown text.
     """
     path, builder = Path(path), Builder()
     formats.FORMATS[formats.named(format, path)].read(path, builder)
+    if corpus is not None:
+        documents.read(Path(corpus), builder)
     return builder.dataset(where=str(path))
 
 
 def load_splits(
-    train: str | Path, dev: str | Path | None = None, test: str | Path | None = None, format: str | None = None
-) -> Dataset | Splits:
+    train: str | Path, dev: str | Path | None = None, test: str | Path | None = None, format: str | None = None,
+    corpus: str | Path | None = None,
+) -> Dataset | Splits:  # fmt: skip
     """The splits that the data came in, over one corpus and one set of queries; or a dataset to be split, where it came in none.
 
     Splits are given by three paths, or by one BEIR or TREC folder with qrels for train, dev and test; a path that is such a folder
-    stands for the qrels of its own side alone. `groups` of given splits is one group a query.
+    stands for the qrels of its own side alone. `groups` of given splits is one group a query. `corpus` is a file of further documents.
 
     Raises SettingError where only one of `dev` and `test` is given, and the errors of `load`.
     """
@@ -53,8 +56,10 @@ def load_splits(
         path = paths["train"]
         folder = {"beir": beir, "trec": trec}.get(formats.named(format, path))
         if folder is None or folder.sides(path) != SIDES:
-            return load(path, format)
+            return load(path, format, corpus)
         folder.read_splits(path, builder)
+    if corpus is not None:
+        documents.read(Path(corpus), builder)
     whole, dev_part, test_part = (builder.dataset(side, where=str(paths.get(side, train))) for side in SIDES)
     return Splits(
         train=whole,

@@ -8,13 +8,15 @@ from homing.settings import Splitting
 from homing.splitting import freeze
 
 
-def opened(data: str, dev: str | None, test: str | None, format: str | None, splitting: Splitting | None = None) -> Dataset | Splits:
+def opened(
+    data: str, dev: str | None, test: str | None, format: str | None, splitting: Splitting | None = None, corpus: str | None = None
+) -> Dataset | Splits:
     """The data, or its splits where it comes split: by its own, by `dev` and `test`, or by the frozen test of a run or a split dataset.
 
     Raises the errors of `load_splits` and `freeze`.
     """
     frozen = dataset_directory(test) if test is not None else None
     if frozen is None:
-        return load_splits(data, dev, test, format=format)
-    given = load_splits(data, format=format) if dev is None else load_splits(data, dev, frozen, format=format)
+        return load_splits(data, dev, test, format=format, corpus=corpus)
+    given = load_splits(data, dev, None if dev is None else frozen, format=format, corpus=corpus)
     return freeze(given, read_dataset(frozen), splitting)

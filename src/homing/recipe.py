@@ -19,7 +19,7 @@ from homing.settings import Comparing, Encoding, Evaluating, Mining, Splitting, 
 class Recipe:
     """Everything that decides a run: the data, the model, and every setting.
 
-    `judgments`: files of marks on audited negatives, which the training split obeys.
+    `corpus`: a file of further documents. `judgments`: files of marks on audited negatives, which the training split obeys.
     `teacher`: a better model's directory or server, a cross-encoder's, or scores. `general`: judgments outside the domain, or the
     name of a set. `test` without `dev`: a run or a split dataset whose test side is frozen. `baseline`: the model that is deployed.
     `start`: the adapter that training goes on from. `instructions`: a file of tasks to try on the base, one a line.
@@ -29,6 +29,7 @@ class Recipe:
     model: str
     dev: str | None = None
     test: str | None = None
+    corpus: str | None = None
     format: str | None = None
     teacher: str | None = None
     general: str | None = None
@@ -44,7 +45,7 @@ class Recipe:
     comparing: Comparing = field(default_factory=Comparing)
 
     SECTIONS: ClassVar[tuple[str, ...]] = ("encoding", "splitting", "mining", "training", "evaluating", "comparing")
-    SOURCES: ClassVar[tuple[str, ...]] = ("data", "dev", "test", "teacher", "general", "baseline", "start", "instructions")
+    SOURCES: ClassVar[tuple[str, ...]] = ("data", "dev", "test", "corpus", "teacher", "general", "baseline", "start", "instructions")
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

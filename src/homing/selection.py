@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from homing.data import Dataset, Floats
+from homing.data import Dataset, Floats, Ints
 from homing.encoders.model import Model
 from homing.errors import JudgmentError
 from homing.measures import average_precision, ndcg, order
@@ -16,6 +16,7 @@ from homing.settings import Training
 
 FEWEST_LISTS = 50  # below, rather fewer looks
 FEWEST_TO_CHOOSE = 25  # below, the scale is not chosen on dev: all that was learned is kept
+BY_CHANCE = 20  # documents that stand in a list for the judged negatives that it doesn't have
 SCALES = (0.25, 0.5, 0.75)  # beside 0, the base, and 1, all that was learned
 
 
@@ -59,7 +60,8 @@ class Look:
 class DevLists:
     """A sample of the judged lists of dev: each query ranked among all documents of the sample, and over its own list.
 
-    `lists` as many, drawn by the seed, or all. `documents`, where given, holds fixed embeddings of the whole corpus by
+    `lists` as many, drawn by the seed, or all. Where no list has a judged negative, each gets documents of the corpus by chance: among
+    positives alone any model is right. `documents`, where given, holds fixed embeddings of the whole corpus by
     position: then a look encodes the queries alone. Raises JudgmentError where no query has a relevant document.
     """
 
@@ -72,6 +74,8 @@ class DevLists:
             raise JudgmentError("dev has no query with a relevant document", remedy="Give more judgments, or a larger --dev-share.")
         drawn = np.random.default_rng(seed).permutation(len(judged))[:lists]
         judged = [judged[index] for index in drawn.tolist()]
+        if not any((relevance == 0).any() for _, _, relevance in judged):
+            judged = [_filled(each, len(dev.corpus), seed) for each in judged]
         self.model, self.temperature = model, temperature
         self.documents = np.unique(np.concatenate([candidates for _, candidates, _ in judged]))
         width = max(len(candidates) for _, candidates, _ in judged)
@@ -110,9 +114,9 @@ class DevLists:
             {
                 "loss": self._loss(listed, relevant, other),
                 "nDCG@10": float(per_query.mean()),
-                "AP": average_precision(listed[there], relevant[there]).item() if other.any() else float("nan"),
+                "AP": average_precision(listed[there], relevant[there]).item(),
                 "positive_score": float(listed[relevant].mean()),
-                "negative_score": float(listed[other].mean()) if other.any() else float("nan"),
+                **({"negative_score": float(listed[other].mean())} if other.any() else {}),
             },
             per_query,
         )
@@ -131,6 +135,14 @@ class DevLists:
         logits = np.where(relevant | other, listed, 0.0) / self.temperature
         against = np.logaddexp.reduce(np.where(other, logits, -np.inf), axis=1, keepdims=True)
         return float(np.logaddexp(0.0, against - logits)[relevant].mean())
+
+
+def _filled(judged: tuple[int, Ints, Ints], documents: int, seed: int) -> tuple[int, Ints, Ints]:
+    """The list (a query, its candidates and their relevance) with documents by chance, which count as not relevant."""
+    query, candidates, relevance = judged
+    chance = np.random.default_rng([seed, query]).choice(documents, min(documents, BY_CHANCE + len(candidates)), replace=False)
+    others = chance[~np.isin(chance, candidates)][:BY_CHANCE].astype(np.int32)
+    return query, np.concatenate([candidates, others]), np.concatenate([relevance, np.zeros(len(others), dtype=np.int32)])
 
 
 def smallest_scale(found: Mapping[float, Floats]) -> float:

@@ -75,7 +75,7 @@ class Work:
     def loaded(self) -> Dataset | Splits:
         """The data, or its splits where it comes split; with a frozen test, splits as they will be."""
         recipe = self.recipe
-        return opened(recipe.data, recipe.dev, recipe.test, recipe.format, recipe.splitting)
+        return opened(recipe.data, recipe.dev, recipe.test, recipe.format, recipe.splitting, recipe.corpus)
 
     @cached_property
     def splits(self) -> Splits:
@@ -103,7 +103,11 @@ class Work:
     @cached_property
     def data(self) -> dict[str, str]:
         """Digests of the data as it was given, by name."""
-        return {name: file_digest(Path(value)) for name in ("data", "dev", "test") if (value := getattr(self.recipe, name)) is not None}
+        return {
+            name: file_digest(Path(value))
+            for name in ("data", "dev", "test", "corpus")
+            if (value := getattr(self.recipe, name)) is not None
+        }
 
     def forget(self, name: str) -> None:
         """What was opened is opened anew when it is next wanted."""

@@ -126,6 +126,7 @@ format_ = click.option(
 )
 dev_ = click.option("--dev", type=str, default=None, metavar="FILE", help="dev data that is already split off")
 test_ = click.option("--test", type=str, default=None, metavar="FILE", help="test data, or a run whose test set is kept")
+corpus_ = click.option("--corpus", type=str, default=None, metavar="FILE", help="documents beside those of the data, to be mined")
 teacher_ = click.option("--teacher", type=str, default=None, metavar="SOURCE", help="a better model (also a server), or a file of scores")
 general_ = click.option("--general", type=str, default=None, metavar="DATA", help="judgments outside the domain: what is lost?")
 from_ = click.option("--from", "start", type=str, default=None, metavar="ADAPTER", help="what to go on from, in place of the base")
@@ -145,10 +146,12 @@ def out_(default: str | None, help: str) -> Callable[[Any], Any]:
     return click.option("--out", type=str, default=default, required=False, metavar="PATH", help=help, show_default=default is not None)
 
 
-def opened(data: str, dev: str | None, test: str | None, format: str | None, splitting: Splitting | None = None) -> Dataset | Splits:
+def opened(
+    data: str, dev: str | None, test: str | None, format: str | None, splitting: Splitting | None = None, corpus: str | None = None
+) -> Dataset | Splits:
     from homing.opening import opened as read
 
-    return read(data, dev, test, format, splitting)
+    return read(data, dev, test, format, splitting, corpus)
 
 
 def dataset_of(directory: str) -> Splits:

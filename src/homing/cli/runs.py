@@ -11,6 +11,7 @@ import click
 from homing.cli.options import (
     SECTIONS,
     baseline_,
+    corpus_,
     data_,
     dev_,
     format_,
@@ -31,7 +32,7 @@ from homing.errors import SettingError
 if TYPE_CHECKING:
     from homing.recipe import Recipe
 
-PLAIN = ("dev", "test", "format", "teacher", "general", "baseline", "start", "instructions")
+PLAIN = ("dev", "test", "corpus", "format", "teacher", "general", "baseline", "start", "instructions")
 COMMON = (
     "query_prompt", "instruction", "max_length", "by", "negatives", "train", "tuning", "learning_rate", "epochs", "minutes", "batch_size",
     "seeds", "learning_curve",
@@ -45,6 +46,7 @@ COMMON = (
 @out_(None, "the run's directory [runs/NAME of the data]")
 @dev_
 @test_
+@corpus_
 @format_
 @teacher_
 @general_

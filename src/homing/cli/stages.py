@@ -10,6 +10,7 @@ from typing import Any, Literal
 import click
 
 from homing.cli.options import (
+    corpus_,
     data_,
     dataset_of,
     dev_,
@@ -35,13 +36,14 @@ from homing.settings import Encoding, Mining, Splitting, Training
 @data_
 @dev_
 @test_
+@corpus_
 @format_
 @click.option("--model", type=str, default=None, metavar="MODEL", help="count in this model's tokens")
-def check(data: str, dev: str | None, test: str | None, format: str | None, model: str | None, **options: Any) -> None:
+def check(data: str, dev: str | None, test: str | None, corpus: str | None, format: str | None, model: str | None, **options: Any) -> None:
     """Look at data before anything costs time: counts, lengths, duplicates, leaks."""
     from homing.checking import check as look
 
-    loaded = opened(data, dev, test, format)
+    loaded = opened(data, dev, test, format, corpus=corpus)
     if model is None:
         click.echo(str(look(loaded)))
         return
@@ -59,10 +61,14 @@ def check(data: str, dev: str | None, test: str | None, format: str | None, mode
 @data_
 @dev_
 @test_
+@corpus_
 @format_
 @out_("dataset", "the directory to write, in BEIR layout")
 @click.option("--judgments", type=str, multiple=True, metavar="FILE", help="take these over first, dev and test too: the exam changes")
-def split(data: str, dev: str | None, test: str | None, format: str | None, out: str, judgments: Sequence[str], **options: Any) -> None:
+def split(
+    data: str, dev: str | None, test: str | None, corpus: str | None, format: str | None, out: str, judgments: Sequence[str],
+    **options: Any,
+) -> None:  # fmt: skip
     """Deal queries to train, dev and test, so that nothing leaks between them."""
     from homing.data import Splits
     from homing.formats.judgments import read
@@ -71,7 +77,7 @@ def split(data: str, dev: str | None, test: str | None, format: str | None, out:
     from homing.manifest import replace_directory
     from homing.splitting import split as deal
 
-    loaded = opened(data, dev, test, format, make(options, "splitting"))
+    loaded = opened(data, dev, test, format, make(options, "splitting"), corpus)
     if judgments:
         if isinstance(loaded, Splits):
             raise SettingError(

@@ -1,0 +1,48 @@
+"""A corpus by itself, beside pairs: the documents that negatives are mined from and that evaluation searches.
+
+JSON, JSONL, CSV, Parquet or a spreadsheet with a `text` (or `content`, `document`, `passage`), after its `title` where it has one; or a
+`.txt` file of one document a line. Ids are left aside: a document of the pairs and one of the corpus with the same text are one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from homing.data import Builder
+from homing.errors import FormatError
+from homing.formats.fields import keys, text_field, undecodable, unreadable
+from homing.formats.records import records
+
+TEXT = ("text", "content", "document", "passage")
+
+
+def read(path: Path, into: Builder) -> None:
+    """Read every document into `into`; empty ones are counted in `notes["empty_documents"]`.
+
+    Raises FormatError at the first that is wrong.
+    """
+    if path.suffix.lower() == ".txt":
+        try:
+            texts = iter(path.read_text(encoding="utf-8-sig").splitlines())
+        except OSError as error:
+            raise unreadable(path, error) from None
+        except UnicodeDecodeError as error:
+            raise undecodable(error, path) from None
+    else:
+        texts = (_text(record.value, record.where) for record in records(path, into.notes))
+    for text in texts:
+        if text.strip():
+            into.document(text)
+        else:
+            into.notes["empty_documents"] += 1
+
+
+def _text(record: dict[str, object], where: str) -> str:
+    name = next((name for name in TEXT if name in record), None)
+    if name is None:
+        raise FormatError(
+            "a document has no text", where=where, got=f"the keys {keys(record)}", expected=" or ".join(map(repr, TEXT)),
+            remedy="Rename the key, or give a .txt file of one document a line.",
+        )  # fmt: skip
+    title, text = ("" if not record.get(key) else text_field(record[key], key, where) for key in ("title", name))
+    return f"{title} {text}".strip()

@@ -1,0 +1,68 @@
+"""A corpus by itself beside pairs: read, mined from, searched; and wrong files are one clear error."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+import homing
+from homing.data import Splits
+from homing.errors import FormatError
+from homing.loading import load_splits
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["query", "pos"], *([f"what is word{n}", f"word{n} is a thing"] for n in range(12))])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "csv"])
+def test_a_corpus_beside_pairs_is_mined_from(pairs: Path, tmp_path: Path, kind: str) -> None:
+    texts = [f"word{n % 12} elsewhere {n}" for n in range(40)]
+    path = tmp_path / f"corpus.{kind}"
+    if kind == "txt":
+        path.write_text("\n".join([*texts, "", "word1 is a thing"]), encoding="utf-8")
+    elif kind == "jsonl":
+        path.write_text(
+            "".join(
+                json.dumps({"_id": f"x{n}", "title": text.split()[0], "text": text.split(" ", 1)[1]}) + "\n" for n, text in enumerate(texts)
+            )
+        )
+    else:
+        path.write_text("content\n" + "\n".join([*texts, '" "']))
+    data = homing.load(pairs, corpus=path)
+    assert set(texts) < set(data.corpus.texts)
+    assert len(data.corpus) == 52  # the pair's own document is not there twice
+    mined = homing.mine(data)
+    found = {data.corpus.texts[document] for document in mined.negative[mined.source == 1].tolist()}
+    assert found & set(texts)
+
+
+def test_splits_share_the_corpus(pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "more.txt").write_text("one\ntwo\n")
+    splits = load_splits(pairs, pairs, pairs, corpus=tmp_path / "more.txt")
+    assert isinstance(splits, Splits)
+    assert all("two" in part.corpus.texts for part in splits)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("c.jsonl", b'{"body": "x"}\n', "no text"),
+        ("c.txt", b"\xff\xfe\xff", "not UTF-8"),
+        ("c.jsonl", b'{"text": 3}\n', "wrong type"),
+        ("none.txt", None, "cannot be read"),
+    ],
+)
+def test_a_wrong_corpus_is_one_error(pairs: Path, tmp_path: Path, name: str, content: bytes | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(FormatError, match=said) as caught:
+        homing.load(pairs, corpus=tmp_path / name)
+    assert name in str(caught.value)
