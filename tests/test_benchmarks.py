@@ -14,6 +14,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sklearn.metrics import average_precision_score, f1_score, ndcg_score
 
+import audit
 import homing
 import quality
 import training_speed
@@ -294,3 +295,24 @@ def test_the_table_of_speed_has_geometric_means() -> None:
     text = training_speed.table(found)
     assert "| 256 | blog | 2.00 x | 1.00 x |" in text
     assert "| a | 256 | homing | 8.00 | 10 | 50.0% | 1.00 |" in text
+
+
+def test_planted_negatives_leave_a_positive_and_every_arm_is_examined(
+    data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(audit, "SHARED", data)
+    monkeypatch.setattr(audit, "SIZE", SIZE)
+    true, false, hidden = audit.planted(Held.read(data / "made").lists.train, 12, seed=0)
+    assert len(hidden) == 12  # one of the two positives of each
+    assert [len(each) for each in false.qrels.positives.values()] == [1] * 12
+    assert set(hidden.tolist()) <= set(audit.keys(true.qrels.query, true.qrels.document)[true.qrels.relevance > 0].tolist())
+    common = ["--model", str(tiny_model), "--queries", "12", "--results", str(tmp_path), "--max-length", "64"]
+    audit.main(["--find", "made", "--train", "made", "--arms", "planted, ignored", "all relabelled", *common])
+    found = quality.lines(tmp_path / "audit.jsonl")
+    assert [line["arm"] for line in found if "arm" in line] == ["planted, ignored", "all relabelled"]
+    assert [line["positives"] for line in found if "arm" in line] == [12, 24]
+    hit = np.random.default_rng(0).random(50) < 0.2
+    assert audit.precision(hit, int(hit.sum()))["AP"] == pytest.approx(average_precision_score(hit, -np.arange(50)))
+    capsys.readouterr()
+    audit.main(["--table", "--results", str(tmp_path)])
+    assert capsys.readouterr().out.count("| made |") == 6
