@@ -107,11 +107,11 @@ def test_run_again_and_everything_is_kept(finished: tuple[Path, str], data: Path
     before = {name: (out / name).stat().st_mtime_ns for name in ARTEFACTS.values()}
     code, printed = homing_run("run", data, "--model", tiny_model, "--out", out, *FLAGS)
     assert code == 0
-    assert printed.count("kept") == len(STAGES)
+    assert printed.count("  kept\n") == len(STAGES)
     assert before == {name: (out / name).stat().st_mtime_ns for name in ARTEFACTS.values()}
     code, repeated = homing_run("run", out / "recipe.toml")
     assert code == 0
-    assert repeated.count("kept") == len(STAGES)
+    assert repeated.count("  kept\n") == len(STAGES)
     assert first.split("VERDICT")[1].split("report:")[0] == repeated.split("VERDICT")[1].split("report:")[0]
 
 

@@ -51,7 +51,7 @@ def depends(work: Work) -> dict[str, dict[str, Any]]:
             "instructions": None if recipe.instructions is None else file_digest(Path(recipe.instructions)),
             "general": recipe.general if recipe.general in SETS or recipe.general is None else file_digest(Path(recipe.general)),
         },
-        "report": {},
+        "report": {"reporting": asdict(recipe.reporting)},
     }
     found: dict[str, dict[str, Any]] = {}
     for stage in work.stages:

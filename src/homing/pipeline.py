@@ -14,7 +14,8 @@ from homing.evaluating import read_evaluation
 from homing.manifest import file_digest, versions, write_json
 from homing.recipe import Recipe
 from homing.rundir import artefact, how_to_go_on, locked, read_manifest
-from homing.terminal import logged, verdict_table
+from homing.runlog import logged
+from homing.terminal import verdict_table
 from homing.verdicts import Verdict
 from homing.work import Say, Work
 
@@ -109,6 +110,6 @@ def run(recipe: Recipe, out: str | Path, say: Say = print) -> Verdict:
                 say("\n" + how_to_go_on(directory))
             raise
         evaluations = read_evaluation(directory / "evaluation", work.work.splits)
-        say("\n" + verdict_table(evaluations, verdict))
+        say("\n" + verdict_table(evaluations, verdict, work.work.recipe.reporting.language))
         say(f"\nreport: {directory / 'report.html'}\nmodel:  {directory / 'model'}")
     return verdict

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import tomli_w
 
 from homing.errors import FormatError, SettingError
-from homing.settings import Comparing, Encoding, Evaluating, Mining, Splitting, Training
+from homing.settings import Comparing, Encoding, Evaluating, Mining, Reporting, Splitting, Training
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ class Recipe:
     training: Training = field(default_factory=Training)
     evaluating: Evaluating = field(default_factory=Evaluating)
     comparing: Comparing = field(default_factory=Comparing)
+    reporting: Reporting = field(default_factory=Reporting)
 
-    SECTIONS: ClassVar[tuple[str, ...]] = ("encoding", "splitting", "mining", "training", "evaluating", "comparing")
+    SECTIONS: ClassVar[tuple[str, ...]] = ("encoding", "splitting", "mining", "training", "evaluating", "comparing", "reporting")
     SOURCES: ClassVar[tuple[str, ...]] = ("data", "dev", "test", "corpus", "teacher", "general", "baseline", "start", "instructions")
 
     @classmethod

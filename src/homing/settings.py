@@ -239,8 +239,8 @@ class Serving:
 class Reporting:
     """How the report is written."""
 
-    language: Literal["en", "zh"] = _setting("en", "the language that the report opens in; it holds both")
-    texts: bool = _setting(True, "queries and documents in the report; --no-texts for one that leaves the house")
+    language: Literal["en", "zh"] = _setting("en", "first language of the report")
+    texts: bool = _setting(True, "the data's texts in the report, or none of them")
 
     def __post_init__(self) -> None:
         _demand(self.language in ("en", "zh"), "language", self.language, "en or zh")

@@ -10,6 +10,7 @@ from typing import Any
 from homing.checking import check
 from homing.circumstances import circumstances
 from homing.comparing import context, instructions, nested, with_bare_queries
+from homing.concluding import conclude
 from homing.context import Context
 from homing.data import Mined, Splits
 from homing.encoders.adapter import Adapter
@@ -19,7 +20,7 @@ from homing.encoders.prompted import prompted
 from homing.encoders.safety import read_json
 from homing.encoders.teacher import open_teacher
 from homing.estimating import demand_room, estimate
-from homing.evaluating import evaluate, read_context, read_evaluation, save_evaluation
+from homing.evaluating import evaluate, save_evaluation
 from homing.evaluations import Evaluation
 from homing.formats.judgments import read as read_judgments
 from homing.judgments import obey
@@ -28,7 +29,6 @@ from homing.manifest import replace_directory, write_json
 from homing.merging import plan, write
 from homing.mining import mine, save_mined
 from homing.protocols import Encoder
-from homing.recipe import Recipe
 from homing.reporting import report
 from homing.rundir import further
 from homing.settings import Mining
@@ -170,13 +170,18 @@ def compared(work: Work, found: Sequence[Evaluation], beside: Context) -> Verdic
 
 
 def do_report(work: Work, manifest: Mapping[str, Any]) -> None:
-    found = read_evaluation(work.directory / "evaluation", work.splits)
-    recipe = work.recipe
-    details = {f"{section}.{name}": str(value) for section in Recipe.SECTIONS for name, value in asdict(getattr(recipe, section)).items()}
-    details |= manifest["versions"] | {f"{name} digest": str(value) for name, value in manifest["digests"].items()}
-    details |= {"split by": work.splits.by, "queries removed by the split": str(len(work.splits.removed))}
-    report(*found, out=work.directory / "report.html", training=work.directory / "training", details=details, verdict=verdict(work))
+    found, verdict = conclude(work.directory / "evaluation", work.splits, work.recipe.evaluating, work.directory)
+    report(
+        *found, out=work.directory / "report.html", run=work.directory, checked=_checked(work), verdict=verdict,
+        settings=work.recipe.reporting,
+    )  # fmt: skip
     complete(work.directory / "model", read_json(work.directory / "evaluation" / "metrics.json"), _data_digests(manifest))
+
+
+def _checked(work: Work) -> dict[str, Any]:
+    """What the check finds in the splits as they were dealt, with the lengths that it counted before."""
+    before = read_json(work.directory / "check.json")
+    return {**check(work.splits).to_dict(), "lengths": before["lengths"], "max_length": before["max_length"]}
 
 
 def _data_digests(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -188,13 +193,7 @@ def _data_digests(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def verdict(work: Work) -> Verdict:
     """The verdict on the evaluation that is there."""
-    directory = work.directory / "evaluation"
-    found = compared(work, read_evaluation(directory, work.splits), read_context(directory))
-    if Adapter(work.directory / "adapter").scale == 0:
-        kept = "On dev nothing that was learned beat the base by more than the standard error: the model's directory holds the base."
-        found = replace(found, notes=(kept, *found.notes))
-    shared = ("The split lets positives be shared between train and test, as was asked for: new questions to known answers.",)
-    return replace(found, notes=(*found.notes, *shared)) if work.splits.by == "query" else found
+    return conclude(work.directory / "evaluation", work.splits, work.recipe.evaluating, work.directory)[1]
 
 
 def do(stage: str, work: Work, manifest: Mapping[str, Any]) -> None:

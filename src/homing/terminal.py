@@ -1,125 +1,158 @@
-"""What a person reads: the verdict in 80 columns, and a copy of everything printed in run.log."""
+"""The verdict as a person reads it in a terminal of 80 columns, in either language."""
 
 from __future__ import annotations
 
-import io
 import math
-import sys
-import textwrap
-import time
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TextIO
+from collections.abc import Callable, Sequence
 
+from homing.columns import WIDTH, left, right, shortened, width, wrapped
 from homing.context import sentences
+from homing.evaluations import Evaluation, Interval
+from homing.reporting import phrases
+from homing.reporting.beside import Table, beside
+from homing.reporting.comparison import Comparison, claim
+from homing.reporting.header import Header, header, own
+from homing.reporting.language import Language, Phrase
+from homing.reporting.models import base_and_tuned
+from homing.reporting.sentences import in_both
+from homing.reporting.tables import DECIDED, ORDERING, p_value
 from homing.thresholds import NAMED, f1_of_all
-from homing.verdicts import Evaluation, Interval, Verdict
+from homing.verdicts import Difference, Verdict
 
-WIDTH = 80
-ROWS = ("nDCG@10", "R@10", "R@100", "RR@10", "AP", "ROC AUC", "list nDCG", "list RR", "F1", "precision", "recall")
-
-
-def _cell(found: Interval | None) -> str:
-    if found is None:
-        return "-"
-    if math.isnan(found.low):
-        return f"{found.value:.4f}"
-    return f"{found.value:.4f} [{found.low:.3f}, {found.high:.3f}]"
+COLUMN = 22
+"""Columns of a value with its interval."""
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+Said = Callable[..., str]
+"""A phrase in the language of the reader, its fields filled in."""
 
 
-def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
-    """The verdict: one sentence, a table of models with 95 % intervals, the paired differences, and what to know about them."""
-    lines = [_wrapped(f"VERDICT ({verdict.outcome}): {verdict.sentence}"), ""]
-    width = max(22, *(len(each.name) + 2 for each in evaluations))
-    beside = max(1, (WIDTH - 12) // width)
-    for start in range(0, len(evaluations), beside):
-        lines += [*_table(evaluations[start : start + beside], width), ""]
-    relevant = evaluations[0].test.qrels.relevance > 0
-    if any(each.threshold is not None for each in evaluations):
-        f1_of_any = f"calling all of them relevant has F1 {f1_of_all(relevant):.4f}"
-        lines.append(_wrapped(f"{relevant.mean():.1%} of the test pairs are relevant; {f1_of_any}."))
-    for each in (*verdict.differences, *([verdict.deployed] if verdict.deployed is not None else [])):
-        lines += ["", f"{each.name} - {each.against}, paired, 95 %"]
-        lines += [f"  {name:8} {value.value:+.4f} [{value.low:+.4f}, {value.high:+.4f}]" for name, value in each.measures.items()]
+def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict, language: Language = "en") -> str:
+    """The verdict in 80 columns: a sentence, what to do, a table of models with 95 % intervals, what differs, and what to know about it."""
+
+    def said(phrase: Phrase | str, **values: object) -> str:
+        return getattr(phrase.format(**values) if values else phrase, language) if isinstance(phrase, Phrase) else phrase
+
+    head = header(evaluations, verdict)
+    lines = [*_opening(head, said), ""]
+    lines += _measures(evaluations, said)
+    lines += [line for each in _differences(verdict) for line in ("", *_difference(each, said))]
+    if verdict.causes:
+        lines += ["", said(phrases.CAUSES)]
+        for number, cause in enumerate(verdict.causes, 1):
+            lines.append(wrapped(f"{number}. {said(in_both(cause.name))}: {said(in_both(cause.evidence))}", indent="   "))
+        lines.append(wrapped(f"{said(phrases.NEXT)}: {said(in_both(verdict.causes[0].experiment))}"))
+    if worse := [each for each in verdict.slices if each.worse]:
+        lines += ["", said(phrases.WORSE_PARTS)]
+        for part in worse:
+            label = f"{said(phrases.SLICE_NAMES.get(part.by, part.by))} {said(in_both(part.label))} ({len(part.queries)})"
+            gain = part.difference
+            lines.append(wrapped(f"  {label}: {part.measure} {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]", indent="    "))
+    if language != "en":
+        lines += [line for table in beside(verdict.context, evaluations) for line in ("", *_table(table, said))]
     lines.append("")
-    models = [each for each in evaluations if each.kind == "model"]
-    for said in dict.fromkeys(_prompts(each) for each in models):
-        names = ", ".join(each.name for each in models if _prompts(each) == said)
-        lines.append(_wrapped(f"- prompts of {names}: {said}"))
+    models = [e for e in evaluations if e.kind == "model"]
+    for prompts in dict.fromkeys(_prompts(e, said) for e in models):
+        names = ", ".join(e.name for e in models if _prompts(e, said) == prompts)
+        lines.append(wrapped(f"- {said(phrases.PROMPTS_OF, model=names)}: {prompts}"))
     for evaluated in evaluations:
-        if evaluated.bare:
-            reached, lost = evaluated.bare["nDCG@10"], evaluated.bare["nDCG@10 lost"]
-            figures = f"nDCG@10 {reached.value:.4f} ({lost.value:+.4f} [{lost.low:+.4f}, {lost.high:+.4f}])"
-            lines.append(_wrapped(f"- queries of {evaluated.name} sent without their prompt, as many clients send them: {figures}"))
-    lines += [_wrapped(f"- {note}") for note in (*verdict.notes, *sentences(verdict.context))]
+        if "nDCG@10" in evaluated.bare and "nDCG@10 lost" in evaluated.bare:
+            figures = f"nDCG@10 {evaluated.bare['nDCG@10'].value:.4f} ({_gain(evaluated.bare['nDCG@10 lost'])})"
+            lines.append(wrapped(f"- {said(phrases.BARE_OF, model=evaluated.name)}: {figures}"))
+    lines += [wrapped(f"- {said(note)}") for note in head.notes]
+    if language == "en":
+        lines += [wrapped(f"- {sentence}") for sentence in sentences(verdict.context)]
     return "\n".join(lines)
 
 
-def _table(evaluations: Sequence[Evaluation], width: int) -> list[str]:
-    """The measures of some models beside each other, a column each."""
-    lines = ["test".ljust(12) + "".join(each.name.rjust(width) for each in evaluations)]
-    rows = [name for name in ROWS if any(name in each.measures for each in evaluations)]
-    lines += [name.ljust(12) + "".join(_cell(each.measures.get(name)).rjust(width) for each in evaluations) for name in rows]
-    if any(each.threshold is not None for each in evaluations):
-        chosen = ["-" if each.threshold is None else f"{each.threshold:.4f} (dev)" for each in evaluations]
-        lines.append("threshold".ljust(12) + "".join(each.rjust(width) for each in chosen))
+def _prompts(evaluation: Evaluation, said: Said) -> str:
+    return ", ".join(f"{said(phrases.PROMPT_KINDS[kind])} {evaluation.prompts.get(kind, '')!r}" for kind in ("query", "document"))
+
+
+def _table(table: Table, said: Said) -> list[str]:
+    """A small table as a line a row."""
+    lines = [said(table.title)]
+    for name, cells in table.rows:
+        values = [f"{each.value} {said(each.below)}".strip() + ("*" if each.best else "") for each in cells]
+        lines.append(wrapped(f"  {said(name)}: {', '.join(values)}", indent="    "))
+    return [*lines, *(wrapped(said(sentence)) for sentence in table.after)]
+
+
+def _opening(head: Header, said: Said) -> list[str]:
+    whole = f"{said(head.claim)} {said(head.evidence)}" if head.evidence is not None else said(head.claim)
+    lines = [wrapped(said(phrases.VERDICT, outcome=said(head.outcome)) + whole)]
+    if head.action is not None:
+        lines.append(wrapped(f"{said(phrases.ACTION_OF)}{said(head.action)}"))
+    return lines + [wrapped(said(remark)) for remark in head.remarks]
+
+
+def _measures(evaluations: Sequence[Evaluation], said: Said) -> list[str]:
+    """A row a measure and a column a model, in blocks of as many models as fit."""
+    names = list(dict.fromkeys(name for e in evaluations for name in e.measures))
+    order = [*(name for name in names if name not in (*ORDERING, *DECIDED)), *(name for name in (*ORDERING, *DECIDED) if name in names)]
+    rows = [(name, [_value(e.measures.get(name)) for e in evaluations]) for name in order]
+    if any(e.threshold is not None for e in evaluations):
+        rows.append((said(phrases.THRESHOLD), ["-" if e.threshold is None else f"{e.threshold:.4f} (dev)" for e in evaluations]))
+        best = [f"{e.test_best[1]:.4f} @ {e.test_best[0]:.4f}" if e.test_best is not None else "-" for e in evaluations]
+        rows.append((said(phrases.TEST_BEST), best))
         for at in NAMED:
-            values = ["-" if each.threshold is None else f"{each.curve[1][abs(each.curve[0] - at).argmin()]:.4f}" for each in evaluations]
-            lines.append(f"F1 at {at}".ljust(12) + "".join(value.rjust(width) for value in values))
+            values = ["-" if e.threshold is None else f"{e.curve[1][abs(e.curve[0] - at).argmin()]:.4f}" for e in evaluations]
+            rows.append((said(phrases.F1_AT, threshold=at), values))
+    label = max(width(name) for name, _ in rows) + 1
+    across = max(1, (WIDTH - label) // COLUMN)
+    lines = []
+    for start in range(0, len(evaluations), across):
+        some = slice(start, start + across)
+        lines.append(left("test", label) + "".join(right(shortened(e.name, COLUMN - 2), COLUMN) for e in evaluations[some]))
+        there = [(name, values[some]) for name, values in rows if set(values[some]) != {"-"}]
+        lines += [left(name, label) + "".join(right(value, COLUMN) for value in values) for name, values in there]
+        lines.append("")
+    relevant = evaluations[0].relevant
+    floor = said(phrases.FLOOR, share=f"{relevant.mean():.1%}", f1=f"{f1_of_all(relevant):.4f}")
+    return [*lines[:-1], wrapped(floor)] if not relevant.all() else lines[:-1]
+
+
+def _value(found: Interval | None) -> str:
+    if found is None or math.isnan(found.value):
+        return "-"
+    return f"{found.value:.4f}" if math.isnan(found.low) else f"{found.value:.4f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def _differences(verdict: Verdict) -> list[Difference]:
+    """Every difference once: each model against the first, and the tuned one against the best untrained and the deployed."""
+    more = [each for each in (verdict.untrained, verdict.deployed) if each is not None]
+    told = {(each.name, each.against) for each in verdict.differences}
+    return [*verdict.differences, *(each for each in more if (each.name, each.against) not in told)]
+
+
+def _difference(each: Difference, said: Said) -> list[str]:
+    lines = [wrapped(said(phrases.PAIRED, last=each.name, first=each.against))]
+    for name, value in each.measures.items():
+        p = each.adjusted.get(name, each.p_values.get(name))
+        chance = "" if p is None else f"  p {p_value(p)}"
+        lines.append(f"  {left(name, 8)} {value.value:+.4f} [{value.low:+.4f}, {value.high:+.4f}]{chance}")
+    if each.borrowed is not None:
+        lines.append(wrapped(f"  {said(phrases.F1_BORROWED_ROW, first=each.against)}: {each.borrowed:.4f}", indent="    "))
     return lines
 
 
-def _prompts(evaluation: Evaluation) -> str:
-    return f"query {evaluation.prompts['query']!r}, document {evaluation.prompts['document']!r}"
+def comparison_table(found: Comparison, language: Language = "en") -> str:
+    """Several runs in 80 columns, the best first: what each reached, and what it gained over its own base and over the first run."""
+    columns = (phrases.RUN, Phrase("nDCG@10", "nDCG@10"), phrases.FROM_BASE, *((phrases.FROM_FIRST_RUN,) if found.together else ()))
+    heads = [getattr(each, language) for each in columns]
+    against = {each.name: each for each in found.together.differences} if found.together is not None else {}
+    rows = []
+    for place in found.ranked:
+        run, model = found.runs[place], found.models[place]
+        cells = [shortened(run.name, 20), _value(model.measures.get("nDCG@10")).split(" [")[0]]
+        sides = [own(run.verdict, base_and_tuned(run.evaluations)[1]), *([against.get(run.name)] if found.together is not None else [])]
+        cells += ["-" if each is None or "nDCG@10" not in each.measures else _gain(each.measures["nDCG@10"]) for each in sides]
+        rows.append(cells)
+    first = max(width(row[0]) for row in [heads, *rows])
+    lines = [wrapped(getattr(claim(found), language)), ""]
+    lines += [left(row[0], first) + right(row[1], 9) + "".join(right(each, 25) for each in row[2:]) for row in [heads, *rows]]
+    return "\n".join(lines)
 
 
-class _Tee(io.TextIOBase):
-    """Writes to a stream and, whole lines only and without what a progress bar overwrote, to a log."""
-
-    def __init__(self, stream: TextIO, log: TextIO) -> None:
-        self.stream, self.log, self.line = stream, log, ""
-
-    def write(self, text: str) -> int:
-        self.stream.write(text)
-        *whole, self.line = (self.line + text).split("\n")
-        for line in whole:
-            kept = line.rstrip("\r").rsplit("\r", 1)[-1].rstrip()
-            self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {kept}\n")
-        if whole:
-            self.log.flush()
-        return len(text)
-
-    def flush(self) -> None:
-        self.stream.flush()
-
-    def isatty(self) -> bool:
-        return self.stream.isatty()
-
-    def fileno(self) -> int:
-        return self.stream.fileno()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self.stream.encoding
-
-
-@contextmanager
-def logged(file: Path) -> Iterator[None]:
-    """Copy everything printed, on both streams, to the end of `file`; and the traceback of an error that passes through."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    out, err = sys.stdout, sys.stderr
-    with file.open("a", encoding="utf-8") as log:
-        sys.stdout, sys.stderr = _Tee(out, log), _Tee(err, log)
-        try:
-            yield
-        except BaseException:
-            log.write(traceback.format_exc())
-            raise
-        finally:
-            sys.stdout, sys.stderr = out, err
+def _gain(value: Interval) -> str:
+    return f"{value.value:+.4f} [{value.low:+.3f}, {value.high:+.3f}]"

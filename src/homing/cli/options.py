@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from homing.settings import Auditing, Comparing, Encoding, Evaluating, Judging, Mining, Serving, Splitting, Training
+from homing.settings import Auditing, Comparing, Encoding, Evaluating, Judging, Mining, Reporting, Serving, Splitting, Training
 
 if TYPE_CHECKING:
     from homing.data import Dataset, Splits
@@ -25,7 +27,7 @@ TARGETS = (
 )  # fmt: skip
 SECTIONS: dict[str, type[Any]] = {
     "encoding": Encoding, "splitting": Splitting, "mining": Mining, "training": Training, "evaluating": Evaluating,
-    "comparing": Comparing,
+    "comparing": Comparing, "reporting": Reporting,
 }  # fmt: skip
 EVERY: dict[str, type[Any]] = {
     **SECTIONS,
@@ -79,7 +81,7 @@ def settings(*sections: str, shown: Sequence[str] | None = None) -> Callable[[cl
             for each in fields(EVERY[section]):
                 if each.name != "seed":
                     command.params.append(_option(section, each, kinds[each.name], shown is None or each.name in shown))
-        if set(sections) - {"encoding", "serving"}:
+        if any(each.name == "seed" for section in sections for each in fields(EVERY[section])):
             command.params.append(
                 click.Option(["--seed", "seed"], type=int, default=None, metavar="N", help="seed of everything drawn [42]")
             )
@@ -141,6 +143,10 @@ judgments_ = click.option(
 )
 model_ = click.option("--model", type=str, required=True, metavar="MODEL", help="a model's directory or hub name")
 
+json_ = click.option("--json", "as_json", is_flag=True, help="the verdict as JSON on standard output")
+dataset_ = click.option("--dataset", type=str, default=None, metavar="DIR", help="the dataset evaluated on [the run's]")
+figures_ = click.option("--figures", type=str, default=None, metavar="DIR", help="each chart as SVG, and its numbers as CSV")
+
 
 def out_(default: str | None, help: str) -> Callable[[Any], Any]:
     return click.option("--out", type=str, default=default, required=False, metavar="PATH", help=help, show_default=default is not None)
@@ -158,3 +164,13 @@ def dataset_of(directory: str) -> Splits:
     from homing.loading import read_dataset
 
     return read_dataset(Path(directory))
+
+
+def speaker(as_json: bool) -> Callable[[str], None]:
+    """Who is told what happens: standard output, or standard error where JSON goes there."""
+    return partial(click.echo, err=as_json)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on standard output."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))

@@ -19,10 +19,13 @@ from homing.cli.options import (
     general_,
     given,
     instructions_,
+    json_,
     judgments_,
     make,
     out_,
+    print_json,
     settings,
+    speaker,
     teacher_,
     test_,
     verb,
@@ -39,7 +42,7 @@ COMMON = (
 )  # fmt: skip
 
 
-@settings("encoding", "splitting", "mining", "training", "evaluating", "comparing", shown=COMMON)
+@settings("encoding", "splitting", "mining", "training", "evaluating", "comparing", "reporting", shown=COMMON)
 @verb("homing run data.json --model Qwen/Qwen3-Embedding-0.6B --out runs/mine\nhoming run runs/mine/recipe.toml")
 @data_
 @click.option("--model", type=str, default=None, metavar="MODEL", help="a model's directory or hub name")
@@ -54,7 +57,8 @@ COMMON = (
 @from_
 @baseline_
 @instructions_
-def run(data: str, model: str | None, out: str | None, **options: Any) -> None:
+@json_
+def run(data: str, model: str | None, out: str | None, as_json: bool, **options: Any) -> None:
     """From judged data to a verdict and a model: check, split, mine, train, merge, evaluate, report. Goes on where it stopped.
 
     A changed setting redoes what depends on it. Every option of those verbs is taken.
@@ -62,7 +66,14 @@ def run(data: str, model: str | None, out: str | None, **options: Any) -> None:
     from homing.pipeline import run as go
 
     recipe, directory = _recipe(data, model, out, options)
-    go(recipe, directory)
+    go(recipe, directory, speaker(as_json))
+    if as_json:
+        from homing.evaluating import summary
+        from homing.finished import finished
+
+        found = finished(directory)
+        paths = {name: str(directory / file) for name, file in (("report", "report.html"), ("model", "model"))}
+        print_json({**summary(found.evaluations, found.verdict), **paths})
 
 
 def _recipe(data: str, model: str | None, out: str | None, options: dict[str, Any]) -> tuple[Recipe, Path]:

@@ -12,17 +12,22 @@ import click
 from homing.cli.options import (
     corpus_,
     data_,
+    dataset_,
     dataset_of,
     dev_,
+    figures_,
     format_,
     from_,
     general_,
+    json_,
     judgments_,
     make,
     model_,
     opened,
     out_,
+    print_json,
     settings,
+    speaker,
     teacher_,
     test_,
     verb,
@@ -226,11 +231,12 @@ def _scale(said: str) -> float | Literal["auto"]:
     "--model", "models", type=str, required=True, multiple=True, metavar="MODEL", help="a model, or what docs/verdict.md lists; repeat it"
 )
 @out_("evaluation", "the directory to write")
-def evaluate(dataset: str, models: tuple[str, ...], out: str, **options: Any) -> None:
+@json_
+def evaluate(dataset: str, models: tuple[str, ...], out: str, as_json: bool, **options: Any) -> None:
     """Compare models on the test split; the first is the one to beat."""
     from homing.encoders.opening import open_encoders
     from homing.evaluating import evaluate as measure
-    from homing.evaluating import save_evaluation
+    from homing.evaluating import save_evaluation, summary
     from homing.terminal import verdict_table
     from homing.verdicts import compare
 
@@ -239,19 +245,35 @@ def evaluate(dataset: str, models: tuple[str, ...], out: str, **options: Any) ->
     found = measure(loaded, splits.dev, splits.test, chosen, groups=splits.groups)
     verdict = compare(found, chosen.resamples, chosen.seed, chosen.worthwhile)
     save_evaluation(found, verdict, Path(out))
-    click.echo(verdict_table(found, verdict))
-    click.echo(f"written to {out}")
+    say = speaker(as_json)
+    say(verdict_table(found, verdict))
+    say(f"written to {out}")
+    if as_json:
+        print_json(summary(found, verdict))
 
 
-@verb("homing report evaluation --dataset dataset --out report.html")
-@click.argument("evaluation", type=str)
-@click.option("--dataset", type=str, required=True, metavar="DIR", help="the dataset that was evaluated on")
-@click.option("--training", type=str, default=None, metavar="DIR", help="the training's logs, for its curves")
+@settings("reporting")
+@verb("homing report runs/insurance --no-texts --out report.html\nhoming report evaluation --dataset dataset --training training")
+@click.argument("evaluation", metavar="RUN|EVALUATION", type=str)
+@dataset_
+@click.option("--training", type=str, default=None, metavar="DIR", help="the training's logs, for its curves [the run's]")
 @out_("report.html", "the file to write")
-def report(evaluation: str, dataset: str, training: str | None, out: str) -> None:
-    """Write the report as one HTML file that needs no network."""
-    from homing.evaluating import read_evaluation
+@figures_
+@json_
+def report(
+    evaluation: str, dataset: str | None, training: str | None, out: str, figures: str | None, as_json: bool, **options: Any
+) -> None:
+    """Write the report as one HTML file that needs no network, in English and Chinese."""
+    from homing.checking import check
+    from homing.evaluating import summary
+    from homing.finished import finished
     from homing.reporting import report as write
 
-    found = read_evaluation(Path(evaluation), dataset_of(dataset))
-    click.echo(f"written to {write(*found, out=out, training=Path(training) if training else None)}")
+    found = finished(Path(evaluation), dataset)
+    path = write(
+        *found.evaluations, out=out, training=Path(training) if training else None, run=found.run, verdict=found.verdict,
+        checked=check(found.splits).to_dict(), settings=make(options, "reporting"), figures=figures,
+    )  # fmt: skip
+    speaker(as_json)(f"written to {path}")
+    if as_json:
+        print_json({**summary(found.evaluations, found.verdict), "report": str(path)})

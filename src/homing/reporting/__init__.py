@@ -1,5 +1,7 @@
-"""What an evaluation came to, as one HTML file that needs nothing but a browser: the report, and several runs compared."""
+"""What evaluations came to, as an HTML file that needs nothing but a browser: the report on one, and several runs compared."""
 
+from homing.reporting.comparison import Compared, Comparison, compare_runs, comparison_page
+from homing.reporting.made import flat
 from homing.reporting.report import report
 
-__all__ = ["report"]
+__all__ = ["Compared", "Comparison", "compare_runs", "comparison_page", "flat", "report"]

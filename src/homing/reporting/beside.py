@@ -15,6 +15,7 @@ from homing.figures.chart import Chart
 from homing.figures.history import history
 from homing.reporting import phrases
 from homing.reporting.language import Phrase
+from homing.reporting.models import base_and_tuned
 from homing.reporting.numbers import NONE, between, count, number, percent, signed
 from homing.reporting.tables import Cell, sign
 
@@ -32,7 +33,7 @@ class Table:
 
 def beside(context: Context, evaluations: Sequence[Evaluation]) -> list[Table]:
     """A table for each thing that was measured beside the test; none for what was not asked for."""
-    first, last = evaluations[0].name, evaluations[-1].name
+    first, last = (e.name for e in base_and_tuned(evaluations))
     found = []
     if context.general:
         found.append(_forgetting(context.general, first, last))

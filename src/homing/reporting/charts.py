@@ -11,6 +11,7 @@ from homing.data import Dataset, Floats
 from homing.figures import deciding
 from homing.figures.canvas import Line, Mark, series
 from homing.figures.chart import Chart
+from homing.reporting.models import base_and_tuned
 from homing.reporting.passages import printable
 from homing.thresholds import best_threshold, f1_curve, f1_of_all
 from homing.verdicts import Evaluation
@@ -33,20 +34,20 @@ def label(name: str) -> str:
 def decidable(evaluation: Evaluation) -> bool:
     """Whether there is a threshold to speak of: judged pairs of both kinds, with scores."""
     relevant = relevant_of(evaluation.test)
-    return bool(relevant.any() and not relevant.all() and np.isfinite(evaluation.test_scores).all())
+    return bool(relevant.any() and not relevant.all() and evaluation.has_scores)
 
 
-def f1_chart(evaluations: Sequence[Evaluation]) -> Chart | None:
-    """F1 against threshold with what dev chose, test's own best and, on the last model, the threshold of the first."""
-    shown = [(place, e) for place, e in enumerate(evaluations) if decidable(e)]
+def f1_chart(evaluations: Sequence[Evaluation], *, stale: bool = True) -> Chart | None:
+    """F1 against threshold with what dev chose, test's own best and, where `stale`, the first model's threshold on the tuned one."""
+    shown = [(place, e) for place, e in enumerate(evaluations) if e.kind == "model" and decidable(e)]
     if not shown:
         return None
     lines = []
     for place, e in shown:
         grid, values = e.curve
         marks = [Mark(*best_threshold(e.test_scores, relevant_of(e.test)), "best")]
-        if (stale := borrowed(evaluations, e)) is not None:
-            marks.append(Mark(*stale, "borrowed"))
+        if stale and (point := borrowed(evaluations, e)) is not None:
+            marks.append(Mark(*point, "borrowed"))
         if e.threshold is not None and "F1" in e.measures:
             marks.append(Mark(e.threshold, e.measures["F1"].value))
         lines.append(Line(label(e.name), grid, values, series(place), tuple(marks)))
@@ -61,7 +62,7 @@ def f1_chart(evaluations: Sequence[Evaluation]) -> Chart | None:
 
 def borrowed(evaluations: Sequence[Evaluation], evaluation: Evaluation) -> tuple[float, float] | None:
     """The first model's threshold, and F1 of the last model at it; None for any other model, and where nothing was chosen."""
-    first, last = evaluations[0], evaluations[-1]
+    first, last = base_and_tuned(evaluations)
     if evaluation is not last or last is first or first.threshold is None or not decidable(last):
         return None
     at = first.threshold
@@ -100,18 +101,19 @@ def reliability_chart(evaluations: Sequence[Evaluation]) -> Chart | None:
     lines = [
         Line(label(e.name), e.reliability.promised, e.reliability.came, series(place))
         for place, e in enumerate(evaluations)
-        if e.reliability is not None
+        if e.kind == "model" and e.reliability is not None
     ]
     return deciding.reliability("reliability", "Share of relevant pairs against the promised probability", lines) if lines else None
 
 
 def distribution_charts(evaluations: Sequence[Evaluation]) -> list[tuple[str, Chart]]:
-    """For each model its name, and how its scores of relevant and of other pairs lie, all on one scale."""
-    if not any(np.isfinite(e.test_scores).any() for e in evaluations):
+    """For each model its name, and how its scores of relevant and of other pairs lie, all on one scale; BM25 has another one."""
+    models = [(place, e) for place, e in enumerate(evaluations) if e.kind == "model"]
+    if not any(np.isfinite(e.test_scores).any() for _, e in models):
         return []
-    span = _span(evaluations)
+    span = _span([e for _, e in models])
     panels = []
-    for place, e in enumerate(evaluations):
+    for place, e in models:
         relevant, finite = relevant_of(e.test), np.isfinite(e.test_scores)
         title = f"Scores of relevant and of non-relevant pairs under {label(e.name)}"
         sides = e.test_scores[relevant & finite], e.test_scores[~relevant & finite]

@@ -10,6 +10,7 @@ from homing.evaluations import Evaluation, Interval
 from homing.reporting import phrases
 from homing.reporting.charts import relevant_of
 from homing.reporting.language import Phrase
+from homing.reporting.models import base_and_tuned
 from homing.reporting.numbers import NONE, between, count, duration, number, percent, signed
 from homing.reporting.sentences import in_both
 from homing.reporting.tables import sign
@@ -62,26 +63,29 @@ class Header:
 
 def header(evaluations: Sequence[Evaluation], verdict: Verdict) -> Header:
     """The head of a report on these evaluations."""
-    first, last = evaluations[0], evaluations[-1]
-    pairs = [(verdict.differences[-1:], phrases.AGAINST)]
+    first, last = base_and_tuned(evaluations)
+    pairs = [(own(verdict, last), phrases.AGAINST), (verdict.deployed, phrases.AGAINST_DEPLOYED)]
     if verdict.untrained is not None and verdict.untrained.against != first.name:
-        pairs.append(((verdict.untrained,), phrases.AGAINST_UNTRAINED))
-    shown = [
-        Tiles(title.format(last=each.name, first=each.against), tiles(each, evaluations)) for each_of, title in pairs for each in each_of
-    ]
-    alone = len(evaluations) == 1
+        pairs.append((verdict.untrained, phrases.AGAINST_UNTRAINED))
+    shown = [Tiles(title.format(last=each.name, first=each.against), tiles(each, evaluations)) for each, title in pairs if each is not None]
+    alone = last is first
     claim, _, evidence = verdict.sentence.partition(": ")
     chinese_claim, _, chinese_evidence = _sentence(evaluations, verdict).partition("：")
     return Header(
         outcome=phrases.OUTCOMES[verdict.outcome],
         claim=Phrase(f"{claim}:" if evidence else claim, f"{chinese_claim}：" if chinese_evidence else chinese_claim),
         evidence=Phrase(evidence, chinese_evidence) if evidence or chinese_evidence else None,
-        action=None if alone else phrases.ACTIONS[verdict.action].format(first=first.name, last=last.name),
+        action=None if alone else _action(evaluations, verdict),
         remarks=[] if alone else _remarks(verdict),
         differences=shown,
         notes=[in_both(note) for note in verdict.notes],
         facts=_facts(first),
     )
+
+
+def own(verdict: Verdict, last: Evaluation) -> Difference | None:
+    """The difference that the verdict is about: that of this model against the first."""
+    return next((each for each in verdict.differences if each.name == last.name), None)
 
 
 def tiles(difference: Difference, evaluations: Sequence[Evaluation]) -> list[Tile]:
@@ -121,12 +125,13 @@ def reach(intervals: Iterable[Interval]) -> float:
 
 def _sentence(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
     """The verdict's sentence in Chinese, from its parts."""
-    first, last = evaluations[0], evaluations[-1]
-    if not verdict.differences:
+    first, last = base_and_tuned(evaluations)
+    difference = own(verdict, last)
+    if difference is None:
         return phrases.SENTENCES["alone"].zh.format(first=first.name) + "。"
     opening = phrases.SENTENCES[verdict.outcome].zh.format(first=first.name, last=last.name)
     measured = []
-    for name, gain in verdict.differences[-1].measures.items():
+    for name, gain in difference.measures.items():
         if name in DECISIVE and name in first.measures and name in last.measures:
             measured.append(
                 phrases.MEASURED.zh.format(
@@ -137,8 +142,22 @@ def _sentence(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
                     interval=between(gain, signed),
                 )
             )
-    queries = phrases.TEST_QUERIES.zh.format(n=count(len(last.queries)))
-    return f"{opening}：{'，'.join(measured)}；{queries}。" if measured else f"{opening}；{queries}。"
+    seeds = verdict.context.seeds
+    if measured and seeds is not None:
+        measured.append(phrases.MEAN_OF_SEEDS.zh.format(n=len(seeds.seeds)))
+    parts = ["，".join(measured)] if measured else []
+    for other, said in ((verdict.untrained, phrases.AGAINST_UNTRAINED_TOO), (verdict.deployed, phrases.AGAINST_TOO)):
+        if other is not None and "nDCG@10" in other.measures:
+            gain = other.measures["nDCG@10"]
+            parts.append(said.zh.format(other=other.against, gain=signed(gain.value), interval=between(gain, signed)))
+    parts.append(phrases.TEST_QUERIES.zh.format(n=count(len(last.queries))))
+    return f"{opening}：{'；'.join(parts)}：{_action(evaluations, verdict).zh}"
+
+
+def _action(evaluations: Sequence[Evaluation], verdict: Verdict) -> Phrase:
+    first, last = base_and_tuned(evaluations)
+    kept = first.name if verdict.deployed is None else verdict.deployed.against
+    return phrases.ACTIONS[verdict.action].format(kept=kept, last=last.name)
 
 
 def _remarks(verdict: Verdict) -> list[Phrase]:
@@ -148,7 +167,7 @@ def _remarks(verdict: Verdict) -> list[Phrase]:
     if verdict.power is not None:
         power = verdict.power
         values = {
-            "measure": power.measure, "detectable": number(power.detectable), "worthwhile": number(power.worthwhile),
+            "measure": power.measure, "detectable": number(power.detectable), "worthwhile": f"{power.worthwhile:g}",
             "needed": count(power.needed), "queries": count(power.queries),
         }  # fmt: skip
         found.append((phrases.POWER_MORE if power.needed > power.queries else phrases.POWER).format(**values))

@@ -61,6 +61,11 @@ def _json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
+def flat(values: Mapping[str, Any]) -> dict[str, str]:
+    """Nested settings by their dotted names, as text; without what is None."""
+    return {name: _shown(name, value, True) for name, value in _flat(values).items() if value is not None}
+
+
 def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in values.items():

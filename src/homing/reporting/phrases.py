@@ -14,26 +14,25 @@ OUTCOMES = {
 }
 ACTIONS = {
     "deploy": Phrase("Deploy {last}.", "部署 {last}。"),
-    "keep the base": Phrase("Keep the base, {first}.", "保留基座模型 {first}。"),
+    "keep the base": Phrase("Keep {kept}.", "保留 {kept}。"),
     "label more": Phrase("Label more test queries before you decide.", "先多标注一些测试查询，再作决定。"),
 }
 ACTION = Phrase("What to do", "该做什么")
 SENTENCES = {
     "gained": Phrase("", "{last} 优于 {first}"),
-    "lost": Phrase("", "{last} 不如 {first}，请保留 {first}"),
+    "lost": Phrase("", "{last} 不如 {first}"),
     "mixed": Phrase("", "{last} 与 {first} 相比，一项指标更好，另一项更差"),
     "undecided": Phrase("", "这些测试查询不足以说明 {last} 优于 {first}"),
     "alone": Phrase("", "只评测了 {first}，没有可比较的对象"),
 }
 """Openings of the verdict's sentence; the English one is the verdict's own."""
+MEAN_OF_SEEDS = Phrase("", "为 {n} 个种子的平均")
+AGAINST_TOO = Phrase("", "与 {other} 相比，nDCG@10 {gain} {interval}")
+AGAINST_UNTRAINED_TOO = Phrase("", "与无需训练的最佳方案 {other} 相比，nDCG@10 {gain} {interval}")
 MEASURED = Phrase("", "{measure} 从 {before} 到 {after}（{gain}，95% 区间 {interval}）")
 TEST_QUERIES = Phrase("{n} test queries", "{n} 条测试查询")
 AGAINST = Phrase("{last} against {first}, with 95 % intervals", "{last} 与 {first} 相比，附 95% 区间")
 AGAINST_UNTRAINED = Phrase("{last} against {first}, the best that needs no training", "{last} 与 {first}（无需训练的最佳方案）相比")
-REEMBED = Phrase(
-    "A new model means a new index: embed the whole corpus again before you serve it.",
-    "换模型就要换索引：上线前须用新模型重新编码整个语料库。",
-)
 REEMBED_TIME = Phrase(
     "A new model means a new index: the {documents} documents must be embedded again, about {time} on the machine of this evaluation.",
     "换模型就要换索引：{documents} 篇文档须重新编码，在本次评测所用机器上约需 {time}。",
@@ -98,7 +97,7 @@ ORDERING_NOTE = Phrase(
 )
 BARE = Phrase("Bare queries", "不带提示词的查询")
 BARE_NOTE = Phrase("sent without their prompt, as many clients do", "查询不带提示词直接发送，许多客户端正是如此")
-BARE_LOSS = Phrase("{measure} lost by it", "{measure} 因此损失")
+BARE_LOSS = Phrase("{measure}, against its own prompt", "{measure} 与自身提示词相比")
 SPEED = Phrase("Encoding", "编码")
 SPEED_NOTE = Phrase("on the machine of this evaluation", "在本次评测所用的机器上")
 SPEED_ROW = Phrase("documents a second", "每秒文档数")
@@ -127,6 +126,7 @@ NO_THRESHOLD = Phrase(
     "没有 F1–阈值曲线：测试集里没有被判为不相关的标注对，或没有相关的标注对。",
 )
 F1_CAPTION = Phrase("F1 against the threshold", "F1 随阈值的变化")
+F1_NOTE = Phrase("the dot: the threshold chosen on dev; the ring: test’s own best", "圆点：开发集选定的阈值；圆环：测试集自身最优")
 MARK_CHOSEN = Phrase("chosen on dev", "开发集选定")
 MARK_BEST = Phrase("test’s own best", "测试集自身最优")
 MARK_BORROWED = Phrase("{first}’s threshold on {last}: F1 {f1}", "把 {first} 的阈值用于 {last}：F1 为 {f1}")
@@ -142,7 +142,6 @@ RELIABILITY_NOTE = Phrase(
 RELIABILITY_ERROR = Phrase("expected calibration error {error}", "期望校准误差 {error}")
 AT_THRESHOLD = Phrase("Over all judged pairs of test", "测试集全部标注对")
 THRESHOLD_ROW = Phrase("threshold chosen on dev", "开发集选定的阈值")
-AS_L2 = Phrase("as L2 distance", "换算成 L2 距离")
 F1_ROW = Phrase("F1 at it", "此阈值下的 F1")
 F1_DEV_ROW = Phrase("F1 at it on dev", "此阈值在开发集上的 F1")
 F1_BEST_ROW = Phrase("F1 at test’s own best threshold", "测试集自身最优阈值下的 F1")
@@ -185,22 +184,19 @@ RECALL = Phrase("recall", "召回率")
 
 SLICES = Phrase("Where it gained, and where it got worse", "哪里变好，哪里变差")
 SLICES_LEAD = Phrase(
-    "{measure} of {last} against {first} on parts of the test queries. Marked as worse where the interval lies below zero after an"
-    " adjustment for the number of parts looked at.",
-    "{last} 与 {first} 在部分测试查询上的 {measure}。按所看切片数校正后，区间仍在零以下的标为变差。",
+    "{measure} of {last} against {first} on parts of the test queries, with 95 % intervals. Marked as worse where it fell with p < 0.05,"
+    " adjusted for the number of parts looked at.",
+    "{last} 与 {first} 在部分测试查询上的 {measure}，附 95% 区间。按所看切片数校正后仍以 p < 0.05 下降的标为变差。",
 )
 SLICE = Phrase("queries", "查询")
-SLICE_BEFORE_AFTER = Phrase("before → after", "之前 → 之后")
 WORSE = Phrase("worse", "变差")
 WORSE_QUERIES = Phrase("The {n} queries of this part that lost most", "此切片中下降最多的 {n} 条查询")
 SLICE_NAMES = {
     "query length": Phrase("query length", "查询长度"),
     "document length": Phrase("document length", "文档长度"),
     "language": Phrase("language", "语言"),
-    "positives": Phrase("relevant documents", "相关文档数"),
-    "number of positives": Phrase("relevant documents", "相关文档数"),
-    "overlap": Phrase("words shared with the relevant document", "与相关文档的词重合"),
-    "words in common": Phrase("words shared with the relevant document", "与相关文档的词重合"),
+    "relevant documents": Phrase("relevant documents", "相关文档数"),
+    "words in common": Phrase("words in common with the relevant document", "与相关文档共有的词"),
 }
 HIDDEN_VALUE = Phrase("value {n}", "取值 {n}")
 HIDDEN_COLUMN = Phrase("column {n}", "列 {n}")
@@ -387,7 +383,6 @@ DETAILS = Phrase("Details", "细节")
 # The page
 
 CONTENTS = Phrase("Contents", "目录")
-LANGUAGE = Phrase("Language", "语言")
 TITLE = Phrase("Homing: {outcome} – {models}", "Homing：{outcome} – {models}")
 NAVIGATION = {
     "ranking": Phrase("Ranking", "排序"),
@@ -403,6 +398,7 @@ NAVIGATION = {
     "beside": Phrase("Beside the test", "测试之外"),
     "runs": Phrase("Runs", "运行"),
     "settings": Phrase("Settings", "设置"),
+    "curves": Phrase("Curves", "曲线"),
 }
 
 # Words inside charts: what is drawn in English, and its Chinese
@@ -475,3 +471,51 @@ LOOKS = Phrase(
     "Tuned models that this test set has measured so far, this one included: {n}.", "这个测试集至今评测过的调优模型数（含本次）：{n}。"
 )
 AGAINST_DEPLOYED = Phrase("{last} against {first}, the one deployed", "{last} 与现已部署的 {first} 相比")
+
+# Several runs
+
+COMPARED_TITLE = Phrase("Homing: {names}", "Homing：{names}")
+COMPARED = Phrase("{n} runs", "{n} 次运行")
+COMPARED_BEST = Phrase(
+    "{best} finds the right document best: nDCG@10 {gain} over {second}, 95 % interval {interval}.",
+    "{best} 的检索效果最好：nDCG@10 比 {second} 高 {gain}，95% 区间 {interval}。",
+)
+COMPARED_OPEN = Phrase(
+    "No run is shown to be the best: {best} leads {second} by {gain} in nDCG@10, 95 % interval {interval}.",
+    "还看不出哪次运行最好：{best} 的 nDCG@10 比 {second} 高 {gain}，95% 区间 {interval}。",
+)
+COMPARED_APART = Phrase(
+    "The {n} runs were measured on different test sets: compare what each gained over its own base, not their figures.",
+    "这 {n} 次运行的测试集各不相同：应比较各自相对其基座的提升，而不是数值本身。",
+)
+RUNS_LEAD = Phrase(
+    "Ranked by nDCG@10 on test. The differences are of nDCG@10, with 95 % intervals.",
+    "按测试集 nDCG@10 排名。差异指 nDCG@10 之差，附 95% 区间。",
+)
+RUN = Phrase("run", "运行")
+FROM_BASE = Phrase("from its own base", "与自身基座之差")
+FROM_FIRST = Phrase("from {first}", "与 {first} 之差")
+FROM_FIRST_RUN = Phrase("from the first run", "与第一次运行之差")
+RUN_TIME = Phrase("time", "用时")
+CURVES = Phrase("The curves", "曲线")
+SETTINGS = Phrase("What was set differently", "设置上的不同")
+SETTING = Phrase("setting", "设置")
+SAME_SETTINGS = Phrase("Nothing: all settings that are known are the same.", "没有不同：已知的设置全部相同。")
+FIRST_AND_BEST = Phrase("Queries: {first} and {other}", "逐条查询：{first} 与 {other}")
+
+# In a terminal
+
+VERDICT = Phrase("VERDICT ({outcome}): ", "结论（{outcome}）：")
+ACTION_OF = Phrase("ACTION: ", "该做什么：")
+THRESHOLD = Phrase("threshold", "阈值")
+TEST_BEST = Phrase("test's best F1", "测试集最优 F1")
+FLOOR = Phrase(
+    "{share} of the test pairs are relevant; calling all of them relevant has F1 {f1}.",
+    "测试集标注对中 {share} 相关；全判为相关时 F1 为 {f1}。",
+)
+PAIRED = Phrase("{last} - {first}, paired, 95 %", "{last} − {first}，配对，95%")
+WORSE_PARTS = Phrase("It got worse on", "变差的部分")
+PROMPTS_OF = Phrase("prompts of {model}", "{model} 的提示词")
+BARE_OF = Phrase(
+    "queries of {model} sent without their prompt, as many clients send them", "{model} 的查询不带提示词发送（许多客户端如此）"
+)

@@ -10,15 +10,16 @@ from typing import Any
 
 from homing.errors import InputError
 from homing.evaluations import Evaluation
-from homing.figures.canvas import series
 from homing.figures.chart import Chart
 from homing.reporting import charts, phrases
 from homing.reporting.beside import beside, learning_chart
 from homing.reporting.curves import training_charts
 from homing.reporting.export import export
+from homing.reporting.figure import Figure
 from homing.reporting.header import header
 from homing.reporting.language import Phrase
 from homing.reporting.made import counts, made
+from homing.reporting.models import base_and_tuned, shown
 from homing.reporting.movers import movers
 from homing.reporting.numbers import number
 from homing.reporting.page import filled, write
@@ -29,23 +30,6 @@ from homing.reporting.suspects import suspects
 from homing.reporting.tables import deciding, ranking
 from homing.settings import Reporting
 from homing.verdicts import Verdict, compare
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model's name and the tone it has in every chart."""
-
-    name: str
-    tone: str
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart with the words above and below it."""
-
-    caption: Phrase
-    chart: Chart
-    note: Phrase | None = None
 
 
 def report(
@@ -72,8 +56,9 @@ def report(
     settings = settings or Reporting()
     verdict = compare(evaluations) if verdict is None else verdict
     logs = run / "training" if training is None and run is not None else training
-    first, last = evaluations[0], evaluations[-1]
-    models = [Model(printable(e.name), series(place)) for place, e in enumerate(evaluations)]
+    first, last = base_and_tuned(evaluations)
+    models = shown(evaluations)
+    scored = [e for e in evaluations if e.has_scores] or list(evaluations)
     drawn = _Drawn.of(evaluations, verdict, logs)
     stale = charts.borrowed(evaluations, last)
     page = filled(
@@ -82,24 +67,33 @@ def report(
         settings.language,
         texts=settings.texts,
         models=models,
+        first=models[0],
+        last=models[evaluations.index(last)],
         verdict=verdict,
         header=header(evaluations, verdict),
         causes=[(in_both(each.name), in_both(each.evidence), in_both(each.experiment)) for each in verdict.causes],
         ranking=ranking(evaluations, verdict),
-        deciding=deciding(evaluations),
+        deciding=deciding(scored),
+        deciding_models=[model for model, e in zip(models, evaluations, strict=True) if e in scored],
+        compared_models=[model for model, e in zip(models, evaluations, strict=True) if e.kind == "model"],
         drawn=drawn,
-        errors=[(model, number(e.reliability.error)) for model, e in zip(models, evaluations, strict=True) if e.reliability is not None],
+        errors=[
+            (model, number(e.reliability.error))
+            for model, e in zip(models, evaluations, strict=True)
+            if e.kind == "model" and e.reliability is not None
+        ],
         borrowed=None if stale is None else number(stale[1]),
         dev_pairs=f"{len(first.dev.qrels):,}",
         slices=properties(verdict.slices, first, last, texts=settings.texts),
         slice_measure=verdict.slices[0].measure if verdict.slices else "",
         beside=beside(verdict.context, evaluations),
         looks=verdict.context.looks,
-        movers=movers(first, last, texts=settings.texts) if len(evaluations) > 1 else None,
+        movers=movers(first, last, texts=settings.texts) if last is not first else None,
         suspects=suspects(evaluations, texts=settings.texts),
         prompts=[
             (model, [(kind, json.dumps(text, ensure_ascii=False)) for kind, text in sorted(e.prompts.items()) if text])
             for model, e in zip(models, evaluations, strict=True)
+            if e.kind == "model"
         ],
         made=made(run, texts=settings.texts),
         counts=counts(checked) if checked is not None else None,

@@ -13,8 +13,40 @@ SENTENCES = (
         "检索在封闭池中进行，即数据中的全部文档；未标注的文档按不相关计。",
     ),
     (
-        "The intervals resample test queries; another training seed would add to them.",
-        "区间由测试查询重采样得到；换一个训练随机种子还会带来额外的变化。",
+        "The intervals resample test queries; they leave out that another training seed gives another model.",
+        "区间由测试查询重采样得到；不含换一个训练随机种子会得到另一个模型的变化。",
+    ),
+    (
+        "The intervals resample {n} groups of test queries that hang together; they leave out that another training seed gives another model.",
+        "区间由 {n} 组相互关联的测试查询整组重采样得到；不含换一个训练随机种子会得到另一个模型的变化。",
+    ),
+    (
+        "The intervals resample test queries; but for the mean over seeds they leave out that another training seed gives another model.",
+        "区间由测试查询重采样得到；除多种子平均之外，不含换一个训练随机种子会得到另一个模型的变化。",
+    ),
+    (
+        "The intervals resample {n} groups of test queries that hang together; but for the mean over seeds they leave out that another training"
+        " seed gives another model.",
+        "区间由 {n} 组相互关联的测试查询整组重采样得到；除多种子平均之外，不含换一个训练随机种子会得到另一个模型的变化。",
+    ),
+    (
+        "Judged@10 is {before} for {first} and {after} for {last}: with so different shares of judged documents nDCG@10 does not rank these"
+        " two. Judge the first ten of both, or read nDCG@10 over judged documents alone.",
+        "{first} 的 Judged@10 为 {before}，{last} 为 {after}：已标注文档的比例相差太大，nDCG@10 不能给它们排名。请标注两者的前十篇，或看只计已标注文档的 nDCG。",
+    ),
+    (
+        "This test set shows a difference in nDCG@10 of {detectable} or more (in four of five draws); to see {worthwhile}, about {needed} test"
+        " queries are needed, and there are {queries}.",
+        "这个测试集（五次中有四次）能看出 {detectable} 及以上的 nDCG@10 差异；要看出 {worthwhile}，约需 {needed} 条测试查询，现有 {queries} 条。",
+    ),
+    (
+        "At {first}'s threshold ({threshold}) {last} would have F1 {borrowed} instead of {own}: a new model needs its new threshold. Lower"
+        " scores are no worse scores.",
+        "若沿用 {first} 的阈值（{threshold}），{last} 的 F1 为 {borrowed}，而不是 {own}：新模型要用新阈值。分数变低不等于变差。",
+    ),
+    (
+        "Taking off a query's mean score to its {n} nearest documents before the threshold gives F1 {f1} on test; on dev it gains {gain}.",
+        "在比较阈值之前减去该查询与其最近的 {n} 篇文档的平均分，测试集 F1 为 {f1}；开发集上变化 {gain}。",
     ),
     (
         "{n} test queries have no relevant document: they count in F1 and AP, not in the rankings.",
@@ -33,6 +65,65 @@ SENTENCES = (
         "The split lets positives be shared between train and test, as was asked for: new questions to known answers.",
         "按要求，划分允许训练集与测试集共享相关文档：答案已知，问题是新的。",
     ),
+    # Causes of no gain: name, evidence, experiment
+    ("the base is near the ceiling", "基座模型已接近上限"),
+    (
+        "{model} has nDCG@10 {value}: {left} is left to gain, wrong and missing judgments included.",
+        "{model} 的 nDCG@10 已达 {value}：余下的提升空间只有 {left}，其中还包括错标和漏标。",
+    ),
+    (
+        "Test on harder queries: those that users asked again, or whose first result they did not take.",
+        "用更难的查询来测试：用户换说法再问的，或没有采用第一条结果的。",
+    ),
+    ("relevant documents that nobody judged", "有相关文档没人标注"),
+    (
+        "For {share} of the test queries both models put the same unjudged document first, above every relevant one.",
+        "有 {share} 的测试查询，两个模型都把同一篇未标注的文档排在第一，高于全部相关文档。",
+    ),
+    (
+        "Judge these first places (homing audit shows the likeliest in training), then evaluate again: no training is needed for it.",
+        "标注这些排在第一的文档（homing audit 列出训练集中最可疑的），再评测一次：无需重新训练。",
+    ),
+    ("positives cut by the length cap", "正例被长度上限截断"),
+    (
+        "{share} of the training positives are longer than {n} tokens; what lies beyond was never seen.",
+        "{share} 的训练正例超过 {n} 个词元，超出的部分模型从未见过。",
+    ),
+    ("Train with a higher --max-length, or split documents into passages.", "用更大的 --max-length 训练，或把文档切成段落。"),
+    ("train and test unlike each other", "训练集与测试集不像"),
+    (
+        "{unseen} of the words of test queries are in no training query; between the halves of training it is {expected}.",
+        "测试查询中有 {unseen} 的词不在任何训练查询中；训练集两半之间这一比例为 {expected}。",
+    ),
+    (
+        "Compare a few training and test queries by eye; judge queries like those of the test, and train on them.",
+        "抽几条训练查询和测试查询对照着看；标注一些与测试查询相似的查询，再用来训练。",
+    ),
+    ("too few queries to learn from", "可学习的查询太少"),
+    ("Training had {n} queries with a relevant document.", "训练集中有相关文档的查询只有 {n} 条。"),
+    (
+        "Judge twice as many training queries; --learning-curve tells beforehand what that would bring.",
+        "把训练查询的标注量增加一倍；--learning-curve 可以事先估计能带来多少提升。",
+    ),
+    ("the learning rate is too high: the base was forgotten", "学习率过高：基座的能力被遗忘"),
+    ("nDCG@10 on dev went from {before} untrained to {after} at the end", "开发集 nDCG@10 从未训练时的 {before} 变为结束时的 {after}"),
+    ("outside the domain from {before} to {after}", "领域之外从 {before} 变为 {after}"),
+    ("on test from {before} to {after}", "测试集上从 {before} 变为 {after}"),
+    ("dev kept nothing of what was learned", "开发集没有保留任何学到的改动"),
+    ("Train with a third of the learning rate (peak {rate}), all else equal.", "其他不变，把学习率降到三分之一再训练（原峰值 {rate}）。"),
+    ("Train with a third of the learning rate, all else equal.", "其他不变，把学习率降到三分之一再训练。"),
+    # Slices
+    ("up to {n} characters", "不超过 {n} 字符"),
+    ("{low} characters to {high} characters", "{low} 至 {high} 字符"),
+    ("above {n} characters", "超过 {n} 字符"),
+    ("up to {n}%", "不超过 {n}%"),
+    ("{low}% to {high}%", "{low}% 至 {high}%"),
+    ("above {n}%", "超过 {n}%"),
+    ("{low} to {high}", "{low} 至 {high}"),
+    ("{n} or more", "{n} 及以上"),
+    ("Chinese", "中文"),
+    ("other", "其他"),
+    ("others", "其余"),
 )
 _FIELD = re.compile(r"\\\{(\w+)\\\}")
 
@@ -43,8 +134,19 @@ def _patterns() -> list[tuple[re.Pattern[str], str]]:
 
 
 def in_both(sentence: str) -> Phrase:
-    """The sentence in both languages; in English twice where the table lacks it."""
+    """The sentence in both languages, also where it is several of the table joined by semicolons; in English twice where that lacks it."""
+    chinese = _chinese(sentence)
+    if chinese is None and "; " in sentence:
+        parts = [_chinese(part.removesuffix(".")) for part in sentence.split("; ")]
+        chinese = "；".join(part for part in parts if part) + "。" if all(parts) else None
+    if chinese is None and sentence.endswith("."):
+        whole = _chinese(sentence.removesuffix("."))
+        chinese = f"{whole}。" if whole else None
+    return Phrase(sentence, chinese or sentence)
+
+
+def _chinese(sentence: str) -> str | None:
     for pattern, chinese in _patterns():
         if found := pattern.fullmatch(sentence):
-            return Phrase(sentence, chinese.format(**found.groupdict()))
-    return Phrase(sentence, sentence)
+            return chinese.format(**found.groupdict())
+    return None

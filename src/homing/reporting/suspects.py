@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from homing.evaluations import Evaluation
+from homing.reporting.models import base_and_tuned
 from homing.reporting.movers import document_text, query_text
 from homing.reporting.numbers import count, number
 from homing.reporting.passages import Passage
@@ -40,7 +41,7 @@ class Suspects:
 
 def suspects(evaluations: Sequence[Evaluation], *, texts: bool) -> Suspects | None:
     """The suspects under the last model; None where it scores no pairs, or no list has both kinds of documents."""
-    first, last = evaluations[0], evaluations[-1]
+    first, last = base_and_tuned(evaluations)
     qrels = last.test.qrels
     if not last.has_scores or not len(qrels):
         return None

@@ -87,7 +87,7 @@ def deciding(evaluations: Sequence[Evaluation]) -> list[Group]:
 
 def _rows(evaluations: Sequence[Evaluation], names: Sequence[str]) -> list[Row]:
     found = [name for name in names if any(name in e.measures for e in evaluations)]
-    return [Row(name, cells([e.measures.get(name) for e in evaluations])) for name in found]
+    return [Row(name, cells([e.measures.get(name) for e in evaluations], ranked="Judged" not in name)) for name in found]
 
 
 def _differences(evaluations: Sequence[Evaluation], differences: Sequence[Difference]) -> list[Row]:
@@ -123,10 +123,11 @@ def sign(interval: Interval) -> str:
 
 def _bare(evaluations: Sequence[Evaluation]) -> list[Row]:
     rows = []
-    for name in dict.fromkeys(name for e in evaluations for name in e.bare):
+    for name in dict.fromkeys(name for e in evaluations for name in e.bare if not name.endswith(" lost")):
         rows.append(Row(name, cells([e.bare.get(name) for e in evaluations])))
-        lost = [e.measures[name].value - e.bare[name].value if name in e.bare and name in e.measures else float("nan") for e in evaluations]
-        rows.append(Row(phrases.BARE_LOSS.format(measure=name), [Cell(signed(-value)) for value in lost]))
+        lost = [e.bare.get(f"{name} lost") for e in evaluations]
+        shown = [Cell(NONE) if each is None else Cell(signed(each.value), between(each, signed), sign=sign(each)) for each in lost]
+        rows.append(Row(phrases.BARE_LOSS.format(measure=name), shown))
     return rows
 
 
@@ -145,7 +146,7 @@ def _speed(evaluations: Sequence[Evaluation]) -> list[Row]:
     dimensions = [Cell(NONE if speed is None else count(speed.dimension)) for speed in speeds]
     return [
         Row(phrases.SPEED_ROW, rates),
-        Row(phrases.SECONDS_ROW, [Cell(duration(e.seconds)) for e in evaluations]),
+        Row(phrases.SECONDS_ROW, [Cell(duration(e.seconds) if e.kind == "model" else NONE) for e in evaluations]),
         Row(phrases.DIMENSION_ROW, dimensions),
     ]
 
@@ -179,7 +180,7 @@ def _at_threshold(evaluations: Sequence[Evaluation]) -> list[Row]:
         rows += _offsets(evaluations)
         rows += _borrowed(evaluations)
     named = [
-        f1_curve(e.test_scores, mask, np.array(NAMED)) if e.has_scores else np.full(len(NAMED), np.nan)
+        f1_curve(e.test_scores, mask, np.array(NAMED)) if e.has_scores and e.kind == "model" else np.full(len(NAMED), np.nan)
         for e, mask in zip(evaluations, relevant, strict=True)
     ]
     for place, threshold in enumerate(NAMED):
@@ -222,9 +223,10 @@ def _borrowed(evaluations: Sequence[Evaluation]) -> list[Row]:
     if first.threshold is None or len(evaluations) < 2:
         return []
     at = np.array([first.threshold])
+    others = [e.has_scores and e.kind == "model" and e is not first for e in evaluations]
     shown = [
-        Cell(number(float(f1_curve(e.test_scores, relevant_of(e.test), at)[0])) if e.has_scores and e is not first else NONE)
-        for e in evaluations
+        Cell(number(float(f1_curve(e.test_scores, relevant_of(e.test), at)[0])) if other else NONE)
+        for e, other in zip(evaluations, others, strict=True)
     ]
     return [Row(phrases.F1_BORROWED_ROW.format(first=first.name), shown, phrases.F1_BORROWED_NOTE)]
 
@@ -243,7 +245,7 @@ def _retrieved(evaluations: Sequence[Evaluation]) -> Group:
             Cell(NONE) if each is None else Cell(number(each.inner_product), "" if each.l2 is None else f"L2 ≤ {number(each.l2)}")
             for each in chosen
         ]
-        rows.insert(1, Row(phrases.THRESHOLD_ROW, values))
+        rows.insert(0, Row(phrases.THRESHOLD_ROW, values))
     return Group(phrases.RETRIEVED.format(k=depth), phrases.RETRIEVED_NOTE, rows)
 
 
@@ -283,11 +285,11 @@ def _trade(trade: Trade | None) -> Cell:
     return Cell(number(given), phrases.TRADE_GOT.with_phrase("what", what).format(threshold=number(trade.threshold), got=number(got)))
 
 
-def cells(intervals: Sequence[Interval | None]) -> list[Cell]:
-    """A row of values; the best is marked where models differ in what is shown."""
+def cells(intervals: Sequence[Interval | None], *, ranked: bool = True) -> list[Cell]:
+    """A row of values; where it is `ranked`, the best is marked if models differ in what is shown."""
     shown = [NONE if interval is None else number(interval.value) for interval in intervals]
     best = max((text for text in shown if text != NONE), key=lambda text: float(text.replace("−", "-")), default="")
-    differ = len(set(shown) - {NONE}) > 1
+    differ = ranked and len(set(shown) - {NONE}) > 1
     return [
         Cell(text, "" if interval is None else between(interval), differ and text == best)
         for text, interval in zip(shown, intervals, strict=True)

@@ -1,0 +1,32 @@
+"""What an evaluation came to: read back from its directory, and the verdict with what only its run knows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from homing.causes import Cause
+from homing.data import Splits
+from homing.encoders.adapter import Adapter
+from homing.encoders.safety import read_json
+from homing.evaluating import read_context, read_evaluation
+from homing.evaluations import Evaluation
+from homing.settings import Evaluating
+from homing.verdicts import Verdict, compare
+
+KEPT = "On dev nothing that was learned beat the base by more than the standard error: the model's directory holds the base."
+SHARED = "The split lets positives be shared between train and test, as was asked for: new questions to known answers."
+
+
+def conclude(evaluation: Path, splits: Splits, settings: Evaluating, run: Path | None) -> tuple[list[Evaluation], Verdict]:
+    """The evaluations that a directory holds and the verdict on them, with what its run adds where it is of one.
+
+    The causes of no gain are those that were found when training's circumstances were at hand. Raises FormatError where the directory
+    holds no evaluation, or one of other splits.
+    """
+    found = read_evaluation(evaluation, splits)
+    verdict = compare(found, settings.resamples, settings.seed, settings.worthwhile, context=read_context(evaluation))
+    causes = tuple(Cause(**each) for each in read_json(evaluation / "metrics.json")["verdict"].get("causes", ()))
+    kept = (KEPT,) if run is not None and (run / "adapter").is_dir() and Adapter(run / "adapter").scale == 0 else ()
+    shared = (SHARED,) if splits.by == "query" else ()
+    return found, replace(verdict, causes=causes, notes=(*kept, *verdict.notes, *shared))
