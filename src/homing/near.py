@@ -19,8 +19,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from tqdm import tqdm
 
 from homing.data import Ints
+from homing.progress import BAR
 
 # Chosen on five data sets of questions and commands: above it are one-word rewordings, spellings and changed numbers, and the groups
 # that near-duplicates chain up to stay small (at most 8 of 5,168 templated medical questions, 40 of 11,300 shell tasks). At 0.8 template
@@ -60,7 +62,7 @@ def alike(texts: Sequence[str], pairs: NDArray[np.integer], threshold: float = T
     """
     found = np.zeros(len(pairs), dtype=bool)
     step = len(pairs) if len(np.unique(pairs)) <= 2 * _TEXTS else _TEXTS
-    for start in range(0, len(pairs), max(1, step)):
+    for start in tqdm(range(0, len(pairs), max(1, step)), "Near-duplicates of positives", **BAR):
         distinct, place = np.unique(pairs[start : start + step], return_inverse=True)
         some = place.reshape(-1, 2)
         # Sets of shortened shingles first: what is not nearly alike in them is not alike, and little is left to be compared exactly.

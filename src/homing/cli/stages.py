@@ -35,6 +35,9 @@ from homing.cli.options import (
 from homing.errors import HomingError, SettingError
 from homing.settings import Encoding, Mining, Splitting, Training
 
+if TYPE_CHECKING:
+    from homing.protocols import Encoder
+
 
 @settings("encoding")
 @verb("homing check data.json --model Qwen/Qwen3-Embedding-0.6B")
@@ -105,8 +108,9 @@ def split(
 @click.argument("dataset", type=str)
 @out_("mined", "the directory to write")
 @click.option("--model", type=str, default=None, metavar="MODEL", help="finds negatives, where dense or fused asks for a model")
+@click.option("--vectors", type=str, default=None, metavar="DIR", help="in its place queries.npy and documents.npy, a row a text")
 @judgments_
-def mine(dataset: str, out: str, model: str | None, judgments: Sequence[str], **options: Any) -> None:
+def mine(dataset: str, out: str, model: str | None, vectors: str | None, judgments: Sequence[str], **options: Any) -> None:
     """Choose each training query's negatives: judged ones first, then from the whole corpus, by words or by a model.
 
     Without judged negatives the corpus is searched: by the model where one is given, else by words (BM25).
@@ -117,11 +121,18 @@ def mine(dataset: str, out: str, model: str | None, judgments: Sequence[str], **
     from homing.mining import mine as choose
     from homing.mining import save_mined
 
-    chosen, encoder = make(options, "mining"), None
+    chosen = make(options, "mining")
+    encoder: Encoder | None = None
     splits, obeyed = obey([each for path in judgments for each in read(path)], dataset_of(dataset))
     if judgments:
         click.echo(str(obeyed))
-    if model is not None and chosen.retriever not in ("list", "bm25"):
+    if model is not None and vectors is not None:
+        raise SettingError("--model and --vectors exclude each other", remedy="Give one of the two.")
+    if vectors is not None:
+        from homing.encoders.given import Given
+
+        encoder = Given.read(vectors, splits.train)
+    elif model is not None and chosen.retriever not in ("list", "bm25"):
         from homing.encoders.kept import Kept
         from homing.encoders.pair import open_model
 
