@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import click
 
-from homing.cli import comparison, conversion, judgments, runs, servers, stages
+from homing.cli import comparison, conversion, exports, judgments, runs, servers, stages
 from homing.cli.options import cli
 from homing.errors import HomingError
 
-__all__ = ["cli", "comparison", "conversion", "judgments", "main", "runs", "servers", "stages"]
+__all__ = ["cli", "comparison", "conversion", "exports", "judgments", "main", "runs", "servers", "stages"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -254,7 +254,7 @@ class LowRank(Tuning):
                 yield from ((module, name) for name in module.active_adapters)
 
     def _tensors(self) -> dict[str, Tensor]:
-        return dict(get_peft_model_state_dict(self.peft))
+        return dict(get_peft_model_state_dict(self.peft, save_embedding_layers=False))
 
     def _put(self, tensors: dict[str, Tensor]) -> None:
         set_peft_model_state_dict(self.peft, tensors)
@@ -277,7 +277,7 @@ class LowRank(Tuning):
                     parameter.mul_(share)
 
     def _write(self, directory: Path) -> None:
-        self.peft.save_pretrained(str(directory))
+        self.peft.save_pretrained(str(directory), save_embedding_layers=False)
         (directory / "README.md").unlink()  # a form for a card, with nothing filled in
 
     def _merge(self) -> None:

@@ -81,7 +81,8 @@ def complete(directory: Path, summary: Mapping[str, Any], data: Mapping[str, str
     `summary` is what evaluation/metrics.json holds, `data` the digests of what it was trained and measured on, by name. The thresholds of
     the pages are those of the directory's decision.
     """
-    write_evaluated(directory, Evaluated.of(summary, data).plain())
+    found = Evaluated.of(summary, data)
+    write_evaluated(directory, found.plain(), sorted((int(each) for each in found.dimensions), reverse=True))
     write_card(directory)
 
 

@@ -124,8 +124,8 @@ def _clients(facts: Facts) -> str:
 | Dify | provider "OpenAI-API-compatible", model type Text Embedding, context size {facts.length}; query prefix `{_quoted(prefix)}`, document prefix `{_quoted(facts.document_prompt)}` | with the prefix, where its field is filled in |
 | Milvus | a FLOAT_VECTOR field of dim {facts.dimension}, metric_type {metric} | as you embed them: put the prefix before the text yourself |
 
-Where a client sends queries bare, `homing serve` puts the prompt before them for requests that say `"task": "query"`; a client that
-cannot say so needs a small proxy, or a model that was trained without a prompt."""  # noqa: E501
+Where a client sends queries bare, `homing serve` puts the prompt before them for requests that say `"task": "query"` or that ask for the
+model as `NAME:query`. A client that can say neither needs a model that was trained without a prompt."""  # noqa: E501
 
 
 def _loss(facts: Facts) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from homing.encoders.directory import CONVENTIONS
 from homing.encoders.safety import read_json
 from homing.manifest import write_json
 
-MERGED, EVALUATED = "merged", "evaluated"
+MERGED, EVALUATED, DIMENSIONS = "merged", "evaluated", "dimensions"
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,10 @@ class Origin:
         return None if said is None else cls(**{**said, "verified": Verified(**said["verified"])})
 
 
-def write_evaluated(directory: Path, evaluated: Mapping[str, Any]) -> None:
-    """Keep what an evaluation found with the model."""
+def write_evaluated(directory: Path, evaluated: Mapping[str, Any], dimensions: Sequence[int]) -> None:
+    """Keep what an evaluation found with the model, and the dimensions that its embeddings were measured at when cut."""
     _put(directory, EVALUATED, dict(evaluated))
+    _put(directory, DIMENSIONS, list(dimensions))
 
 
 def read_evaluated(directory: Path) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from homing.encoders.directory import weights_digest
 from homing.encoders.safety import INDEX, modules, read_json, shards
 from homing.errors import ModelError
 from homing.manifest import replace_directory, write_json
@@ -26,6 +27,11 @@ def write_router(queries: Path, documents: Path, out: Path) -> Path:
     said = read_json(queries / "homing.json").get("documents") if (queries / "homing.json").is_file() else None
     if said is None:
         raise ModelError("the directory encodes both sides itself", where=str(queries), remedy="A router is for queries-only training.")
+    if weights_digest(documents) != said["digest"]:
+        raise ModelError(
+            "the documents' model is not the one that the query encoder was trained beside", where=str(documents),
+            got=f"digest {weights_digest(documents)}", expected=said["digest"], remedy=f"Give {said['model']} as it was then.",
+        )  # fmt: skip
     with replace_directory(out) as fresh:
         structure: dict[str, list[str]] = {}
         types: dict[str, str] = {}

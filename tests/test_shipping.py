@@ -1,0 +1,418 @@
+"""What goes out is what was trained: each layout by its real reader, the card by what is known, the deployment page by what was tried."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoTokenizer
+
+import homing
+from conftest import REPOSITORY
+from homing import Adapter, Model
+from homing.decision import ChosenOn, Decision, Threshold
+from homing.encoders import adapter as adapters
+from homing.errors import MergeError, ModelError, SettingError
+from homing.exporting import export
+from homing.manifest import write_json
+from homing.shipping import tei
+from homing.shipping.card import complete, write_card
+from homing.shipping.layout import write_layout
+from homing.shipping.origin import licence
+from homing.shipping.router import write_router
+from test_merging import learned
+
+QUERIES = ["list all files of the directory", "how is a claim paid after an accident?", "保险合同", "a"]
+VLLM = REPOSITORY.parent / "shared" / "scripts" / "vllm-cpu"
+
+
+class Shipped:
+    """A base, an adapter on it, what the two embed, and the merged directory."""
+
+    def __init__(self, base: Path, work: Path, side: str = "both") -> None:
+        self.base = Model(base, max_length=64, device="cpu")
+        self.adapter = learned(self.base, "lora", work / "adapter", step=0.03)
+        if side == "queries":
+            file = self.adapter.path / "homing.json"
+            write_json(file, json.loads(file.read_text()) | {"train": "queries"})
+        tuning = adapters.load(self.base, self.adapter)
+        self.queries, self.documents = self.base.encode(QUERIES, "query"), self.base.encode(QUERIES, "document")
+        tuning.detach()
+        self.path = work / "model"
+        homing.merge(self.base, self.adapter, out=self.path)
+
+
+@pytest.fixture(scope="module", params=["qwen3", "minilm"])
+def shipped(request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Shipped:
+    path = tiny_model if request.param == "qwen3" else request.getfixturevalue("minilm")
+    return Shipped(path, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def qwen3(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Shipped:
+    return Shipped(tiny_model, tmp_path_factory.mktemp("one"))
+
+
+@pytest.fixture(scope="module")
+def for_queries(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Shipped:
+    return Shipped(tiny_model, tmp_path_factory.mktemp("queries"), "queries")
+
+
+# The real readers.
+
+
+def test_sentence_transformers(shipped: Shipped) -> None:
+    theirs = SentenceTransformer(str(shipped.path), device="cpu")
+    assert np.allclose(theirs.encode_query(QUERIES), shipped.queries, atol=1e-5)
+    assert np.allclose(theirs.encode_document(QUERIES), shipped.documents, atol=1e-5)
+    assert theirs.max_seq_length == 64
+
+
+def test_transformers_and_pooling_by_hand(shipped: Shipped) -> None:
+    """Batches padded on either side, pooled as 1_Pooling says, prompts from config_sentence_transformers.json."""
+    body = AutoModel.from_pretrained(shipped.path, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(shipped.path)
+    prompts = json.loads((shipped.path / "config_sentence_transformers.json").read_text())["prompts"]
+    pooling = json.loads((shipped.path / "1_Pooling" / "config.json").read_text())
+    for kind, wanted in (("query", shipped.queries), ("document", shipped.documents)):
+        batch = tokenizer([prompts[kind] + text for text in QUERIES], padding=True, truncation=True, max_length=64, return_tensors="pt")
+        with torch.inference_mode():
+            states = body(**batch).last_hidden_state
+        mask = batch["attention_mask"].unsqueeze(-1)
+        if pooling["pooling_mode_lasttoken"]:
+            assert tokenizer.padding_side == "left"
+            pooled = states[:, -1]
+        else:
+            assert pooling["pooling_mode_mean_tokens"]
+            pooled = (states * mask).sum(1) / mask.sum(1)
+        assert np.allclose(torch.nn.functional.normalize(pooled, dim=-1).numpy(), wanted, atol=1e-5)
+
+
+def test_vllm(qwen3: Shipped, tmp_path: Path) -> None:
+    """The directory served by vLLM's CPU build; prompts are put before the texts by the client."""
+    ready = Path.home() / ".cache" / "homing" / "vllm-cpu"
+    if not VLLM.is_file() or not list(ready.glob(".ready-*")):
+        pytest.skip(f"no vLLM: {VLLM} or its environment in {ready} is missing")
+    prompts = json.loads((qwen3.path / "config_sentence_transformers.json").read_text())["prompts"]
+    texts = [prompts[kind] + text for kind in ("query", "document") for text in QUERIES]
+    code = f"""
+import json, sys
+from vllm import LLM
+model = LLM({str(qwen3.path)!r}, runner="pooling", convert="embed", max_model_len=64, dtype="float32", enforce_eager=True)
+found = model.embed(json.loads(sys.argv[1]), use_tqdm=False)
+json.dump([each.outputs.embedding for each in found], open(sys.argv[2], "w"))
+"""
+    out = tmp_path / "embeddings.json"
+    with (Path(tempfile.gettempdir()) / "vllm.lock").open("w") as lock:  # it takes gigabytes: one at a time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [str(VLLM), "python", "-c", code, json.dumps(texts), str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    got = np.array(json.loads(out.read_text()))
+    assert np.allclose(got, np.concatenate([qwen3.queries, qwen3.documents]), atol=1e-5)
+
+
+def test_text_embeddings_inference_by_its_rules(shipped: Shipped) -> None:
+    assert tei.faults(shipped.path) == []
+
+
+def _json(name: str, **changed: object) -> Callable[[Path], None]:
+    def spoil(path: Path) -> None:
+        said = json.loads((path / name).read_text()) | changed
+        write_json(path / name, {key: value for key, value in said.items() if value != "GONE"})
+
+    return spoil
+
+
+def _modules(index: int, **changed: object) -> Callable[[Path], None]:
+    def spoil(path: Path) -> None:
+        modules = json.loads((path / "modules.json").read_text())
+        modules[index] |= changed
+        write_json(path / "modules.json", modules)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_json("1_Pooling/config.json", pooling_mode_lasttoken=False), "must be on"),
+        (_json("1_Pooling/config.json", pooling_mode_mean_tokens=True), "nothing else"),
+        (_json("1_Pooling/config.json", pooling_mode_cls_token="GONE"), "pooling_mode_cls_token"),
+        (_json("sentence_bert_config.json", max_seq_length=None), "max_seq_length"),
+        (_json("config_sentence_transformers.json", prompts={"query": None}), "prompts"),
+        (_json("config.json", architectures=["Qwen3ForSequenceClassification"]), "classifier"),
+        (_json("config.json", model_type="smollm3"), "not served"),
+        (_json("config.json", rope_theta="GONE"), "rope_theta"),
+        (_json("config.json", use_sliding_window=True), "use_sliding_window"),
+        (_json("config.json", eos_token_id=[1, 2]), "eos_token_id"),
+        (_json("config.json", pad_token_id=None), "pad_token_id"),
+        (_json("config.json", max_position_embeddings=None), "max_position_embeddings"),
+        (_modules(1, path="one"), "looked for in '1_Pooling'"),
+        (_modules(2, type="sentence_transformers.models.LayerNorm"), "passed over"),
+        (lambda path: (path / "tokenizer.json").unlink(), "tokenizer.json"),
+        (lambda path: (path / "model.safetensors").unlink(), "model.safetensors"),
+        (lambda path: (path / "1_Pooling" / "config.json").unlink(), "1_Pooling"),
+    ],
+)
+def test_faults_that_text_embeddings_inference_stumbles_over(
+    qwen3: Shipped, spoil: Callable[[Path], None], said: str, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(qwen3.path, tmp_path / "model"))
+    spoil(path)
+    assert said in " ".join(tei.faults(path))
+
+
+def test_a_base_in_any_layout_comes_out_in_one(tiny_model: Path, tmp_path: Path) -> None:
+    """The transformer in a directory of its own, as sentence-transformers once wrote it, and a bare transformers directory."""
+    body = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+    old, bare = tmp_path / "old", tmp_path / "bare"
+    shutil.copytree(tiny_model, old)
+    (old / "0_Transformer").mkdir()
+    bare.mkdir()
+    for name in body:
+        shutil.copyfile(old / name, bare / name)
+        (old / name).rename(old / "0_Transformer" / name)
+    _modules(0, path="0_Transformer")(old)
+    shutil.copyfile(tiny_model / "1_Pooling" / "config.json", old / "1_Pooling" / "config.json")
+    wanted = None
+    for path, pooling in ((tiny_model, None), (old, None), (bare, "lasttoken")):
+        prompt = json.loads((tiny_model / "config_sentence_transformers.json").read_text())["prompts"]["query"]
+        base = Model(path, max_length=64, device="cpu", pooling=pooling, query_prompt=prompt)
+        adapter = learned(base, "lora", tmp_path / f"adapter-{path.name}")
+        homing.merge(base, adapter, out=tmp_path / f"model-{path.name}")
+        assert tei.faults(tmp_path / f"model-{path.name}") == []
+        got = SentenceTransformer(str(tmp_path / f"model-{path.name}"), device="cpu").encode_query(QUERIES)
+        wanted = got if wanted is None else wanted
+        assert np.allclose(got, wanted, atol=1e-6)
+
+
+def test_a_dense_layer_goes_along(tiny_model: Path, tmp_path: Path) -> None:
+    from sentence_transformers.models import Dense
+
+    torch.manual_seed(0)
+    whole = SentenceTransformer(str(tiny_model), device="cpu")
+    modules = [whole[0], whole[1], Dense(64, 16), whole[2]]
+    SentenceTransformer(modules=modules, prompts=whole.prompts, device="cpu").save_pretrained(str(tmp_path / "base"))
+    base = Model(tmp_path / "base", max_length=64, device="cpu")
+    adapter = learned(base, "lora", tmp_path / "adapter")
+    merged = homing.merge(base, adapter, out=tmp_path / "model")
+    tuning = adapters.load(base, adapter)
+    assert np.allclose(merged.encode(QUERIES), base.encode(QUERIES), atol=1e-5)
+    tuning.detach()
+    assert "| dimension | 16 |" in (tmp_path / "model" / "README.md").read_text()
+    assert (tmp_path / "model" / "2_Dense" / "model.safetensors").is_file()
+
+
+# Unmerged, and queries alone.
+
+
+def test_the_adapter_serves_unmerged_as_the_docs_say(shipped: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of docs/serving.md, as written: peft and sentence-transformers alone, with the conventions beside the adapter."""
+    text = (REPOSITORY / "docs" / "serving.md").read_text(encoding="utf-8")
+    (code,) = [block for block in re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE) if "PeftModel" in block]
+    shutil.copytree(shipped.adapter.path, tmp_path / "adapter")
+    write_json(tmp_path / "adapter" / "homing.json", json.loads((shipped.adapter.path / "homing.json").read_text()))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"queries": QUERIES, "documents": QUERIES}
+    exec(compile(code, "serving.md", "exec"), names)
+    assert np.allclose(np.asarray(names["of_queries"]), shipped.queries, atol=1e-5)
+    assert np.allclose(np.asarray(names["of_documents"]), shipped.documents, atol=1e-5)
+
+
+def test_a_query_encoder_names_its_documents_model(for_queries: Shipped) -> None:
+    pair = homing.open_model(for_queries.path, device="cpu")
+    assert np.allclose(pair.encode(QUERIES, "query"), for_queries.queries, atol=1e-5)
+    assert np.array_equal(pair.encode(QUERIES, "document"), for_queries.base.encode(QUERIES, "document"))
+    page = (for_queries.path / "DEPLOY.md").read_text()
+    assert "encodes queries alone" in page
+    assert for_queries.base.weights_digest in page
+    assert "queries alone" in (for_queries.path / "README.md").read_text()
+
+
+def test_both_sides_as_one_router(for_queries: Shipped, tmp_path: Path) -> None:
+    router = write_router(for_queries.path, for_queries.base.path, tmp_path / "router")
+    pair, theirs = homing.open_model(for_queries.path, device="cpu"), SentenceTransformer(str(router), device="cpu")
+    assert np.allclose(theirs.encode_query(QUERIES), pair.encode(QUERIES, "query"), atol=1e-5)
+    assert np.allclose(theirs.encode_document(QUERIES), pair.encode(QUERIES, "document"), atol=1e-5)
+    assert not np.allclose(theirs.encode_query(QUERIES), for_queries.base.encode(QUERIES, "query"), atol=1e-2)
+    long = ["word " * 300]
+    assert np.allclose(theirs.encode_query(long), pair.encode(long, "query"), atol=1e-5)
+    assert np.allclose(theirs.encode_document(long), pair.encode(long, "document"), atol=1e-5)
+
+
+def test_a_router_of_a_whole_model_is_refused(qwen3: Shipped, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="both sides itself"):
+        write_router(qwen3.path, qwen3.base.path, tmp_path / "router")
+    assert not (tmp_path / "router").exists()
+
+
+def test_a_router_with_another_documents_model_is_refused(for_queries: Shipped, tmp_path: Path) -> None:
+    from tiny import tiny_qwen3
+
+    with pytest.raises(ModelError, match="not the one"):
+        write_router(for_queries.path, tiny_qwen3(tmp_path / "other", seed=3), tmp_path / "router")
+    assert not (tmp_path / "router").exists()
+
+
+# ONNX.
+
+
+def test_onnx_gives_the_same_embeddings(shipped: Shipped, tmp_path: Path) -> None:
+    import onnxruntime
+
+    path = export(Model(shipped.path, device="cpu"), tmp_path / "onnx", texts=QUERIES)
+    said = json.loads((path / "onnx.json").read_text())
+    assert 0 < said["distance"] <= 1e-5
+    session = onnxruntime.InferenceSession(path / "model.onnx")
+    assert [each.name for each in session.get_inputs()] == said["inputs"]
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    prompts = json.loads((path / "config_sentence_transformers.json").read_text())["prompts"]
+    for texts, wanted in ((QUERIES, shipped.queries), (QUERIES[:1], shipped.queries[:1])):  # another batch size, another length
+        batch = tokenizer([prompts["query"] + text for text in texts], padding=True, truncation=True, max_length=64, return_tensors="np")
+        (got,) = session.run([said["output"]], {name: batch[name].astype(np.int64) for name in said["inputs"]})
+        assert np.allclose(got, wanted, atol=1e-5)
+
+
+def test_an_onnx_file_of_other_embeddings_is_not_handed_over(qwen3: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from homing import exporting
+
+    right = exporting.run_session
+
+    def wrong(*arguments: object) -> NDArray[np.float32]:
+        return right(*arguments) * np.float32(1.001)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(exporting, "run_session", wrong)
+    with pytest.raises(MergeError, match="exported model"):
+        export(Model(qwen3.path, device="cpu"), tmp_path / "onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_onnx_without_its_packages_names_them(qwen3: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    with pytest.raises(SettingError, match=r"homing\[onnx\]"):
+        export(Model(qwen3.path, device="cpu"), tmp_path / "onnx")
+
+
+# The card and the page.
+
+
+def summary(**bare: float) -> dict[str, object]:
+    """A run's metrics.json, as far as the card reads it."""
+
+    def measures(ndcg: float, ap: float) -> dict[str, object]:
+        return {"nDCG@10": {"value": ndcg}, "AP": {"value": ap}, "F1": {"value": None}}
+
+    models = [
+        {"name": "base", "measures": measures(0.5, 0.4)},
+        {"name": "bm25", "kind": "bm25", "measures": measures(0.3, 0.2)},
+        {
+            "name": "tuned",
+            "measures": measures(0.75, 0.625),
+            "bare": {name.replace("_", "@"): {"value": each} for name, each in bare.items()},
+        },
+        {"name": "tuned@32", "measures": measures(0.7, 0.6)},
+    ]
+    return {
+        "verdict": {"outcome": "gained", "sentence": "tuned is better than base.", "notes": ["A closed pool."]},
+        "counts": {"test_queries": 1234, "documents": 5678},
+        "models": models,
+    }
+
+
+def test_the_card_tells_the_verdict_and_what_it_rests_on(qwen3: Shipped, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(qwen3.path, tmp_path / "model"))
+    assert "Verdict" not in (path / "README.md").read_text()
+    said_before = json.loads((path / "homing.json").read_text())
+    digest = Model(path, device="meta").weights_digest
+    complete(path, summary(), {"data": "abc123"})
+    card = (path / "README.md").read_text()
+    for said in (
+        "**Gained.** tuned is better than base.", "| nDCG@10 | 0.5000 | 0.7500 |", "1,234 test queries over 5,678 documents",
+        "- A closed pool.",
+        "| digest of the data | `abc123` |", "32 numbers nDCG@10 0.7000", qwen3.base.weights_digest, qwen3.adapter.digest,
+    ):  # fmt: skip
+        assert said in card
+    assert "bm25" not in card
+    assert "0.3000" not in card
+    assert Model(path, device="meta").weights_digest == digest  # a card is no part of the weights
+    said = json.loads((path / "homing.json").read_text())
+    assert {name: said[name] for name in said_before} == said_before
+    assert said["dimensions"] == [32]  # what homing serve may cut to
+    complete(path, summary() | {"models": summary()["models"][:3]}, {})  # type: ignore[index]
+    assert "first numbers" not in (path / "README.md").read_text()  # no dimension is named that was not measured
+
+
+def test_the_page_tells_thresholds_and_what_bare_queries_cost(qwen3: Shipped, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(qwen3.path, tmp_path / "model"))
+    page = (path / "DEPLOY.md").read_text()
+    assert "not measured here" in page
+    assert "Thresholds" not in page
+    chosen = ChosenOn("dev", 40, 400, 0.25, "abc")
+    Decision(Threshold.of(0.6, 0.71, chosen, normalised=True), Threshold.of(0.68, 0.5, chosen, normalised=True, top_k=100)).write(path)
+    complete(path, summary(nDCG_10=0.7), {})
+    page = (path / "DEPLOY.md").read_text()
+    assert "| a list of candidates | 0.6000 | 0.6000 | 0.8944 | 0.710 | 400 pairs of 40 queries, 25.0% relevant |" in page
+    assert "| the best of a search, the best 100 | 0.6800 |" in page
+    assert "nDCG@10 0.7500 with it, 0.7000 without (-0.0500)" in page
+    prompt = json.loads((path / "config_sentence_transformers.json").read_text())["prompts"]["query"]
+    assert f"`{json.dumps(prompt)}`" in page
+    for name in ("Xinference", "RAGFlow", "Dify", "Milvus", "--gpu-memory-utilization", "homing verify", '"dimensions": 64', "COSINE"):
+        assert name in page
+
+
+def test_the_page_says_where_a_reader_would_stumble(qwen3: Shipped, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(qwen3.path, tmp_path / "model"))
+    _json("config.json", use_sliding_window=True)(path)
+    write_card(path)
+    assert "does not read this directory: config.json: use_sliding_window" in (path / "DEPLOY.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("card", "found"),
+    [
+        ("---\nlicense: apache-2.0\n---\n# a", "apache-2.0"),
+        ("---\ntags: []\n---\nlicense: mit", None),
+        ("# a\nlicense: mit", None),
+        ("", None),
+    ],
+)
+def test_the_licence_is_that_of_the_base(tiny_model: Path, card: str, found: str | None, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tiny_model, tmp_path / "base"))
+    (path / "README.md").write_text(card)
+    assert licence(path) == found
+    base = Model(path, max_length=64, device="cpu")
+    homing.merge(base, learned(base, "lora", tmp_path / "adapter"), out=tmp_path / "model")
+    head = (tmp_path / "model" / "README.md").read_text().split("---")[1]
+    assert ('license: "apache-2.0"' in head) is (found is not None)
+
+
+def test_a_directory_from_elsewhere_has_no_card_of_ours(tiny_model: Path) -> None:
+    with pytest.raises(ModelError, match="not a merged model"):
+        write_card(tiny_model)
+
+
+def test_a_pooling_that_other_readers_have_no_flag_for_is_refused(qwen3: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Model, "pooling", property(lambda self: "attention"))
+    with pytest.raises(ModelError, match="cannot be written"):
+        write_layout(qwen3.base, tmp_path)
+
+
+def test_no_secret_of_the_environment_is_written(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HOMING_API_KEY", "OPENAI_API_KEY", "WANDB_API_KEY"):
+        monkeypatch.setenv(name, "hf_verysecret")
+    base = Model(tiny_model, max_length=64, device="cpu")
+    homing.merge(base, learned(base, "lora", tmp_path / "adapter"), out=tmp_path / "model")
+    assert isinstance(Adapter(tmp_path / "adapter"), Adapter)
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and b"hf_verysecret" in file.read_bytes()]
