@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import contextlib
 import json
 import time
 from collections import Counter
@@ -41,36 +42,40 @@ class Load:
     lost: int = 0
     refused: int = 0
 
-    async def client(self, first: int, clients: int) -> None:
-        number, connection = first, None
+    async def client(self, number: int, clients: int) -> None:
+        """One client, with every `clients`-th request from this one on."""
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         while self.left > 0 and time.perf_counter() < self.end:
             self.left -= 1
-            if connection is None:
+            if streams is None:
                 try:
-                    connection = await asyncio.open_connection("127.0.0.1", self.port)
+                    streams = await asyncio.open_connection("127.0.0.1", self.port)
                 except ConnectionRefusedError:
                     self.refused += 1
                     return
-            reader, writer = connection
-            begun = time.perf_counter()
-            writer.write(self.requests[number % len(self.requests)])
-            try:
-                head = await reader.readuntil(b"\r\n\r\n")
-                lower = head.lower()
-                body = await reader.readexactly(int(lower.partition(b"content-length:")[2].partition(b"\r\n")[0]))
-            except (asyncio.IncompleteReadError, ConnectionError):
-                self.lost += 1
-                connection = None
-                continue
-            self.latencies.append(time.perf_counter() - begun)
-            status = int(head.split(b" ", 2)[1])
-            self.statuses[status] += 1
-            if self.expected is not None and status == 200:
-                self.wrong += self._differs(body, number % len(self.requests))
-            if b"connection: close" in lower:
-                writer.close()
-                connection = None
+            if not await self._ask(*streams, number % len(self.requests)):
+                await _closed(streams[1])
+                streams = None
             number += clients
+        if streams is not None:
+            await _closed(streams[1])
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> bool:
+        """One request; whether the connection can take another."""
+        begun = time.perf_counter()
+        writer.write(self.requests[number])
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            body = await reader.readexactly(int(head.partition(b"content-length:")[2].partition(b"\r\n")[0]))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.lost += 1
+            return False
+        self.latencies.append(time.perf_counter() - begun)
+        status = int(head.split(b" ", 2)[1])
+        self.statuses[status] += 1
+        if self.expected is not None and status == 200:
+            self.wrong += self._differs(body, number)
+        return b"connection: close" not in head
 
     def _differs(self, body: bytes, number: int) -> bool:
         assert self.expected is not None
@@ -87,6 +92,12 @@ class Load:
             **{f"p{share}": float(np.percentile(found, share)) for share in (50, 95, 99)},
             "statuses": self.statuses, "wrong": self.wrong, "lost": self.lost, "refused": self.refused,
         }  # fmt: skip
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 def request(model: str, text: str, encoding: str) -> bytes:

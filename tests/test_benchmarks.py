@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,14 +17,18 @@ from sklearn.metrics import average_precision_score, f1_score, ndcg_score
 
 import audit
 import homing
+import load
 import quality
+import serving
 import training_speed
 from examination import Examination, Held, Pairs, Size
 from homing import Model
 from homing.data import Splits
 from homing.formats import beir
 from homing.loading import load_splits
-from peers import blog, st
+from homing.serving import Server
+from homing.settings import Serving
+from peers import blog, fastapi_handler, st
 from peers.clock import Clock, Schedule
 from peers.rows import Rows
 from tiny import QUERY_PROMPT, made_records
@@ -316,3 +321,29 @@ def test_planted_negatives_leave_a_positive_and_every_arm_is_examined(
     capsys.readouterr()
     audit.main(["--table", "--results", str(tmp_path)])
     assert capsys.readouterr().out.count("| made |") == 6
+
+
+def test_a_load_counts_what_is_answered_wrong_and_lost(tiny_model: Path) -> None:
+    model, texts = Model(tiny_model), serving.made_texts(12)
+    right = model.encode(texts)
+    requests = [load.request("qwen3", text, "base64") for text in texts]
+    with Server(model, Serving(port=0)).in_background() as url:
+        port = int(url.rpartition(":")[2])
+        found = asyncio.run(load.Load(port, requests, right, left=30).run(4))
+        assert (found["answered"], found["statuses"], found["wrong"], found["lost"]) == (30, {200: 30}, 0, 0)
+        assert asyncio.run(load.Load(port, requests, right[::-1], left=12).run(4))["wrong"] == 12
+    gone = asyncio.run(load.Load(port, requests, right, left=30).run(4))
+    assert (gone["answered"], gone["refused"]) == (0, 4)
+    lines: list[dict[str, Any]] = [{"kind": "machine", "machine": "m", "versions": "v"}]
+    lines += [{"kind": "speed", "arm": arm, "model": "minilm", **found, "per_second": rate} for arm, rate in (("homing", 40), ("loop", 10))]
+    assert "| 4 | loop | 10.0 |" in serving.table(lines)
+    assert serving.table(lines).count("| 0.25 |") == 1
+
+
+@pytest.mark.parametrize("kind", ["threads", "loop"])
+def test_the_plain_handler_gives_the_models_embeddings(tiny_model: Path, kind: str) -> None:
+    app = fastapi_handler.application(str(tiny_model), kind)
+    (handle,) = (route.endpoint for route in app.routes if getattr(route, "path", "") == "/v1/embeddings")
+    answer = handle(fastapi_handler.Request(model="m", input=["hail", "storm"]))
+    data = (asyncio.run(answer) if kind == "loop" else answer)["data"]
+    np.testing.assert_allclose([each["embedding"] for each in data], Model(tiny_model).encode(["hail", "storm"]), atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +18,7 @@ from homing.cli.options import make, settings, verb
 @click.argument("model", type=str)
 def serve(model: str, **options: Any) -> None:
     """Serve a model behind the OpenAI API's embeddings, with scores, probabilities and decisions beside them, until stopped."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: a thread that spins keeps the core that others are waited for on
     from homing.encoders.pair import open_model
     from homing.serving import serve as run
 
