@@ -20,7 +20,7 @@ from homing.data import Corpus, Dataset, Qrels, Queries
 from homing.encoders.model import Tokens
 from homing.errors import JudgmentError
 from homing.protocols import Kind
-from homing.selection import BY_CHANCE, FEWEST_LISTS, FEWEST_TO_CHOOSE, DevLists, Look, plan_looks, smallest_scale
+from homing.selection import FEWEST_LISTS, FEWEST_TO_CHOOSE, STAND_INS, DevLists, Look, plan_looks, smallest_scale
 from tiny import made_data
 
 TEMPERATURE = 0.05
@@ -241,12 +241,12 @@ def test_looks_cost_what_they_may(affordable: float, always: float, asked: int, 
         assert plan.choose == (scale is None)
 
 
-def test_a_list_without_judged_negatives_gets_documents_by_chance(tmp_path: Path, tiny_model: Path) -> None:
+def test_without_judged_negatives_what_bm25_finds_stands_in(tmp_path: Path, tiny_model: Path) -> None:
     model = Model(tiny_model)
     whole = homing.load(made_data(tmp_path, 8, 6))
     pairs = whole.with_qrels(Qrels(*(getattr(whole.qrels, name)[whole.qrels.relevance > 0] for name in ("query", "document", "relevance"))))
     lists = DevLists(model, pairs, 50, TEMPERATURE, 0)
-    assert lists.candidates.shape[1] == BY_CHANCE + 2
+    assert lists.candidates.shape[1] == STAND_INS + 2
     for row, (_, candidates, relevance) in zip(lists.candidates, pairs.qrels.lists(), strict=False):
         assert len(set(row.tolist())) == len(row)
         assert len(candidates) == 2

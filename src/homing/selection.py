@@ -12,11 +12,12 @@ from homing.data import Dataset, Floats, Ints
 from homing.encoders.model import Model
 from homing.errors import JudgmentError
 from homing.measures import average_precision, ndcg, order
+from homing.retrievers.bm25 import BM25
 from homing.settings import Training
 
 FEWEST_LISTS = 50  # below, rather fewer looks
 FEWEST_TO_CHOOSE = 25  # below, the scale is not chosen on dev: all that was learned is kept
-BY_CHANCE = 20  # documents that stand in a list for the judged negatives that it doesn't have
+STAND_INS = 20  # documents in the place of judged negatives, where there are none
 SCALES = (0.25, 0.5, 0.75)  # beside 0, the base, and 1, all that was learned
 
 
@@ -60,9 +61,10 @@ class Look:
 class DevLists:
     """A sample of the judged lists of dev: each query ranked among all documents of the sample, and over its own list.
 
-    `lists` as many, drawn by the seed, or all. Where no list has a judged negative, each gets documents of the corpus by chance: among
-    positives alone any model is right. `documents`, where given, holds fixed embeddings of the whole corpus by
-    position: then a look encodes the queries alone. Raises JudgmentError where no query has a relevant document.
+    `lists` as many, drawn by the seed, or all. Where no list has a judged negative, each gets the first documents that BM25 finds in the
+    corpus in their place: among positives alone, or documents by chance, nearly any model is right. `documents`, where given, holds fixed
+    embeddings of the whole corpus by position: then a look encodes the queries alone. Raises JudgmentError where no query has a relevant
+    document.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class DevLists:
         drawn = np.random.default_rng(seed).permutation(len(judged))[:lists]
         judged = [judged[index] for index in drawn.tolist()]
         if not any((relevance == 0).any() for _, _, relevance in judged):
-            judged = [_filled(each, len(dev.corpus), seed) for each in judged]
+            judged = _filled(dev, judged, seed)
         self.model, self.temperature = model, temperature
         self.documents = np.unique(np.concatenate([candidates for _, candidates, _ in judged]))
         width = max(len(candidates) for _, candidates, _ in judged)
@@ -137,12 +139,19 @@ class DevLists:
         return float(np.logaddexp(0.0, against - logits)[relevant].mean())
 
 
-def _filled(judged: tuple[int, Ints, Ints], documents: int, seed: int) -> tuple[int, Ints, Ints]:
-    """The list (a query, its candidates and their relevance) with documents by chance, which count as not relevant."""
-    query, candidates, relevance = judged
-    chance = np.random.default_rng([seed, query]).choice(documents, min(documents, BY_CHANCE + len(candidates)), replace=False)
-    others = chance[~np.isin(chance, candidates)][:BY_CHANCE].astype(np.int32)
-    return query, np.concatenate([candidates, others]), np.concatenate([relevance, np.zeros(len(others), dtype=np.int32)])
+def _filled(dev: Dataset, judged: list[tuple[int, Ints, Ints]], seed: int) -> list[tuple[int, Ints, Ints]]:
+    """The lists (a query, its candidates and their relevance) with stand-ins that count as not relevant: BM25's first, then by chance."""
+    retriever, filled = BM25(), []
+    retriever.fit(dev.corpus.texts)
+    most = max(len(candidates) for _, candidates, _ in judged)
+    run = retriever.search([dev.queries.texts[query] for query, _, _ in judged], STAND_INS + most)
+    for (query, candidates, relevance), ranked in zip(judged, run.document, strict=True):
+        chance = np.random.default_rng([seed, query]).choice(len(dev.corpus), min(len(dev.corpus), 2 * STAND_INS + most), replace=False)
+        others = list(dict.fromkeys(np.concatenate([ranked[ranked >= 0], chance.astype(np.int32)]).tolist()))
+        others = [document for document in others if document not in candidates][:STAND_INS]
+        none = np.zeros(len(others), dtype=np.int32)
+        filled.append((query, np.append(candidates, np.array(others, dtype=np.int32)), np.append(relevance, none)))
+    return filled
 
 
 def smallest_scale(found: Mapping[float, Floats]) -> float:
