@@ -278,9 +278,9 @@ def test_homing_serve_is_asked_with_its_task_too(model: Model) -> None:
     with serving(Homing(embed)) as server:
         found = verify(model, Endpoint(server.url, "fake"))
         assert found.equal, str(found)
-        assert {each.sent for each in found.compared} == {"with prompts", "task"}
+        assert {each.sent for each in found.compared} == {"with prompts", "with task"}
         server.forgets = True  # type: ignore[attr-defined]
-        assert [each.what for each in verify(model, Endpoint(server.url, "fake")).findings] == ["missing prompt (with task)"]
+        assert [each.what for each in verify(model, Endpoint(server.url, "fake")).findings] == ["missing prompt (sent with task)"]
 
 
 def test_a_way_names_its_faults() -> None:

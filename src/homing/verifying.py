@@ -7,6 +7,7 @@ known to go wrong (`homing.encoders.faults`), and the way that gives the server'
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from homing.protocols import Kind
 from homing.shipping.origin import Origin
 
 Floats32 = NDArray[np.float32]
-Sent = Literal["with prompts", "bare", "task"]
+Sent = Literal["with prompts", "bare", "with task"]
 
 ROUNDING = 1e-5  # cosine distances: what float32 differs by from one program to another
 TOLERANCE = 1e-3  # what bfloat16 differs by
@@ -67,12 +68,13 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What a server does otherwise, on which sides, and what to do about it. `fails`: whether embeddings are wrong by it."""
+    """What a server does otherwise, on which sides and ways of sending, and what to do about it. `fails`: embeddings are wrong by it."""
 
     what: str
     remedy: str
     kinds: tuple[Kind, ...]
     fails: bool = True
+    sent: tuple[Sent, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ class Verification:
         )
         for found in self.findings:
             sides = " and ".join({"query": "queries", "document": "documents"}[kind] for kind in found.kinds)
-            lines += ["", f"{'!' if found.fails else 'note:'} {sides}: {found.what}", f"  {found.remedy}"]
+            what = f"{'!' if found.fails else 'note:'} {sides}: {found.what}"
+            lines += ["", textwrap.fill(what, 80, subsequent_indent="  "), textwrap.indent(textwrap.fill(found.remedy, 78), "  ")]
         return "\n".join(lines)
 
 
@@ -155,8 +158,9 @@ def verify(
     wanted = [side.wanted for side in sides]
     rankings = [(q @ d[:, : q.shape[1]].T).argsort(axis=1, kind="stable") for q, d in (wanted, found) if q.shape[1] == d.shape[1]]
     changed = (rankings[0] != rankings[-1]) if len(rankings) == 2 else np.ones((len(wanted[0]), 1), dtype=np.bool_)
+    told = _joined(findings, {each.sent for each in compared})
     return Verification(
-        model.name, endpoint.client.url, tuple(compared), _joined(findings), int(changed.any(axis=1).sum()), int(changed[:, -1].sum()),
+        model.name, endpoint.client.url, tuple(compared), told, int(changed.any(axis=1).sum()), int(changed[:, -1].sum()),
         len(changed),
     )  # fmt: skip
 
@@ -181,7 +185,7 @@ class _Side:
             return ["bare"]
         if "fingerprint" not in self.serves:
             return ["with prompts"]
-        return ["task"] if self.elsewhere is not None else ["with prompts", "task"]
+        return ["with task"] if self.elsewhere is not None else ["with prompts", "with task"]
 
     def compare(self, sent: Sent) -> Compared:
         """Send all texts, and find out."""
@@ -207,11 +211,11 @@ class _Side:
 
     def _ask(self, texts: Sequence[str]) -> Floats32:
         texts = [self.prompt + text for text in texts] if self.sent == "with prompts" else list(texts)
-        extra: dict[str, Any] = {"task": self.kind} if self.sent == "task" else {}
+        extra: dict[str, Any] = {"task": self.kind} if self.sent == "with task" else {}
         return self.endpoint.client.embeddings(self.endpoint.model, texts, **extra)[0]
 
     def _find(self, what: str, remedy: str, fails: bool = True) -> None:
-        self.findings.append(Finding(f"{what}{' (with task)' if self.sent == 'task' else ''}", remedy, (self.kind,), fails))
+        self.findings.append(Finding(what, remedy, (self.kind,), fails, (self.sent,)))
 
     def _distances(self, received: Floats32, wanted: Floats32) -> Floats32:
         width = min(received.shape[1], wanted.shape[1])
@@ -257,7 +261,7 @@ class _Side:
     def _explain(self, distances: Floats32) -> Way | None:
         """Name the way that gives the server's embeddings, and return it; None where there is none."""
         order = np.argsort([len(text) for text in self.texts])
-        short = order[: max(4, len(order) * 3 // 4)][:8]  # a cut of long texts is another question
+        short = order[: max(4, len(order) * 3 // 4)][:5]  # a cut of long texts is another question
         received, texts, before = self.received[short], [self.texts[text] for text in short.tolist()], float(np.median(distances[short]))
         tried = [(float(np.median(self._distances(received, rows))), way) for way, rows in self.workshop.ways(texts)]
         best = min(distance for distance, _ in tried)
@@ -371,9 +375,15 @@ def _rounded(rows: Floats32) -> str:
     return ""
 
 
-def _joined(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Equal findings of both sides as one."""
-    kinds: dict[tuple[str, str, bool], list[Kind]] = {}
+def _joined(findings: Sequence[Finding], ways: set[Sent]) -> tuple[Finding, ...]:
+    """Equal findings of both sides and of several ways of sending as one; one that not all ways have says which have it."""
+    found: dict[tuple[str, str, bool], list[Finding]] = {}
     for each in findings:
-        kinds.setdefault((each.what, each.remedy, each.fails), []).extend(each.kinds)
-    return tuple(Finding(what, remedy, tuple(dict.fromkeys(found)), fails) for (what, remedy, fails), found in kinds.items())
+        found.setdefault((each.what, each.remedy, each.fails), []).append(each)
+    joined = []
+    for (what, remedy, fails), same in found.items():
+        kinds = tuple(dict.fromkeys(kind for each in same for kind in each.kinds))
+        sent = tuple(dict.fromkeys(way for each in same for way in each.sent))
+        where = "" if set(sent) == ways else f" (sent {' and '.join(sent)})"
+        joined.append(Finding(what + where, remedy, kinds, fails, sent))
+    return tuple(joined)
