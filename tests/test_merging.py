@@ -521,3 +521,17 @@ def test_the_verb_plans_and_merges(adapter: Adapter, tiny_model: Path, tmp_path:
             main([*command, *wrong])
         assert stopped.value.code == 2
         assert "SettingError" in capsys.readouterr().err
+
+
+def test_the_benchmark_of_memory_measures_a_merge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import merging as benchmark
+
+    out = tmp_path / "results" / "merging.md"
+    monkeypatch.setattr(sys, "argv", ["merging.py", "--size", "tiny", "--ways", "layers", "--dtypes", "float32", "--out", str(out)])
+    benchmark.main()
+    (row,) = [line for line in out.read_text().splitlines() if line.startswith("| tiny")]
+    assert "| layers |" in row
+    assert "GiB" in row
+    assert row in capsys.readouterr().out
