@@ -93,8 +93,8 @@ vllm serve . --runner pooling --convert embed --max-model-len {facts.length} --g
 ```
 
 `--dtype float32` gives what was verified to the last digits. vLLM puts no prompt before a text: send queries with their prefix. A text
-longer than {facts.length} tokens is an error there unless the request says `"truncate_prompt_tokens": {facts.length}`; `homing verify` tells
-whether its end token survives that.
+longer than {facts.length} tokens is an error there unless the request says `"truncate_prompt_tokens": {facts.length}`; `homing verify`
+tells whether its end token survives that.
 
 {tei}
 
