@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ def endurance(bench: Bench, name: str, requests: int) -> dict[str, Any]:
     return {
         "kind": "endurance", "model": name, "requests": requests,
         "answered": first["answered"] + rest["answered"], "wrong": first["wrong"] + rest["wrong"], "lost": first["lost"] + rest["lost"],
-        "statuses": rest["statuses"], "memory_early": early, "memory_late": late,
+        "statuses": dict(Counter(first["statuses"]) + Counter(rest["statuses"])), "memory_early": early, "memory_late": late,
         "stop": {**stopped, "exit_code": code_of_exit, "took": seconds},
     }  # fmt: skip
 
