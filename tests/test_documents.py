@@ -11,7 +11,12 @@ import pytest
 import homing
 from homing.data import Splits
 from homing.errors import FormatError
-from homing.loading import load_splits
+from homing.loading import load_splits, read_dataset
+from homing.mining import read_mined
+from homing.pipeline import run
+from homing.recipe import Recipe
+from homing.settings import Evaluating, Mining, Training
+from tiny import made_records
 
 
 @pytest.fixture
@@ -66,3 +71,27 @@ def test_a_wrong_corpus_is_one_error(pairs: Path, tmp_path: Path, name: str, con
     with pytest.raises(FormatError, match=said) as caught:
         homing.load(pairs, corpus=tmp_path / name)
     assert name in str(caught.value)
+
+
+def test_pairs_alone_run_from_end_to_end(tiny_model: Path, tmp_path: Path) -> None:
+    records = made_records(40, 2, seed=1)
+    rows = [(record["query"], each["content"]) for record in records for key in ("content_private", "content_public")
+            for each in record[key] if each["is_relevant"]]  # fmt: skip
+    path = tmp_path / "pairs.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["query", "pos"], *rows])
+    (tmp_path / "more.txt").write_text("\n".join(f"another document {n} about thing {n % 7}" for n in range(60)), encoding="utf-8")
+    said: list[str] = []
+    recipe = Recipe(
+        data=str(path), corpus=str(tmp_path / "more.txt"), model=str(tiny_model), mining=Mining(negatives=2),
+        training=Training(epochs=1, batch_size=8, evaluations=1, tuning="lora"), evaluating=Evaluating(resamples=100),
+    )  # fmt: skip
+    verdict = run(recipe, tmp_path / "run", said.append)
+    assert verdict.outcome in ("gained", "lost", "mixed", "undecided")
+    told = "\n".join(said)
+    assert "the whole corpus is searched by base (dense)" in told
+    assert "dense" in told
+    mined = read_mined(tmp_path / "run" / "mined", read_dataset(tmp_path / "run" / "dataset").train)
+    assert (mined.negative >= 0).all()
+    assert not mined.judged.any()
+    assert (tmp_path / "run" / "report.html").is_file()

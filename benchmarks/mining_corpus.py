@@ -1,0 +1,177 @@
+"""Mining from a corpus beside its peers: BM25 against bm25s and rank_bm25, a model against sentence-transformers' mine_hard_negatives.
+
+    python benchmarks/mining_corpus.py bm25                          # every set of ../shared/data
+    python benchmarks/mining_corpus.py dense --sets en-bash          # all-MiniLM-L6-v2 at 64 tokens
+
+BM25: the same terms for all, cut beforehand; index, and search of the training queries, top 100; arms take turns, the fastest counts.
+bm25s is used plainly: `index` and `retrieve`, method robertson. rank_bm25 searches the first queries alone. "equal" is the share of
+queries whose scores agree with bm25s' (times 2.5) to 1e-3.
+
+Dense: each side is a process of its own, reads the pairs, encodes, and mines ten negatives a query below 0.95 of the positive's score out
+of 100. "same" is the share of Homing's that both found, over queries with one positive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from rank_bm25 import BM25Okapi
+
+import homing
+from homing import Mining
+from homing.data import Dataset
+from homing.retrievers import bm25 as ours
+from homing.terms import Rule, rule_of
+from mining import race
+from quality import SHARED, minilm
+from runs import machine
+
+TOP_K, NEGATIVES, TOKENS = 100, 10, 64
+
+
+class Cut(Rule):
+    """A rule whose terms were cut before: it splits at blanks."""
+
+    def cut(self, text: str) -> list[str]:
+        return text.split(" ") if text else []
+
+    def stem(self, cut: list[str]) -> list[str]:  # type: ignore[override]
+        return cut
+
+
+def words_of(data: Dataset) -> tuple[list[list[str]], list[list[str]]]:
+    rule = rule_of(data.corpus.texts)
+    queries = [data.queries.texts[query] for query in data.qrels.queries.tolist()]
+    return [rule.terms(text) for text in data.corpus.texts], [rule.terms(text) for text in queries]
+
+
+def race_bm25(name: str, turns: int, slow: int) -> None:
+    import bm25s
+
+    data = homing.load(SHARED / name / "train.json")
+    documents, queries = words_of(data)
+    queries = [query for query in queries if query]
+    joined, asked = [" ".join(each) for each in documents], [" ".join(each) for each in queries]
+    plain, own, okapi = bm25s.BM25(method="robertson"), ours.BM25(Cut()), [BM25Okapi(documents, epsilon=0)]
+    top_k = min(TOP_K, len(documents))
+
+    def index_plain() -> None:
+        plain.index(documents, show_progress=False)
+
+    def search_plain() -> tuple[np.ndarray, np.ndarray]:
+        return plain.retrieve(queries, k=top_k, show_progress=False)  # type: ignore[no-any-return]
+
+    arms: dict[str, Callable[[], object]] = {
+        "bm25s index": index_plain, "index": lambda: own.fit(joined), "bm25s search": search_plain,
+        "search": lambda: own.search(asked, top_k), "rank_bm25 search": lambda: [okapi[0].get_scores(query) for query in queries[:slow]],
+    }  # fmt: skip
+    seconds = race(arms, turns)
+    _, scores = search_plain()
+    run = own.search(asked, top_k)
+    equal = np.isclose(np.maximum(scores, 0) * 2.5, run.score, atol=1e-3, rtol=1e-4).all(axis=1).mean()
+    rate = {arm: len(queries) / seconds[arm] for arm in ("bm25s search", "search")}
+    rate["rank_bm25 search"] = min(slow, len(queries)) / seconds["rank_bm25 search"]
+    cells = [name, f"{len(documents):,}", f"{len(queries):,}", f"{seconds['bm25s index']:.2f}", f"{seconds['index']:.2f}"]
+    cells += [f"{rate['rank_bm25 search']:,.0f}", f"{rate['bm25s search']:,.0f}", f"{rate['search']:,.0f}"]
+    cells += [f"**{rate['search'] / rate['bm25s search']:.1f}**", f"{equal:.3f}"]
+    print("|", " | ".join(cells), "|", flush=True)
+
+
+def pairs(name: str) -> Dataset:
+    from negatives import positives
+
+    return positives(homing.load(SHARED / name / "train.json"))
+
+
+def mine_ours(name: str, model: Path, out: Path) -> None:
+    data = pairs(name)
+    settings = Mining(retriever="dense", negatives=NEGATIVES, hard=NEGATIVES)
+    mined = homing.mine(data, settings, encoder=homing.Model(model, max_length=TOKENS))
+    assert mined.pool is not None
+    found: dict[int, list[int]] = {}
+    for query, document, source in zip(mined.pool.query.tolist(), mined.pool.document.tolist(), mined.pool.source.tolist(), strict=True):
+        if mined.SOURCES[source] == "dense" and len(found.setdefault(query, [])) < NEGATIVES:
+            found[query].append(document)
+    out.write_text(json.dumps({data.queries.texts[q]: [data.corpus.texts[d] for d in ds] for q, ds in found.items()}))
+
+
+def mine_theirs(name: str, model: Path, out: Path) -> None:
+    from datasets import Dataset as Table
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.util import mine_hard_negatives
+
+    data = pairs(name)
+    query, document = data.qrels.query.tolist(), data.qrels.document.tolist()
+    table = Table.from_dict({"query": [data.queries.texts[q] for q in query], "answer": [data.corpus.texts[d] for d in document]})
+    encoder = SentenceTransformer(str(model), device="cpu")
+    encoder.max_seq_length = TOKENS
+    mined = mine_hard_negatives(
+        table, encoder, corpus=list(data.corpus.texts), range_max=TOP_K, relative_margin=0.05, num_negatives=NEGATIVES,
+        sampling_strategy="top", output_format="triplet", batch_size=32, verbose=False,
+    )  # fmt: skip
+    found: dict[str, list[str]] = {}
+    for row in mined:
+        found.setdefault(row["query"], []).append(row["negative"])
+    out.write_text(json.dumps(found))
+
+
+def race_dense(name: str, model: Path) -> None:
+    figures, found = {}, {}
+    for side in ("theirs", "ours"):
+        with tempfile.TemporaryDirectory() as place:
+            out = Path(place) / "found.json"
+            command = [sys.executable, __file__, "dense", "--sets", name, "--model", str(model), "--side", side, "--out", str(out)]
+            start = time.monotonic()
+            subprocess.run(command, check=True, env={**os.environ, "HOMING_CACHE": "off"})
+            seconds = time.monotonic() - start
+            figures[side] = seconds, json.loads(Path(f"{out}.peak").read_text())
+            found[side] = json.loads(out.read_text())
+    data = pairs(name)
+    single = [data.queries.texts[query] for query, positives in data.qrels.positives.items() if len(positives) == 1]
+    both = [(set(found["ours"].get(query, ())), set(found["theirs"].get(query, ()))) for query in single]
+    same = sum(len(one & other) for one, other in both) / max(1, sum(len(one) for one, _ in both))
+    (their_seconds, their_peak), (seconds, peak) = figures["theirs"], figures["ours"]
+    cells = [name, f"{len(data.corpus):,}", f"{len(data.qrels.queries):,}", f"{their_seconds:.0f}", f"{seconds:.0f}"]
+    print("|", " | ".join([*cells, f"{their_peak:.2f}", f"{peak:.2f}", f"{same:.3f}"]), "|", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["bm25", "dense"])
+    parser.add_argument("--sets", nargs="+", default=["en-bash", "en-medical", "zh-statute", "zh-cli"])
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--slow", type=int, default=200, help="queries that rank_bm25 searches")
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--side", choices=["ours", "theirs"], help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    said = parser.parse_args()
+    model = said.model or minilm()
+    if said.side is not None:
+        (mine_ours if said.side == "ours" else mine_theirs)(said.sets[0], model, said.out)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        Path(f"{said.out}.peak").write_text(json.dumps(peak))
+        return
+    print(machine() + "\n")
+    if said.what == "bm25":
+        os.environ["HOMING_CACHE"] = "off"
+        print("| set | documents | queries | bm25s index, s | index, s | rank_bm25, queries/s | bm25s | Homing | **ratio** | equal |")
+        print("|---|" + "--:|" * 9)
+    else:
+        print("| set | documents | queries | mine_hard_negatives, s | Homing, s | its peak, GiB | peak, GiB | same |")
+        print("|---|" + "--:|" * 7)
+    for name in said.sets:
+        race_bm25(name, said.turns, said.slow) if said.what == "bm25" else race_dense(name, model)
+
+
+if __name__ == "__main__":
+    main()
