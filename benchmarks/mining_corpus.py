@@ -32,7 +32,7 @@ from homing import Mining
 from homing.data import Dataset
 from homing.retrievers import bm25 as ours
 from homing.terms import Rule, rule_of
-from mining import race
+from mining import dataset, race, read
 from quality import SHARED, minilm
 from runs import machine
 
@@ -87,14 +87,14 @@ def race_bm25(name: str, turns: int, slow: int) -> None:
     print("|", " | ".join(cells), "|", flush=True)
 
 
-def pairs(name: str) -> Dataset:
+def pairs(name: str, lists: int) -> Dataset:
     from negatives import positives
 
-    return positives(homing.load(SHARED / name / "train.json"))
+    return positives(dataset(read(SHARED / name / "train.json")[:lists]))
 
 
-def mine_ours(name: str, model: Path, out: Path) -> None:
-    data = pairs(name)
+def mine_ours(name: str, lists: int, model: Path, out: Path) -> None:
+    data = pairs(name, lists)
     settings = Mining(retriever="dense", negatives=NEGATIVES, hard=NEGATIVES)
     mined = homing.mine(data, settings, encoder=homing.Model(model, max_length=TOKENS))
     assert mined.pool is not None
@@ -105,12 +105,12 @@ def mine_ours(name: str, model: Path, out: Path) -> None:
     out.write_text(json.dumps({data.queries.texts[q]: [data.corpus.texts[d] for d in ds] for q, ds in found.items()}))
 
 
-def mine_theirs(name: str, model: Path, out: Path) -> None:
+def mine_theirs(name: str, lists: int, model: Path, out: Path) -> None:
     from datasets import Dataset as Table
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import mine_hard_negatives
 
-    data = pairs(name)
+    data = pairs(name, lists)
     query, document = data.qrels.query.tolist(), data.qrels.document.tolist()
     table = Table.from_dict({"query": [data.queries.texts[q] for q in query], "answer": [data.corpus.texts[d] for d in document]})
     encoder = SentenceTransformer(str(model), device="cpu")
@@ -125,18 +125,32 @@ def mine_theirs(name: str, model: Path, out: Path) -> None:
     out.write_text(json.dumps(found))
 
 
-def race_dense(name: str, model: Path) -> None:
+def race_dense(name: str, lists: int, model: Path) -> None:
     figures, found = {}, {}
     for side in ("theirs", "ours"):
         with tempfile.TemporaryDirectory() as place:
             out = Path(place) / "found.json"
-            command = [sys.executable, __file__, "dense", "--sets", name, "--model", str(model), "--side", side, "--out", str(out)]
+            command = [
+                sys.executable,
+                __file__,
+                "dense",
+                "--sets",
+                name,
+                "--lists",
+                str(lists),
+                "--model",
+                str(model),
+                "--side",
+                side,
+                "--out",
+                str(out),
+            ]
             start = time.monotonic()
             subprocess.run(command, check=True, env={**os.environ, "HOMING_CACHE": "off"})
             seconds = time.monotonic() - start
             figures[side] = seconds, json.loads(Path(f"{out}.peak").read_text())
             found[side] = json.loads(out.read_text())
-    data = pairs(name)
+    data = pairs(name, lists)
     single = [data.queries.texts[query] for query, positives in data.qrels.positives.items() if len(positives) == 1]
     both = [(set(found["ours"].get(query, ())), set(found["theirs"].get(query, ()))) for query in single]
     same = sum(len(one & other) for one, other in both) / max(1, sum(len(one) for one, _ in both))
@@ -151,13 +165,14 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["en-bash", "en-medical", "zh-statute", "zh-cli"])
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--slow", type=int, default=200, help="queries that rank_bm25 searches")
+    parser.add_argument("--lists", type=int, default=100_000, help="candidate lists whose documents are the corpus of the dense race")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--side", choices=["ours", "theirs"], help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     said = parser.parse_args()
     model = said.model or minilm()
     if said.side is not None:
-        (mine_ours if said.side == "ours" else mine_theirs)(said.sets[0], model, said.out)
+        (mine_ours if said.side == "ours" else mine_theirs)(said.sets[0], said.lists, model, said.out)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         Path(f"{said.out}.peak").write_text(json.dumps(peak))
         return
@@ -170,7 +185,7 @@ def main() -> None:
         print("| set | documents | queries | mine_hard_negatives, s | Homing, s | its peak, GiB | peak, GiB | same |")
         print("|---|" + "--:|" * 7)
     for name in said.sets:
-        race_bm25(name, said.turns, said.slow) if said.what == "bm25" else race_dense(name, model)
+        race_bm25(name, said.turns, said.slow) if said.what == "bm25" else race_dense(name, said.lists, model)
 
 
 if __name__ == "__main__":
