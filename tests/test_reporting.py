@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from base64 import b64encode
+from dataclasses import replace
 from hashlib import sha256
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score, precision_recall_curve
 
-from homing.data import Builder, Dataset
+from homing.calibration import fit_platt, reliability
+from homing.causes import Cause
+from homing.context import Context, Forecast, General, Instructions, LearningCurve, Point, Reindexing, Seeds, Tried
+from homing.data import Builder, Dataset, Run
+from homing.decision import ChosenOn, Decision, Threshold
 from homing.errors import InputError
+from homing.evaluations import Background, Returned, Speed, Trade
 from homing.reporting import phrases, report
+from homing.reporting.charts import precision_recall
+from homing.settings import Reporting
+from homing.slices import Slice
 from homing.thresholds import GRID, best_threshold, f1_curve
-from homing.verdicts import Difference, Evaluation, Interval, Verdict, compare
+from homing.verdicts import Difference, Evaluation, Interval, Power, Verdict, compare
 
 SENTENCE = "The tuned model finds the right document better: nDCG@10 rises by 0.120 (0.095 to 0.146)."
 NASTY = (
@@ -27,14 +40,14 @@ NASTY = (
 )
 
 
-def made_up(*, queries: int = 40, negatives: bool = True, seed: int = 7) -> Dataset:
-    """A small data set whose first texts are those that pages break on."""
+def made_up(*, queries: int = 40, negatives: bool = True, nasty: bool = True, seed: int = 7) -> Dataset:
+    """A small data set whose first texts are those that pages break on, where it may be `nasty`."""
     draw = np.random.default_rng(seed)
     builder = Builder()
     long = " ".join(f"word{n}" for n in range(1400))
     code = "\n".join(f"    line_{n} = <b>{n}</b>" for n in range(30))
     for number in range(queries):
-        query = builder.query(NASTY[number] if number < len(NASTY) else f"question {number} about the deductible", f"q{number}")
+        query = builder.query(NASTY[number] if nasty and number < len(NASTY) else f"question {number} about the deductible", f"q{number}")
         for place in range(6):
             text = f"document {number}.{place}: " + (long, code, "一二三四五六七八九十" * 60, "short <i>one</i>")[(number + place) % 4]
             relevance = int(place == 0 or (place == 1 and draw.random() < 0.5))
@@ -317,3 +330,239 @@ def test_what_cannot_be_written_is_said(pair: tuple[Evaluation, Evaluation], tmp
         report(out=tmp_path / "r.html")
     with pytest.raises(InputError, match="a directory stands"):
         report(*pair, out=tmp_path, verdict=judged(*pair))
+
+
+def searched(evaluation: Evaluation, seed: int) -> Evaluation:
+    """The same with a retrieval behind it."""
+    draw, queries = np.random.default_rng(seed), evaluation.queries
+    documents = len(evaluation.test.corpus)
+    ranked = np.stack([draw.permutation(documents)[:20] for _ in queries]).astype(np.int32)
+    score = -np.sort(-draw.random((len(queries), 20)), axis=1).astype(np.float32)
+    return replace(evaluation, found=Run(queries, ranked, score))
+
+
+def everything(data: Dataset) -> tuple[list[Evaluation], Verdict]:
+    """Evaluations and a verdict in which there is something of all that a report can show."""
+    relevant = data.qrels.relevance > 0
+    models = []
+    for number, name in enumerate(("base", "tuned")):
+        e = searched(evaluated(name, data, gap=0.2 + 0.1 * number, seed=number), number)
+        platt = fit_platt(e.dev_scores, relevant)
+        threshold = Threshold.of(0.5, 0.6, ChosenOn("dev", 40, 240, 0.25, "d"), normalised=True)
+        retrieval = Threshold.of(0.6, 0.5, ChosenOn("dev", 40, 4000, 0.01, "d"), normalised=True, top_k=100)
+        models.append(
+            replace(
+                e,
+                groups=np.arange(len(e.queries), dtype=np.int32),
+                decision=Decision(threshold, retrieval, platt, None),
+                test_best=best_threshold(e.test_scores, relevant),
+                reliability=reliability(platt.probability(e.test_scores), relevant),
+                trades=(Trade("precision", 0.9, 0.7, 0.88, 0.31), Trade("recall", 0.9, 0.3, 0.42, 0.91)),
+                returned={"list": Returned(0.5, 12.5, 9.0, 30.0, 0.05), "retrieval": Returned(0.6, 3.2, 2.0, 8.0, 0.2)},
+                background=Background(10, 0.12, 0.66, 0.61, number == 1, Interval(0.64, 0.6, 0.68)),
+                bare={"nDCG@10": Interval(0.4, 0.35, 0.45), "nDCG@10 lost": Interval(-0.1, -0.15, -0.05)},
+                speed=Speed(240, 2.0, 40, 0.5, 384, kept=number == 0),
+                cost={"requests": 12.0, "tokens": 34567.0},
+            )
+        )
+        models[-1].measures.update(
+            {name: Interval(0.5, 0.4, 0.6) for name in ("list F1", "retrieval F1", "retrieval precision", "retrieval recall")}
+        )
+    words = replace(searched(evaluated("BM25", data, seed=5), 5), kind="bm25", prompts={"query": "", "document": ""})
+    nothing = np.full(len(relevant), np.nan)
+    fused = replace(
+        searched(evaluated("tuned + BM25", data, seed=6), 6), kind="fused", test_scores=nothing, dev_scores=nothing, threshold=None
+    )
+    gain = {"nDCG@10": Interval(-0.02, -0.05, 0.01), "AP": Interval(0.01, -0.02, 0.04), "F1": Interval(0.1, 0.05, 0.15)}
+    other = {name: Interval(value.value + 0.01, value.low, value.high) for name, value in gain.items()}
+    seeds = Seeds((42, 43, 44), {"nDCG@10": (0.5, 0.51, 0.49)}, {"nDCG@10": 0.01}, {"nDCG@10": Interval(0.02, -0.01, 0.05)})
+    points = tuple(
+        Point(share, int(400 * share), {"nDCG@10": Interval(0.4 + 0.1 * share, 0.35, 0.55), "AP": Interval(0.3)})
+        for share in (0.25, 0.5, 1.0)
+    )
+    forecasts = (Forecast("nDCG@10", 2.0, Interval(0.03, 0.01, 0.05), True), Forecast("AP", 2.0, Interval(0.01, -0.02, 0.04), False))
+    context = Context(
+        Instructions(80, 240, (Tried("Query: ", 0.4), Tried("", 0.35), Tried("Find it: ", 0.45)), "Find it: "),
+        seeds,
+        LearningCurve(points, forecasts),
+        (General("standard-library", 281, 900, {"base": 0.7, "tuned": 0.6}, Interval(-0.1, -0.14, -0.06)),),
+        Reindexing(52_311, 4_000_000, 2_000.0),
+        looks=4,
+    )
+    causes = (
+        Cause(
+            "too few queries to learn from",
+            0.8,
+            "Training had 37 queries with a relevant document.",
+            "Judge twice as many training queries; --learning-curve tells beforehand what that would bring.",
+        ),
+        Cause(
+            "the learning rate is too high: the base was forgotten",
+            0.5,
+            "nDCG@10 on dev went from 0.500 untrained to 0.400 at the end; dev kept nothing of what was learned.",
+            "Train with a third of the learning rate (peak 0.0001), all else equal.",
+        ),
+    )
+    some = models[0].queries[:20]
+    slices = (
+        Slice("query length", "up to 31 characters", some, "nDCG@10", 0.6, 0.4, Interval(-0.2, -0.3, -0.1), worse=True),
+        Slice("query length", "above 31 characters", models[0].queries[20:], "nDCG@10", 0.4, 0.5, Interval(0.1, 0.02, 0.2)),
+        Slice("branch office", "ACME Ltd", some, "nDCG@10", 0.5, 0.5, Interval(0.0, -0.1, 0.1)),
+    )
+    notes = (
+        "Only 40 test queries: small differences cannot be seen.",
+        "At base's threshold (0.5000) tuned would have F1 0.1000 instead of 0.5000: a new model needs its new threshold. "
+        "Lower scores are no worse scores.",
+    )
+    first, last = models
+    verdict = Verdict(
+        "undecided",
+        "These test queries do not show that tuned is better than base: nDCG@10 0.5000 to 0.4800; 40 test queries: label more.",
+        (
+            Difference("tuned", "base", gain, {"nDCG@10": 0.21, "AP": 0.4}, {"nDCG@10": 0.42, "AP": 0.8}, 0.31),
+            Difference("BM25", "base", {"nDCG@10": Interval(-0.1, -0.2, -0.05)}),
+        ),
+        notes,
+        "label more",
+        Difference("tuned", "base + BM25", {"nDCG@10": Interval(-0.03, -0.06, -0.01)}),
+        Difference("tuned", "deployed", other),
+        causes,
+        Power("nDCG@10", 40, 38, 0.08, 0.02, 640),
+        slices,
+        True,
+        context,
+    )
+    return [first, last, words, fused], verdict
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A report in which there is everything, once with texts in English and once without in Chinese."""
+    folder = tmp_path_factory.mktemp("full")
+    data = made_up()
+    models, verdict = everything(data)
+    checked = {
+        "sides": {side: {"queries": 40, "judgments": 240, "positives": 61} for side in ("train", "dev", "test")},
+        "leaks": [{"first": "train", "second": "test", "queries": 0, "near_queries": 3, "positives": 0, "contradicted": 0}],
+        "by": "group", "removed": 2, "notes": {"equal_documents": 7}, "near_duplicates": 3, "max_length": 128,
+        "lengths": {"document": {"cut": 0.25}, "query": {"cut": 0.0}},
+    }  # fmt: skip
+    run = folder / "run"
+    trained(run / "training", 40)
+    manifest = {
+        "stages": {"train": {"seconds": 4000.0, "peak_memory_bytes": 2e9}},
+        "versions": {"torch": "2.13"},
+        "digests": {"model": "9f9f"},
+    }
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    (run / "recipe.toml").write_text('data = "/home/ada/secret/data.json"\nmodel = "/models/base"\n\n[training]\nrank = 16\n')
+    paths = []
+    for name, settings in (("en", Reporting()), ("zh", Reporting("zh", texts=False))):
+        figures = folder / "figures" if name == "en" else None
+        paths.append(
+            report(*models, out=folder / f"{name}.html", run=run, checked=checked, verdict=verdict, settings=settings, figures=figures)
+        )
+    return paths[0], paths[1]
+
+
+def test_all_that_an_evaluation_and_a_verdict_carry_is_shown(full: tuple[Path, Path]) -> None:
+    page = Page(full[0])
+    assert page.sections == [
+        "causes", "ranking", "deciding", "beside", "slices", "queries", "suspects", "training", "data", "reading", "made",
+    ]  # fmt: skip
+    for said in (
+        "Label more test queries before you decide.",
+        "640 test queries are needed instead of 40",
+        "tuned against deployed, the model in use now",
+        "tuned against base + BM25, the best that needs no training",
+        "Training had 37 queries",
+        "Next experiment",
+        "0.420",
+        "L2 ≤ 1.000",
+        "F1 with each query’s background taken off",
+        "dev says it helps",
+        "Over the retrieved top 100",
+        "12.5",
+        "20\u00a0% get none",
+        "precision 0.9 wanted: recall",
+        "at 0.700; precision 0.880 on test",
+        "expected calibration error",
+        "standard-library",
+        "2 times the judgments would bring +0.030 in nDCG@10",
+        "cannot be told from these points",
+        "seed 43",
+        '"Find it: "',
+        "ACME Ltd",
+        "worse",
+        "tuned ranks first",
+        "The 5 queries of this part that lost most",
+        "train and test share 0 queries, 3 near-duplicate",
+        "25.0",
+        "1:06:40",
+        "rank",
+        "/home/ada/secret/data.json",
+        "measured so far, this one included: 4",
+        "embeddings kept from before",
+        "34,567",
+        "against its own prompt",
+    ):
+        assert said in page.text, said
+    assert [name for name in page.figures if not name.startswith("training")] == [
+        "f1", "precision-recall", "reliability", "scores-0", "scores-1", "learning-curve",
+    ]  # fmt: skip
+    targets = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
+    assert targets == {f"#{name}" for name in page.sections}
+
+
+def test_the_chinese_page_has_no_english_sentence(full: tuple[Path, Path]) -> None:
+    page = Page(full[1], "zh")
+    left = set(re.findall(r"[A-Za-z]+(?: [a-z]+){2,}", page.text.split(phrases.RECIPE.zh)[0]))
+    assert left == set()
+    aria = [value for _, attributes in page.tags for name, value in attributes.items() if name == "aria-label" and value]
+    assert all(re.search("[\u4e00-\u9fff]", value) or value == "English" for value in aria)
+    assert '<html lang="zh-Hans"' in page.source
+
+
+def test_no_text_of_the_data_leaves_with_a_report_without_texts(full: tuple[Path, Path]) -> None:
+    data = made_up()
+    source = unescape(full[1].read_text(encoding="utf-8"))
+    whole = unescape(full[0].read_text(encoding="utf-8"))
+    texts = [text for texts in (data.queries, data.corpus) for text in texts.texts]
+    assert sum(text in whole for text in texts) > 50
+    assert [text for text in texts if text in source or text[:24] in source] == []
+    for name in (*data.queries.ids, *data.corpus.ids):
+        assert not re.search(rf"\b{re.escape(name)}\b", source), name
+    for left in ("ACME", "branch office", "/home/ada", "secret"):
+        assert left not in source
+    assert re.search(r"queries\.jsonl:\d+", source)
+    assert "取值 1" in source
+
+
+def test_figures_are_files_with_the_numbers_behind_them(full: tuple[Path, Path]) -> None:
+    folder = full[0].parent / "figures"
+    drawings, tables = sorted(folder.glob("*.svg")), sorted(folder.glob("*.csv"))
+    assert [path.stem for path in drawings] == [path.stem for path in tables]
+    assert {"f1", "precision-recall", "reliability", "scores-0", "training-0"} <= {path.stem for path in drawings}
+    for path in drawings:
+        root = ElementTree.parse(path).getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "var(" not in path.read_text()
+        assert "阈值" not in path.read_text()
+    with (folder / "f1.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["point"] for row in rows} == {"curve", "chosen", "best", "borrowed"}
+    data = made_up()
+    scores, relevant = everything(data)[0][0].test_scores, data.qrels.relevance > 0
+    curve = [row for row in rows if row["model"] == "base" and row["point"] == "curve"]
+    for row in curve[::10]:
+        assert float(row["F1"]) == pytest.approx(f1_score(relevant, scores >= float(row["threshold"]), zero_division=0.0))
+
+
+def test_precision_against_recall_is_that_of_sklearn() -> None:
+    data = made_up()
+    e = evaluated("a", data, seed=3)
+    relevant = data.qrels.relevance > 0
+    recall, precision = precision_recall(np.round(e.test_scores, 1), relevant)
+    expected = precision_recall_curve(relevant, np.round(e.test_scores, 1))
+    np.testing.assert_allclose(precision, expected[0][-2::-1])
+    np.testing.assert_allclose(recall, expected[1][-2::-1])

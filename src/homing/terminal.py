@@ -14,7 +14,7 @@ from homing.reporting.comparison import Comparison, claim
 from homing.reporting.header import Header, header, own
 from homing.reporting.language import Language, Phrase
 from homing.reporting.models import base_and_tuned
-from homing.reporting.sentences import in_both
+from homing.reporting.sentences import in_both, label_in_both
 from homing.reporting.tables import DECIDED, ORDERING, p_value
 from homing.thresholds import NAMED, f1_of_all
 from homing.verdicts import Difference, Verdict
@@ -45,7 +45,7 @@ def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict, language:
     if worse := [each for each in verdict.slices if each.worse]:
         lines += ["", said(phrases.WORSE_PARTS)]
         for part in worse:
-            label = f"{said(phrases.SLICE_NAMES.get(part.by, part.by))} {said(in_both(part.label))} ({len(part.queries)})"
+            label = f"{said(phrases.SLICE_NAMES.get(part.by, part.by))} {said(label_in_both(part.label))} ({len(part.queries)})"
             gain = part.difference
             lines.append(wrapped(f"  {label}: {part.measure} {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]", indent="    "))
     if language != "en":

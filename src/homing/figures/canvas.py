@@ -89,15 +89,15 @@ def canvas(width: int, height: int) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def ticks(axes: Axes, below: float | None = None, at: Sequence[float] | None = None) -> None:
-    """A few round ticks on the value axis, none above `below`, or those given; with hairlines."""
+def ticks(axes: Axes, below: float | None = None, at: Sequence[float] | None = None, whole: bool = False) -> None:
+    """A few round ticks on the value axis, none above `below`, or those given; with hairlines. `whole`: x counts."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
     low, high = axes.get_ylim()
     values = MaxNLocator(5).tick_values(low, high if below is None else below) if at is None else at
     axes.yaxis.set_major_locator(FixedLocator([value for value in values if low <= value <= (below or high)]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=axes.get_xlim()[1] > 10))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
     axes.grid(axis="y", color=TONES["rule"], linewidth=1)
     axes.set_axisbelow(True)
 

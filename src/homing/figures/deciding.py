@@ -99,9 +99,12 @@ def distribution(
 
 
 def reliability(name: str, title: str, lines: Sequence[Line]) -> Chart:
-    """The share of relevant pairs that came (y) against the probability that was promised (x); on the diagonal they are equal."""
+    """The share of relevant pairs that came (y) against the promised probability (x), up to the highest; on the diagonal they agree."""
     figure, axes = canvas(440, 400)
-    _unit_square(axes)
+    reach = min(1.0, 1.15 * max(float(max(line.x.max(), line.y.max())) for line in lines))
+    axes.set_xlim(0, reach)
+    axes.set_ylim(0, reach)
+    ticks(axes)
     axes.plot([0, 1], [0, 1], color=TONES["muted"], linewidth=1, linestyle=(0, (1, 3)))
     for position, line in enumerate(lines):
         axes.plot(line.x, line.y, color=TONES[line.tone], linewidth=1.8, marker="o", markersize=5, linestyle=STYLES[position % len(STYLES)])

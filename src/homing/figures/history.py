@@ -31,7 +31,7 @@ def history(name: str, title: str, lines: Sequence[Line], across: str = "step") 
     low, high = axes.get_ylim()
     if 0 < low < 0.4 * high:
         axes.set_ylim(0.0, high)
-    ticks(axes)
+    ticks(axes, whole=across == "step")
     for line in lines:
         for mark in line.marks:
             axes.plot([mark.x], [mark.y], marker="o", markersize=7, color=TONES[line.tone], markeredgewidth=0)

@@ -2,6 +2,6 @@
 
 from homing.reporting.comparison import Compared, Comparison, compare_runs, comparison_page
 from homing.reporting.made import flat
-from homing.reporting.report import report
+from homing.reporting.single import report
 
 __all__ = ["Compared", "Comparison", "compare_runs", "comparison_page", "flat", "report"]

@@ -16,8 +16,8 @@ from homing.reporting.passages import printable
 from homing.thresholds import best_threshold, f1_curve, f1_of_all
 from homing.verdicts import Evaluation
 
-POINTS = 300
-"""Points of a precision-recall curve that are drawn."""
+POINTS = 100
+"""Points of a precision-recall curve that are drawn: as many along recall, and as many from its beginning, where it jumps."""
 
 
 def relevant_of(data: Dataset) -> NDArray[np.bool_]:
@@ -77,7 +77,7 @@ def precision_recall_chart(evaluations: Sequence[Evaluation]) -> Chart | None:
             continue
         relevant = relevant_of(e.test)
         recall, precision = precision_recall(e.test_scores, relevant)
-        keep = np.unique(np.linspace(0, len(recall) - 1, min(POINTS, len(recall))).round().astype(int))
+        keep = np.unique(np.append(np.searchsorted(recall, np.linspace(0, recall[-1], POINTS)), np.arange(min(POINTS, len(recall)))))
         marks = []
         if e.threshold is not None and (called := e.test_scores >= e.threshold).any():
             hits = float((called & relevant).sum())

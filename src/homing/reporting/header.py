@@ -128,7 +128,7 @@ def _sentence(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
     first, last = base_and_tuned(evaluations)
     difference = own(verdict, last)
     if difference is None:
-        return phrases.SENTENCES["alone"].zh.format(first=first.name) + "。"
+        return in_both(verdict.sentence).zh
     opening = phrases.SENTENCES[verdict.outcome].zh.format(first=first.name, last=last.name)
     measured = []
     for name, gain in difference.measures.items():

@@ -14,7 +14,7 @@ from homing.reporting.language import Phrase
 from homing.reporting.movers import query_text
 from homing.reporting.numbers import between, count, number, signed
 from homing.reporting.passages import Passage
-from homing.reporting.sentences import in_both
+from homing.reporting.sentences import label_in_both
 from homing.reporting.tables import sign
 from homing.verdicts import Slice
 
@@ -53,7 +53,7 @@ def properties(slices: Sequence[Slice], first: Evaluation, last: Evaluation, *, 
     for each in slices:
         parts = found.setdefault(each.by, [])
         known = texts or each.by in phrases.SLICE_NAMES
-        label = in_both(each.label) if known else phrases.HIDDEN_VALUE.format(n=len(parts) + 1)
+        label = label_in_both(each.label) if known else phrases.HIDDEN_VALUE.format(n=len(parts) + 1)
         parts.append(
             Part(
                 label,

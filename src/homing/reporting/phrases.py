@@ -23,7 +23,6 @@ SENTENCES = {
     "lost": Phrase("", "{last} 不如 {first}"),
     "mixed": Phrase("", "{last} 与 {first} 相比，一项指标更好，另一项更差"),
     "undecided": Phrase("", "这些测试查询不足以说明 {last} 优于 {first}"),
-    "alone": Phrase("", "只评测了 {first}，没有可比较的对象"),
 }
 """Openings of the verdict's sentence; the English one is the verdict's own."""
 MEAN_OF_SEEDS = Phrase("", "为 {n} 个种子的平均")
@@ -62,8 +61,8 @@ NOTES = Phrase("What these numbers are, and are not", "这些数字说明什么�
 
 CAUSES = Phrase("Why there was no gain", "为什么没有提升")
 CAUSES_LEAD = Phrase(
-    "The likely causes, the likeliest first, each with what was measured. The next experiment to do is the first one's.",
-    "按可能性排列的原因及其实测依据。下一步请先做第一条的实验。",
+    "The likely causes, the likeliest first, each with what was measured.",
+    "按可能性排列的原因及其实测依据。",
 )
 NEXT = Phrase("Next experiment", "下一个实验")
 
@@ -244,6 +243,12 @@ SUSPECTS_LEAD = Phrase(
 )
 SUSPECT = Phrase("Judged not relevant, scored {score}", "判为不相关，得分 {score}")
 BEST_POSITIVE = Phrase("Best relevant, scored {score}", "得分最高的相关文档，{score}")
+AUDITED = Phrase("What the audit of {side} listed", "{side}的审查结果")
+AUDITED_LEAD = Phrase(
+    "{total} of {of} negatives, the likeliest first; scores are the last model’s. Mark them: homing audit writes a page and a sheet for that.",
+    "{of} 个负例中的 {total} 个，最可疑的在前；分数来自最后一个模型。请逐条标注：homing audit 会为此生成网页和表格。",
+)
+AUDIT_AGREED = Phrase("above the positive for every model", "所有模型都判它高于正例")
 ALSO_FIRST = Phrase("{first} agrees", "{first} 也这样认为")
 
 # Training
@@ -470,7 +475,7 @@ RUN_OWN = Phrase("the run’s own", "本次运行所用")
 LOOKS = Phrase(
     "Tuned models that this test set has measured so far, this one included: {n}.", "这个测试集至今评测过的调优模型数（含本次）：{n}。"
 )
-AGAINST_DEPLOYED = Phrase("{last} against {first}, the one deployed", "{last} 与现已部署的 {first} 相比")
+AGAINST_DEPLOYED = Phrase("{last} against {first}, the model in use now", "{last} 与现在使用的 {first} 相比")
 
 # Several runs
 

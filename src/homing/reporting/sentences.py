@@ -1,4 +1,4 @@
-"""The Chinese of sentences that are made elsewhere, by their English form: fields in braces stand for whatever the sentence has there."""
+"""The Chinese of sentences, and of slices' labels, that are made elsewhere, by their English form: fields in braces stand for whatever the sentence has there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cache
 from homing.reporting.language import Phrase
 
 SENTENCES = (
+    ("{model} alone was measured: there is nothing to compare it with.", "只评测了 {model}，没有可比较的对象。"),
     (
         "Retrieval is over a closed pool: every document of the data; an unjudged one counts as not relevant.",
         "检索在封闭池中进行，即数据中的全部文档；未标注的文档按不相关计。",
@@ -112,7 +113,8 @@ SENTENCES = (
     ("dev kept nothing of what was learned", "开发集没有保留任何学到的改动"),
     ("Train with a third of the learning rate (peak {rate}), all else equal.", "其他不变，把学习率降到三分之一再训练（原峰值 {rate}）。"),
     ("Train with a third of the learning rate, all else equal.", "其他不变，把学习率降到三分之一再训练。"),
-    # Slices
+)
+LABELS = (
     ("up to {n} characters", "不超过 {n} 字符"),
     ("{low} characters to {high} characters", "{low} 至 {high} 字符"),
     ("above {n} characters", "超过 {n} 字符"),
@@ -129,8 +131,8 @@ _FIELD = re.compile(r"\\\{(\w+)\\\}")
 
 
 @cache
-def _patterns() -> list[tuple[re.Pattern[str], str]]:
-    return [(re.compile(_FIELD.sub(r"(?P<\1>.+?)", re.escape(english)), re.DOTALL), chinese) for english, chinese in SENTENCES]
+def _patterns(table: tuple[tuple[str, str], ...]) -> list[tuple[re.Pattern[str], str]]:
+    return [(re.compile(_FIELD.sub(r"(?P<\1>.+?)", re.escape(english)), re.DOTALL), chinese) for english, chinese in table]
 
 
 def in_both(sentence: str) -> Phrase:
@@ -145,8 +147,13 @@ def in_both(sentence: str) -> Phrase:
     return Phrase(sentence, chinese or sentence)
 
 
-def _chinese(sentence: str) -> str | None:
-    for pattern, chinese in _patterns():
+def _chinese(sentence: str, table: tuple[tuple[str, str], ...] = SENTENCES) -> str | None:
+    for pattern, chinese in _patterns(table):
         if found := pattern.fullmatch(sentence):
             return chinese.format(**found.groupdict())
     return None
+
+
+def label_in_both(label: str) -> Phrase:
+    """What a slice is called, in both languages; as it is where it is a value of the user's own."""
+    return Phrase(label, _chinese(label, LABELS) or label)

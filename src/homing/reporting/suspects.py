@@ -1,19 +1,24 @@
-"""Negatives of the test set that the tuned model scores above every relevant document: its mistakes, or the judgments'."""
+"""Negatives that may be relevant: those of test that outscore every relevant document, and those that an audit listed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from homing.data import Dataset
 from homing.evaluations import Evaluation
+from homing.reporting import phrases
+from homing.reporting.language import Phrase
 from homing.reporting.models import base_and_tuned
 from homing.reporting.movers import document_text, query_text
-from homing.reporting.numbers import count, number
+from homing.reporting.numbers import NONE, count, number
 from homing.reporting.passages import Passage
+from homing.suspects import FILE, read
 
-LISTED = 30
+LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,38 @@ class Suspects:
     first: str
     last: str
     listed: list[Suspect]
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What an audit listed: of so many negatives of one side so many, and the likeliest of them; `models` scored them."""
+
+    side: Phrase
+    of: str
+    total: str
+    models: str
+    listed: list[Suspect]
+
+
+def audited(run: Path | None, data: Dataset, *, texts: bool) -> Audited | None:
+    """The list of a run's audit, over the dataset of the run; None where there was none. The scores are those of the last model."""
+    if run is None or not (run / "audit" / FILE).is_file():
+        return None
+    found = read(run / "audit", data)
+
+    def suspect(row: int) -> Suspect:
+        scores = [number(float(of[row, -1])) if len(found.models) else NONE for of in (found.score, found.rival)]
+        return Suspect(
+            query_text(data, int(found.query[row]), texts),
+            document_text(data, int(found.negative[row]), texts),
+            scores[0],
+            document_text(data, int(found.positive[row]), texts),
+            scores[1],
+            bool(len(found.models)) and bool(found.beats[row].all()),
+        )
+
+    listed = [suspect(row) for row in range(min(LISTED, len(found)))]
+    return Audited(phrases.SIDES[found.side], count(found.of), count(len(found)), ", ".join(found.models), listed)
 
 
 def suspects(evaluations: Sequence[Evaluation], *, texts: bool) -> Suspects | None:

@@ -26,7 +26,7 @@ from homing.reporting.page import filled, write
 from homing.reporting.parts import properties
 from homing.reporting.passages import printable
 from homing.reporting.sentences import in_both
-from homing.reporting.suspects import suspects
+from homing.reporting.suspects import audited, suspects
 from homing.reporting.tables import deciding, ranking
 from homing.settings import Reporting
 from homing.verdicts import Verdict, compare
@@ -90,6 +90,7 @@ def report(
         looks=verdict.context.looks,
         movers=movers(first, last, texts=settings.texts) if last is not first else None,
         suspects=suspects(evaluations, texts=settings.texts),
+        audited=audited(run, last.test, texts=settings.texts),
         prompts=[
             (model, [(kind, json.dumps(text, ensure_ascii=False)) for kind, text in sorted(e.prompts.items()) if text])
             for model, e in zip(models, evaluations, strict=True)

@@ -1,0 +1,80 @@
+"""The verdict in 80 columns in either language, and text laid out where a Chinese character takes two."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homing.columns import left, right, shortened, width, wrapped
+from homing.reporting import Compared, compare_runs
+from homing.reporting.language import Language
+from homing.terminal import comparison_table, verdict_table
+from homing.verdicts import compare
+from test_reporting import evaluated, everything, made_up
+
+
+def test_a_chinese_character_takes_two_columns_and_an_accent_none() -> None:
+    assert width("abc") == 3
+    assert width("调优模型") == 8
+    assert width("e\u0301") == 1
+    assert left("调优", 6) == "调优  "
+    assert right("调优", 6) == "  调优"
+
+
+@given(st.text(alphabet="ab 调优，。é-", max_size=200), st.integers(10, 60))
+def test_wrapped_lines_fit_and_lose_nothing_but_blanks(text: str, columns: int) -> None:
+    lines = wrapped(text, columns).split("\n")
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    for line in lines:
+        longest = max((width(word) for word in line.replace("，", " ").split()), default=0)
+        closing = len(line) - len(line.rstrip("，。"))
+        assert width(line) <= columns + 2 * closing or longest > columns - 2
+
+
+@given(st.text(alphabet="ab/-调优", min_size=1, max_size=60), st.integers(3, 30))
+def test_a_shortened_name_fits_and_keeps_both_ends(name: str, columns: int) -> None:
+    short = shortened(name, columns)
+    assert width(short) <= columns
+    if width(name) <= columns:
+        assert short == name
+    else:
+        head, tail = short.split("…")
+        assert name.startswith(head)
+        assert name.endswith(tail)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_verdict_fits_into_80_columns(language: Language) -> None:
+    models, verdict = everything(made_up())
+    printed = verdict_table(models, verdict, language)
+    assert max(width(line) for line in printed.splitlines()) <= 80
+    said = {
+        "en": "VERDICT (undecided): These|ACTION: Label more|1. too few queries|Next experiment: Judge twice|It got worse on|p 0.42",
+        "zh": "结论（未见分晓）：这些测试查询|该做什么：先多标注|1. 可学习的查询太少|下一个实验: 把训练查询|变差的部分|种子",
+    }
+    for words in said[language].split("|"):
+        assert words in printed, words
+
+
+def test_long_and_chinese_names_are_cut_and_aligned() -> None:
+    data = made_up(queries=12)
+    names = "base", "公司内部的保险条款检索模型第二版调优之后", "a-rather-long/name-of-a-model-on-a-hub-v2"
+    models = [evaluated(name, data, seed=seed) for seed, name in enumerate(names)]
+    lines = verdict_table(models, compare(models)).splitlines()
+    table = [line for line in lines if line.startswith(("test ", "nDCG@10 "))]
+    assert max(map(width, lines)) <= 80
+    assert all("…" in line or "base" in line or "[" in line for line in table)
+
+
+def test_runs_compared_in_80_columns() -> None:
+    data = made_up()
+    runs = []
+    for seed, name in enumerate(("runs/保险条款检索调优实验第三次重跑", "runs/b")):
+        found = [evaluated("base", data, seed=9), evaluated("tuned", data, seed=seed)]
+        runs.append(Compared(name, found, compare(found)))
+    printed = comparison_table(compare_runs(runs))
+    assert max(width(line) for line in printed.splitlines()) <= 80
+    assert printed.count("[") >= 3
+    assert "从自身基座" not in comparison_table(compare_runs(runs), "zh")
+    assert "与自身基座之差" in comparison_table(compare_runs(runs), "zh")
