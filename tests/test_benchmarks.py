@@ -308,14 +308,14 @@ def test_planted_negatives_leave_a_positive_and_every_arm_is_examined(
     monkeypatch.setattr(audit, "SHARED", data)
     monkeypatch.setattr(audit, "SIZE", SIZE)
     true, false, hidden = audit.planted(Held.read(data / "made").lists.train, 12, seed=0)
-    assert len(hidden) == 12  # one of the two positives of each
-    assert [len(each) for each in false.qrels.positives.values()] == [1] * 12
+    assert len(hidden) == 6  # one of the two positives of every second query
+    assert sorted(len(each) for each in false.qrels.positives.values()) == [1] * 6 + [2] * 6
     assert set(hidden.tolist()) <= set(audit.keys(true.qrels.query, true.qrels.document)[true.qrels.relevance > 0].tolist())
     common = ["--model", str(tiny_model), "--queries", "12", "--results", str(tmp_path), "--max-length", "64"]
     audit.main(["--find", "made", "--train", "made", "--arms", "planted, ignored", "all relabelled", *common])
     found = quality.lines(tmp_path / "audit.jsonl")
     assert [line["arm"] for line in found if "arm" in line] == ["planted, ignored", "all relabelled"]
-    assert [line["positives"] for line in found if "arm" in line] == [12, 24]
+    assert [line["positives"] for line in found if "arm" in line] == [18, 24]
     hit = np.random.default_rng(0).random(50) < 0.2
     assert audit.precision(hit, int(hit.sum()))["AP"] == pytest.approx(average_precision_score(hit, -np.arange(50)))
     capsys.readouterr()

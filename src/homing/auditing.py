@@ -13,7 +13,7 @@ from homing.encoders.scorer import Scorer
 from homing.errors import JudgmentError, SettingError
 from homing.protocols import Encoder
 from homing.settings import Auditing
-from homing.suspects import DIFFERENT, ENOUGH, EQUAL, Suspects, fused, log_odds, resemblance
+from homing.suspects import DIFFERENT, ENOUGH, Suspects, fused, log_odds, resemblance
 
 FOLDS = 5
 _BLOCK = 1 << 15  # pairs whose embeddings are multiplied together
@@ -24,9 +24,9 @@ def audit(
 ) -> Suspects:
     """The negatives of one side that are most likely relevant, at most `settings.top`, best first.
 
-    `data` is that side: its judged negatives are looked at, and those of `mined` (training rows) that nobody judged. Equal texts of a
-    positive come first, then what several models suspect. A query without a positive is left out, for there is nothing to compare
-    with, and so are pairs that judges have looked at since (`data.changes`). Without a model, near-duplicates alone are found.
+    `data` is that side: its judged negatives are looked at, and those of `mined` (training rows) that nobody judged. What several models
+    suspect comes first. A query without a positive is left out, for there is nothing to compare with, and so are pairs that judges have
+    looked at since (`data.changes`). Without a model, near-duplicates of a positive are listed alone.
 
     Raises JudgmentError where no query has both a positive and a negative, SettingError where two models have one name.
     """
@@ -44,12 +44,11 @@ def audit(
             remedy="Mine negatives first (homing mine), or give data with judged negatives.",
         )  # fmt: skip
     near, positive = resemblance(data, pairs.query, pairs.document, pairs.relevance > 0)
-    voices = [np.where(near > DIFFERENT, near, np.nan).astype(np.float64)]
     heard = [_hear(data, model, pairs) for model in models]
-    voices += [_voice(each, pairs) for each in heard]
+    voices = [_voice(each, pairs, near) for each in heard] or [np.where(near > DIFFERENT, near, np.nan).astype(np.float64)]
     shown = np.where(positive >= 0, positive, pairs.document[pairs.most_alike(heard)])
     standing = fused([voice[asked] for voice in voices])
-    order = np.lexsort((-standing, near[asked] < EQUAL))
+    order = np.argsort(-standing, kind="stable")
     order = order[standing[order] > 0][: settings.top]
     best = np.flatnonzero(asked)[order]
     score = np.column_stack([each.score for each in heard]) if heard else np.zeros((len(asked), 0))
@@ -158,19 +157,19 @@ def _inner(one: NDArray[np.float32], rows: NDArray[np.int64], other: NDArray[np.
     return products
 
 
-def _voice(heard: _Heard, pairs: _Pairs) -> Floats:
+def _voice(heard: _Heard, pairs: _Pairs, near: Ints) -> Floats:
     """How likely relevant one model makes each negative, on a scale of its own; shape (pairs,).
 
     Log-odds, where enough positives have another beside them to learn from; else how far the score is above the positives' mean, and
-    how much the document resembles them.
+    how much the document resembles them, near-duplicates first.
     """
     relevant = pairs.relevance > 0
     mean, highest = pairs.over_others(heard.score[pairs.rival])
-    features = [heard.score, heard.score - highest]
-    plain = heard.score if heard.likeness is None else heard.score - mean
+    features = [heard.score, heard.score - highest, near.astype(np.float64)]
+    plain = near + (heard.score if heard.likeness is None else heard.score - mean)
     if heard.likeness is not None:
-        alike, most = pairs.over_others(heard.likeness)
-        features += [alike, most]
+        alike, _ = pairs.over_others(heard.likeness)  # not the greatest: of more positives it is greater
+        features.append(alike)
         plain = plain + alike
     evidence = np.column_stack(features)
     known = np.asarray(np.isfinite(evidence).all(axis=1))

@@ -2,9 +2,10 @@
 
 How to find them was measured (docs/log.md): a score above the positive's alone finds few, for hard negatives score high. What tells most
 is how much a document resembles its query's positives. So each model's evidence on a pair (its score, how far that is from the
-positives', how near the document lies to them) is weighed by a logistic regression that learns from the judged pairs of *other* queries
-what a positive looks like, as in confident learning (Northcutt, Jiang and Chuang, arXiv 1911.00068). Its log-odds rank the negatives of
-one model; reciprocal-rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009) joins models, so that what several suspect comes first.
+positives', how near the document lies to them, whether it nearly is one of them) is weighed by a logistic regression that learns from
+the judged pairs of *other* queries what a positive looks like, as in confident learning (Northcutt, Jiang and Chuang, arXiv 1911.00068).
+Its log-odds rank the negatives of one model; reciprocal-rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009) joins models, so that
+what several suspect comes first.
 """
 
 from __future__ import annotations
