@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 import homing
 import homing.verdicts
 from homing import Evaluating, Evaluation, Model, Splits
+from homing.calibration import Calibration
 from homing.data import Builder, Dataset
 from homing.errors import JudgmentError, SettingError
 from homing.evaluating import read_evaluation, save_evaluation
@@ -149,6 +150,15 @@ def test_without_judged_negatives_there_is_no_f1_but_a_ranking(tiny_model: Path)
     verdict = compare([found, replace(found, name="again")], resamples=100)
     assert set(verdict.differences[0].measures) == {"nDCG@10"}
     assert any("no AP and no F1" in note for note in verdict.notes)
+
+
+def test_a_probability_that_falls_with_the_score_is_none(splits: Splits, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("homing.evaluating.fit_platt", lambda scores, relevant: Calibration(-1.0, 0.0))
+    found = homing.evaluate([Model(tiny_model)], splits.dev, splits.test, Evaluating(resamples=100, bm25=False))[0]
+    assert found.decision is not None
+    assert found.decision.calibration is None
+    assert found.decision.list is not None
+    assert found.reliability is None
 
 
 def test_two_models_of_one_name_and_a_test_without_positives_are_errors(splits: Splits, tiny_model: Path) -> None:

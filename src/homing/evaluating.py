@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from homing.calibration import Calibration, fit_platt, reliability
+from homing.calibration import fit_platt, reliability
 from homing.data import Dataset, Floats, Ints, Run, digest
 from homing.decision import ChosenOn, Decision, Offset, Threshold
 from homing.errors import JudgmentError, SettingError
@@ -225,7 +225,8 @@ def _over_lists(scores: Floats, threshold: float | None, exam: _Exam) -> dict[st
 def _deciding(evaluation: Evaluation, answers: _Answers, threshold: float, dev_f1: float, exam: _Exam, draws: Draws) -> Evaluation:
     """The evaluation with all that is chosen on dev: thresholds, calibration, trades, offset."""
     dev, test = exam.dev.qrels.relevance > 0, evaluation.relevant
-    calibration: Calibration = fit_platt(answers.dev_scores, dev)
+    fitted = fit_platt(answers.dev_scores, dev)
+    calibration = fitted if fitted.slope > 0 else None  # a probability that falls with the score would contradict the ranking
     in_list = Threshold.of(threshold, dev_f1, _chosen_on(exam, len(dev), float(dev.mean())), normalised=answers.normalised)
     retrieval = _retrieval(answers, exam)
     background = _background(answers, dev_f1, exam, draws)
@@ -243,7 +244,7 @@ def _deciding(evaluation: Evaluation, answers: _Answers, threshold: float, dev_f
         evaluation,
         decision=Decision(in_list, retrieval, calibration, offset) if answers.kind == "model" else None,
         test_best=best_threshold(answers.test_scores, test),
-        reliability=reliability(calibration.probability(answers.test_scores), test),
+        reliability=reliability(calibration.probability(answers.test_scores), test) if calibration is not None else None,
         trades=tuple(trades),
         returned=returned,
         background=background,
