@@ -614,3 +614,14 @@ def test_addresses(model: Model, lines: list[str]) -> None:
 def test_settings_out_of_range(setting: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match="out of range"):
         Serving(**setting)
+
+
+def test_an_answer_is_not_held_back_for_the_client_to_acknowledge_its_first_part(tiny_model: Path) -> None:
+    server = Server(Model(tiny_model), Serving(port=0))
+    try:
+        with socket.create_connection(server.socket.getsockname()):
+            accepted, _ = server.socket.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    finally:
+        server.socket.close()

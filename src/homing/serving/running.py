@@ -139,7 +139,10 @@ def _signals_are_no_errors() -> Iterator[None]:
 def _bound(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        bound = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        # asyncio does so only for sockets whose protocol is said. Otherwise an answer's second part waits for the client's delayed ACK.
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return bound
     except OSError as error:
         raise SettingError(
             "the server cannot listen there", where=f"{host}:{port}", got=error.strerror or str(error),
