@@ -14,7 +14,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -109,10 +109,14 @@ def table(path: Path) -> str:
     return "\n".join(rows) + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def compete(
+    arguments: Sequence[str] | None, told: str | None, variants: Mapping[str, Any], file: str, run: Callable[..., dict[str, Any]],
+    table: Callable[[Path], str],
+) -> None:  # fmt: skip
+    """The command line of a benchmark that trains variants alike and examines each on dev, a line for each finished run."""
+    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=["en-bash", "en-medical"])
-    parser.add_argument("--variants", nargs="+", default=["base", *VARIANTS], choices=["base", *VARIANTS])
+    parser.add_argument("--variants", nargs="+", default=["base", *variants], choices=["base", *variants])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--queries", type=int, default=800, help="training queries a run")
     parser.add_argument("--max-length", type=int, default=128)
@@ -121,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true")
     said = parser.parse_args(arguments)
-    path = said.results / "ablation.jsonl"
+    path = said.results / file
     if said.table:
         print(table(path))
         return
@@ -131,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed in said.seeds:
         for variant in said.variants:
             for name in said.sets:
-                digest = key([name, variant, seed, said.queries, said.max_length, VARIANTS.get(variant), COMMON, asdict(SIZE)])
+                digest = key([name, variant, seed, said.queries, said.max_length, variants.get(variant), COMMON, asdict(SIZE)])
                 if any(line["digest"] == digest for line in lines(path)):
                     continue
                 if variant == "base":
@@ -140,7 +144,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 else:
                     line = run(name, variant, seed, said.queries, said.max_length, model)
                 append(path, {**line, "queries": said.queries, "digest": digest})
-                print(f"{name:14}{variant:20}" + "  ".join(f"{measure} {line[measure]:.4f}" for measure in MEASURES), flush=True)
+                print(f"{name:14}{variant:42}" + "  ".join(f"{measure} {line[measure]:.4f}" for measure in MEASURES), flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    compete(arguments, __doc__, VARIANTS, "ablation.jsonl", run, table)
 
 
 if __name__ == "__main__":

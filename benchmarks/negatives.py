@@ -9,13 +9,11 @@ line is appended for each finished run, and what has a line is not done again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,11 @@ import numpy as np
 import torch
 
 import homing
-from ablation import COMMON, SIZE
+from ablation import COMMON, SIZE, compete
 from homing import Mining, Model, Training
 from homing.data import Dataset, Mined, Qrels
 from homing.encoders.kept import Kept
-from homing.manifest import key
-from quality import MEASURES, RESULTS, SHARED, append, examined, held, lines, minilm
+from quality import MEASURES, SHARED, examined, held, lines
 from runs import machine
 
 THREE = {"negatives": 3, "hard": 3}
@@ -108,37 +105,7 @@ def table(path: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", nargs="+", default=["en-bash", "en-medical"])
-    parser.add_argument("--variants", nargs="+", default=["base", *VARIANTS], choices=["base", *VARIANTS])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--queries", type=int, default=800, help="training queries a run")
-    parser.add_argument("--max-length", type=int, default=128)
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--table", action="store_true")
-    said = parser.parse_args(arguments)
-    path = said.results / "negatives.jsonl"
-    if said.table:
-        print(table(path))
-        return
-    if said.threads:
-        torch.set_num_threads(said.threads)
-    model = said.model or minilm()
-    for seed in said.seeds:
-        for variant in said.variants:
-            for name in said.sets:
-                digest = key([name, variant, seed, said.queries, said.max_length, VARIANTS.get(variant), COMMON, asdict(SIZE)])
-                if any(line["digest"] == digest for line in lines(path)):
-                    continue
-                if variant == "base":
-                    base = Model(model, max_length=said.max_length)
-                    line = {"set": name, "variant": variant, "seed": seed, **examined(SHARED, name, "dev", base, SIZE).measure(base)}
-                else:
-                    line = run(name, variant, seed, said.queries, said.max_length, model)
-                append(path, {**line, "queries": said.queries, "digest": digest})
-                print(f"{name:14}{variant:42}" + "  ".join(f"{measure} {line[measure]:.4f}" for measure in MEASURES), flush=True)
+    compete(arguments, __doc__, VARIANTS, "negatives.jsonl", run, table)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Homing's server beside sentence-transformers behind a plain FastAPI handler and vLLM's CPU server: the same models, texts and clients.
 
     python benchmarks/serving.py                                  # everything: benchmarks/results/serving.md
-    python benchmarks/serving.py --arms homing loop --models minilm --clients 8 --seconds 5 --rounds 1 --requests 500 --results serving-small
+    python benchmarks/serving.py --arms homing loop --models minilm --clients 8 --seconds 5 --rounds 1 --requests 500 --results small
 
 A request holds one text, of 3 to 200 words (log-normal, median 20); clients send their next request when the last is answered. The arms
 take turns, a fresh server each, the first seconds not counted. The clients are one process on the same machine and share its cores.
