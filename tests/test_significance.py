@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 import homing
 from homing import Evaluating, Evaluation, Model, Splits
 from homing.causes import Circumstances, likely_causes
+from homing.data import Builder, Dataset
 from homing.decision import Decision
 from homing.evaluations import Interval
 from homing.resampling import draw
@@ -168,9 +169,25 @@ def test_what_dev_chooses(found: list[Evaluation], splits: Splits) -> None:
     assert base.test_best is not None
     assert base.test_best[1] >= base.measures["F1"].value - 1e-12
     assert base.returned["list"].mean >= 0
-    assert base.reliability is not None
-    assert base.reliability.pairs.sum() == len(splits.test.qrels)
+    assert (base.reliability is None) == (decision.calibration is None)
     assert all(trade.recall >= 0 for trade in base.trades)
+
+
+def test_a_probability_where_relevant_pairs_score_higher_and_none_where_lower() -> None:
+    def judged(first: int, relevant_has_the_words: int) -> Dataset:
+        builder = Builder()
+        for number in range(first, first + 20):
+            query = builder.query(f"alpha{number} beta{number}")
+            for has_the_words, text in ((1, f"alpha{number} beta{number} found"), (0, f"gamma{number} delta{number} other")):
+                builder.judge(query, builder.document(text), int(has_the_words == relevant_has_the_words))
+        return builder.dataset()
+
+    for relevant_has_the_words in (1, 0):
+        dev, test = judged(0, relevant_has_the_words), judged(20, relevant_has_the_words)
+        (words,) = homing.evaluate([], dev, test, Evaluating(resamples=20))
+        assert (words.reliability is not None) == bool(relevant_has_the_words)
+        if words.reliability is not None:
+            assert words.reliability.pairs.sum() == len(test.qrels)
 
 
 def test_groups_are_drawn_together(splits: Splits, found: list[Evaluation]) -> None:
