@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 import homing
-from examination import Size
+from ablation import COMMON, SIZE
 from homing import Mining, Model, Training
 from homing.auditing import audit
 from homing.data import UNSURE, Dataset, Ints, Qrels
@@ -35,8 +35,6 @@ from homing.suspects import Suspects
 from quality import MEASURES, RESULTS, SHARED, append, examined, held, lines, minilm
 from runs import machine
 
-SIZE = Size(pool=1200, queries=400, lists=150, dev_lists=150, tokens=110_000)
-COMMON: dict[str, Any] = {"tuning": "full", "learning_rate": 2e-4, "evaluations": 1, "scale": 1.0}
 ARMS = ("true judgments", "planted, ignored", "listed, dropped", "listed, relabelled", "all dropped", "all relabelled")
 TOPS = (20, 50, 100, 200)
 
