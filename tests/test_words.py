@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import warnings
@@ -50,6 +51,11 @@ def test_a_text_decides_by_itself_where_nobody_else_does() -> None:
     assert words("Git 提交") == ["Git", " ", "提交"]
     assert words("Git 提交", chinese=False) == ["git", "提交"]
     assert words("") == words("", chinese=True) == []
+
+
+@given(st.text(st.characters(max_codepoint=127)) | st.text())
+def test_outside_chinese_words_are_runs_of_word_characters_in_lower_case(text: str) -> None:
+    assert words(text, chinese=False) == re.findall(r"\w+", text.lower())
 
 
 @pytest.mark.parametrize("text", ["pathping 强制使用 IPV4", "Git 提交", "\U00020000", "ykman config 通过 USB 或 NFC 启用"])

@@ -137,12 +137,11 @@ def _scores(train: Dataset, retriever: BM25 | Dense | Fused) -> Floats:
 def _ranks(train: Dataset, scores: Floats) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The rank of each judgment in its list by descending score, from 1, and the size of that list; shapes (judgments,)."""
     query = train.qrels.query
-    order = np.lexsort((-scores, query))
-    _, of_list, size = np.unique(query, return_inverse=True, return_counts=True)
-    start = np.cumsum(size) - size
+    start = np.flatnonzero(np.append(True, query[1:] != query[:-1])[: len(query)])
+    size = np.diff(np.append(start, len(query)))
     rank = np.empty(len(query), dtype=np.int32)
-    rank[order] = np.arange(len(query)) - start[of_list] + 1
-    return rank, size[of_list]
+    rank[np.lexsort((-scores, query))] = np.arange(len(query)) - np.repeat(start, size) + 1
+    return rank, np.repeat(size, size)
 
 
 def _columns(part: Unjudged) -> dict[str, NDArray[Any]]:

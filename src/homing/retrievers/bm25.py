@@ -137,7 +137,10 @@ def score_lists(data: Dataset) -> Floats:
     """
     lists, row = np.unique(data.qrels.query, return_inverse=True)
     chinese = _chinese(data, lists, row)
-    texts, document = np.unique(data.qrels.document * np.int64(2) + chinese[row], return_inverse=True)
+    text = data.qrels.document * np.int64(2) + chinese[row]
+    needed = np.zeros(2 * len(data.corpus), dtype=bool)
+    needed[text] = True
+    texts, document = np.flatnonzero(needed), (np.cumsum(needed) - 1)[text]
     questions = ((data.queries.texts[query], rule) for query, rule in zip(lists.tolist(), chinese.tolist(), strict=True))
     answers = ((data.corpus.texts[text >> 1], bool(text & 1)) for text in texts.tolist())
     progress = tqdm(chain(questions, answers), "Words", len(lists) + len(texts), unit=" texts", delay=3, leave=False, disable=None)
@@ -181,8 +184,10 @@ def _counts(texts: Iterable[list[str]], vocabulary: defaultdict[str, int]) -> tu
         numbers.extend(map(vocabulary.__getitem__, text))
         starts.append(len(numbers))
     length = np.diff(starts).astype(np.float64)
-    counts = csr_array((np.ones(len(numbers)), np.asarray(numbers), np.asarray(starts)), shape=(len(length), len(vocabulary)))
-    counts.sum_duplicates()  # in place, in the two arrays as well
+    each = csr_array((np.ones(len(numbers)), np.asarray(numbers), np.asarray(starts)), shape=(len(length), len(vocabulary)))
+    counts = each.tocsc().tocsr()  # sorts the words of each text, faster than comparing them
+    counts.has_sorted_indices = True
+    counts.sum_duplicates()
     return counts, length
 
 
@@ -195,21 +200,27 @@ def _score(
     starts = np.append(0, np.cumsum(size))
     mean_length = np.bincount(query, length[document], lists) / np.maximum(size, 1)
 
-    frequency = csr_array((np.ones(len(document)), document, starts), shape=(lists, contained.shape[0])) @ present  # of documents
-    frequency.sort_indices()
-    held = np.repeat(np.arange(lists), np.diff(frequency.indptr))
-    idf: Floats = np.log(size[held] - frequency.data + 0.5) - np.log(frequency.data + 0.5)
-    mean_idf = np.bincount(held, idf, lists) / np.maximum(np.diff(frequency.indptr), 1)
-    weight = csr_array((np.where(idf < 0, EPSILON * mean_idf[held], idf), frequency.indices, frequency.indptr), shape=frequency.shape)
+    # How many documents of a list hold each of its words: their mean IDF is all that is needed of the words that its query lacks.
+    held = csr_array((np.ones(len(document)), document, starts), shape=(lists, contained.shape[0])) @ present
+    of_list = np.repeat(np.arange(lists), np.diff(held.indptr))
+    mean_idf = np.bincount(of_list, _idf(size[of_list], held.data), lists) / np.maximum(np.diff(held.indptr), 1)
 
     # One cell for each word of a query with each document of its list.
     pairs = asked.tocoo()
     width = size[pairs.row]
     pair = np.repeat(np.arange(pairs.nnz), width)
     cell = np.arange(len(pair)) - np.repeat(np.cumsum(width) - width, width) + np.repeat(starts[pairs.row], width)
-    gain = pairs.data * weight[pairs.row, pairs.col]
     count = contained[document[cell], pairs.col[pair]]
+    frequency = np.bincount(pair, count > 0, pairs.nnz)  # of documents
+    idf = _idf(width, frequency)
+    gain = pairs.data * np.where(idf < 0, EPSILON * mean_idf[pairs.row], idf)
     norm = K1 * (1 - B + B * length[document] / np.where(mean_length > 0, mean_length, 1)[query])
     gains: Floats = gain[pair] * count * (K1 + 1) / (count + norm[cell])
     scores: Floats = np.bincount(cell, gains, len(document)).astype(np.float64)
     return scores
+
+
+def _idf(documents: NDArray[Any], frequency: NDArray[Any]) -> Floats:
+    """The inverse document frequency of words that so many of so many documents hold, negative where half of them do."""
+    idf: Floats = np.log(documents - frequency + 0.5) - np.log(frequency + 0.5)
+    return idf
