@@ -19,7 +19,8 @@ import pytest
 import homing
 from homing.cli import main
 from homing.errors import RunError
-from homing.rundir import ARTEFACTS, STAGES, status
+from homing.manifest import file_digest
+from homing.rundir import ARTEFACTS, STAGES, artefact, status
 
 FLAGS = ["--epochs", "1", "--max-length", "48", "--batch-size", "8", "--evaluations", "2", "--learning-rate", "2e-3", "--resamples", "200"]
 
@@ -82,6 +83,15 @@ def test_a_run_leaves_everything_it_promises(finished: tuple[Path, str]) -> None
     assert recipe["training"]["learning_rate"] == 2e-3
     assert recipe["encoding"]["query_prompt"].startswith("Instruct: ")
     assert recipe["encoding"]["max_length"] == 48
+
+
+def test_digests_of_the_manifest_are_of_what_lies_there(finished: tuple[Path, str]) -> None:
+    """A model's is that of its weights and conventions, which later trainings know their base by: its card came after it."""
+    out, _ = finished
+    for stage, done in json.loads((out / "manifest.json").read_text())["stages"].items():
+        path = out / artefact(stage)
+        assert done["digest"] == (homing.Model(path, device="meta").weights_digest if stage == "merge" else file_digest(path)), stage
+    assert "Verdict" in (out / "model" / "README.md").read_text()
 
 
 def test_scores_in_the_file_are_the_models_own(finished: tuple[Path, str], tiny_model: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from homing import stages
 from homing.dependence import after, changes, depends
+from homing.encoders.directory import weights_digest
 from homing.evaluating import read_evaluation
 from homing.manifest import file_digest, versions, write_json
 from homing.recipe import Recipe
@@ -68,9 +69,14 @@ class Run:
             "began": began,
             "seconds": round(time.perf_counter() - start, 2),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "digest": file_digest(self.work.directory / artefact(stage)),
+            "digest": self._digest(stage),
         }
         self._keep()
+
+    def _digest(self, stage: str) -> str:
+        """A digest of what a stage left; of a model, of its weights and conventions: its card is written again with the verdict."""
+        path = self.work.directory / artefact(stage)
+        return weights_digest(path) if stage == "merge" else file_digest(path)
 
     def _describe(self, data: dict[str, str]) -> None:
         """Say in the manifest what this run is made of."""

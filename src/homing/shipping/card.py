@@ -8,71 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from homing.decision import Decision
-from homing.encoders.directory import CONVENTIONS
-from homing.encoders.safety import body, modules, read_json
-from homing.errors import ModelError
-from homing.shipping.deployment import Facts, deploy_page
-from homing.shipping.layout import LENGTH, POOLING_FLAGS, SETTINGS
-from homing.shipping.origin import Origin, Verified, read_evaluated, write_evaluated
+from homing.shipping.deployment import deploy_page
+from homing.shipping.facts import Evaluated, Facts, facts_of
+from homing.shipping.origin import Origin, Verified, write_evaluated
 
-MEASURES = ("nDCG@10", "R@10", "RR@10", "AP", "F1")
 KINDS = {"lora": "A LoRA", "rslora": "A rank-stabilised LoRA", "dora": "A DoRA"}
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What an evaluation found, as the card tells it: names to plain figures, from what evaluation/metrics.json holds.
-
-    `bare` are measures of queries that were sent without their prompt, `dimensions` those of embeddings cut to so many numbers; both empty
-    where that was not measured. `data` are digests of what it was trained and measured on, by name.
-    """
-
-    sentence: str
-    outcome: str
-    notes: Sequence[str]
-    base: Mapping[str, float]
-    tuned: Mapping[str, float]
-    test_queries: int
-    documents: int
-    bare: Mapping[str, float]
-    dimensions: Mapping[str, Mapping[str, float]]
-    data: Mapping[str, str]
-
-    @classmethod
-    def of(cls, summary: Mapping[str, Any], data: Mapping[str, str]) -> Evaluated:
-        """From the summary of an evaluation: its first model is the base, its last one this model, at its whole dimension."""
-
-        def figures(measures: Mapping[str, Any]) -> dict[str, float]:
-            return {name: float(measures[name]["value"]) for name in MEASURES if name in measures and measures[name]["value"] is not None}
-
-        models = {each["name"]: each for each in summary["models"] if each.get("kind", "model") == "model"}
-        whole = [each for name, each in models.items() if not _cut(name, models)]
-        tuned, verdict = whole[-1], summary["verdict"]
-        cut = {each: figures(models[f"{tuned['name']}@{each}"]["measures"]) for name in models if (each := _cut(name, [tuned["name"]]))}
-        return cls(
-            verdict["sentence"], verdict["outcome"], tuple(verdict["notes"]), figures(whole[0]["measures"]), figures(tuned["measures"]),
-            int(summary["counts"]["test_queries"]), int(summary["counts"]["documents"]), figures(tuned.get("bare") or {}), cut, dict(data),
-        )  # fmt: skip
-
-    def plain(self) -> dict[str, Any]:
-        """What `homing.json` holds."""
-        return {
-            **{name: getattr(self, name) for name in ("sentence", "outcome", "test_queries", "documents")},
-            "notes": list(self.notes),
-            **{name: dict(getattr(self, name)) for name in ("base", "tuned", "bare", "dimensions", "data")},
-        }
-
-
-def _cut(name: str, models: Iterable[str]) -> str:
-    """How many numbers a row of an evaluation is cut to, where it is another one's with fewer; else nothing."""
-    model, _, size = name.rpartition("@")
-    return size if size.isdigit() and model in models else ""
 
 
 def complete(directory: Path, summary: Mapping[str, Any], data: Mapping[str, str]) -> None:
@@ -93,44 +37,6 @@ def write_card(directory: Path) -> None:
         temporary = directory / f".{name}.partial"
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, directory / name)
-
-
-def facts_of(directory: Path) -> Facts:
-    """What a written directory says of its model. Raises ModelError where Homing did not write it."""
-    origin = Origin.read(directory)
-    if origin is None:
-        raise ModelError(
-            "the directory is not a merged model", where=str(directory), expected=CONVENTIONS, remedy="Merge one: homing merge."
-        )
-    settings = read_json(directory / SETTINGS)
-    pooling = next(directory / str(each["path"]) for each in modules(directory) if str(each["type"]).endswith(".Pooling"))
-    pools = read_json(pooling / "config.json")
-    config = read_json(body(directory) / "config.json")
-    evaluated = read_evaluated(directory)
-    said = read_json(directory / CONVENTIONS)
-    size = sum(file.stat().st_size for file in body(directory).glob("*.safetensors"))
-    return Facts(
-        directory=directory,
-        origin=origin,
-        query_prompt=settings["prompts"]["query"],
-        document_prompt=settings["prompts"]["document"],
-        pooling="+".join(mode for mode, flag in POOLING_FLAGS.items() if pools[flag]),
-        length=int(read_json(directory / LENGTH)["max_seq_length"]),
-        dimension=_dimension(directory, int(pools["word_embedding_dimension"])),
-        similarity=settings["similarity_fn_name"],
-        normalised=any(str(each["type"]).endswith(".Normalize") for each in modules(directory)),
-        model_type=str(config.get("model_type", "")),
-        bytes=size,
-        decision=Decision.read(directory),
-        evaluated=None if evaluated is None else Evaluated(**evaluated),
-        documents=said.get("documents"),
-    )
-
-
-def _dimension(directory: Path, pooled: int) -> int:
-    """Numbers an embedding: what pooling gives, or the last dense layer after it."""
-    dense = [directory / str(each["path"]) for each in modules(directory) if str(each["type"]).endswith(".Dense")]
-    return int(read_json(dense[-1] / "config.json")["out_features"]) if dense else pooled
 
 
 def card(facts: Facts) -> str:

@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from homing.decision import Decision, Threshold
-from homing.shipping.origin import Origin
+from homing.decision import Threshold
+from homing.shipping.facts import Facts
 from homing.shipping.tei import faults
 
-if TYPE_CHECKING:
-    from homing.shipping.card import Evaluated
-
 GPU = 24 * 2**30  # bytes of the card that the line for vLLM is reckoned for
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a written directory says of its model. `documents`: whose embeddings documents keep, for a model of queries alone."""
-
-    directory: Path
-    origin: Origin
-    query_prompt: str
-    document_prompt: str
-    pooling: str
-    length: int
-    dimension: int
-    similarity: str
-    normalised: bool
-    model_type: str
-    bytes: int
-    decision: Decision | None
-    evaluated: Evaluated | None
-    documents: dict[str, Any] | None
 
 
 def deploy_page(facts: Facts) -> str:
