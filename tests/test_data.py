@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from homing.data import Builder, Qrels, text_id
-from homing.errors import JudgmentError, SettingError
+from homing.errors import JudgmentError, RunError, SettingError
 from homing.manifest import file_digest, replace_directory, write_json
 from homing.recipe import Recipe
 from homing.settings import Encoding, Evaluating, Mining, Splitting, Training
@@ -74,6 +74,33 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         (fresh / "b").write_text("3")
     assert [path.name for path in target.iterdir()] == ["b"]
     assert [path.name for path in tmp_path.iterdir()] == ["artefact"]
+
+
+def test_a_directory_that_somebody_else_filled_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, linked, file = tmp_path / "mine", tmp_path / "linked", tmp_path / "file"
+    mine.mkdir()
+    linked.symlink_to(mine)
+    file.write_text("x")
+
+    def write(path: Path) -> None:
+        with replace_directory(path, "mark") as fresh:
+            (fresh / "mark").write_text("1")
+
+    write(mine)  # an empty one is no loss
+    write(linked)  # a link leads to where it leads, and stays
+    assert linked.is_symlink()
+    assert (mine / "mark").is_file()
+    (mine / "mark").unlink()
+    (mine / "precious").write_text("x")
+    with pytest.raises(RunError, match="holds something else") as error:
+        write(mine)
+    assert error.value.got == "precious"
+    with pytest.raises(RunError, match="file stands"):
+        write(file)
+    monkeypatch.chdir(mine)
+    with pytest.raises(RunError, match="runs in"):
+        write(Path())
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "linked", "mine", "precious"]
 
 
 def test_json_with_nan_is_refused_and_digests_follow_content(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from homing.encoders import weights as weights_module
 from homing.encoders.adapter import tune
 from homing.encoders.change import LowRankChange, change_of
 from homing.encoders.weights import Weights
-from homing.errors import MergeError, ModelError, ResourceError, SettingError
+from homing.errors import MergeError, ModelError, ResourceError, RunError, SettingError
 from homing.merging import Plan, plan, rank_flips, write
 from homing.shipping.origin import Origin
 
@@ -92,6 +92,18 @@ def test_a_plan_says_what_will_be_done_and_does_nothing(adapter: Adapter, tiny_m
         assert said in str(made)
     assert {path.name for path in tmp_path.iterdir()} == {"adapter"}
     assert all(parameter.is_meta for parameter in base.transformer.parameters())
+
+
+def test_neither_what_is_merged_nor_what_is_somebody_elses_is_replaced(adapter: Adapter, tiny_model: Path, tmp_path: Path) -> None:
+    base = Model(tiny_model, max_length=64, device="meta")
+    for out in (tiny_model, adapter.path):
+        with pytest.raises(RunError, match="holds something else"):
+            plan(base, adapter, out=out)
+    merged = homing.merge(Model(tiny_model, max_length=64, device="cpu"), adapter, out=tmp_path / "model")
+    assert isinstance(merged, Model)
+    again = Model(merged.path, max_length=64, device="cpu")
+    with pytest.raises(SettingError, match="what is merged"):
+        plan(again, learned(again, "lora", tmp_path / "next"), out=tmp_path / "model")
 
 
 def test_the_scale_says_who_chose_it(base: Model, tmp_path: Path) -> None:

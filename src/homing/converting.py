@@ -27,6 +27,7 @@ JUDGMENTS: dict[str, Callable[[Dataset, Path], None]] = {
 """What holds judgments, without splits."""
 FOLDERS: dict[str, Callable[[Dataset | Splits, Path], None]] = {"beir": beir.write, "trec": trec.write}
 """What holds judgments, in splits or not."""
+MARKS = {"beir": (beir.QUERIES,), "trec": (trec.QUERIES,)}
 TARGETS = (*JUDGMENTS, *FOLDERS, *EXAMPLES)
 _ENDINGS = {"pairs": (".json", ".jsonl", ".parquet", ".csv"), "rows": (".json", ".jsonl", ".parquet", ".csv"), "llamaindex": (".json",)}
 _RECORDS = (".json", ".jsonl", ".parquet")
@@ -105,7 +106,7 @@ def _folder(data: Dataset | Splits | Mined, to: str, out: Path) -> Converted:
     from homing.manifest import replace_directory
 
     judged = judgments(data) if isinstance(data, Mined) else data
-    with replace_directory(out) as fresh:
+    with replace_directory(out, *MARKS[to]) as fresh:
         FOLDERS[to](judged, fresh)
         if isinstance(data, Mined) and _unjudged(data):
             trec.write_unjudged(data, fresh / trec.RUN)

@@ -67,7 +67,7 @@ def export(model: Model, out: str | Path, *, texts: Sequence[str] = ()) -> Path:
     except ImportError as error:
         raise SettingError("ONNX needs packages that are not installed", got=str(error), remedy="pip install 'homing[onnx]'") from None
     plain = model if (model.device.type, model.dtype) == ("cpu", torch.float32) else model.again("cpu", torch.float32)
-    with replace_directory(out) as fresh:
+    with replace_directory(out, FILE) as fresh:
         _write(plain, fresh / FILE)
         for name in (*BODY_FILES, *CONVENTION_FILES):
             source = body(plain.path) / name if name in BODY_FILES else plain.path / name

@@ -13,17 +13,40 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from homing.errors import RunError
+
 PACKAGES = ("homing", "torch", "transformers", "sentence-transformers", "peft", "numpy", "rjieba")
 NAME = "manifest.json"
 
 
+def demand_replaceable(path: Path, *marks: str) -> None:
+    """Raise RunError where `path` is a file, the directory that the command runs in, or one that holds something and none of these files.
+
+    `marks` are files that an earlier artefact of the same kind would hold: whatever else lies there is not ours to remove.
+    """
+    if path.exists() and not path.is_dir():
+        raise RunError("a file stands where a directory is to be written", where=str(path), remedy="Give another --out.")
+    if path.is_dir() and Path.cwd().is_relative_to(path.resolve()):
+        raise RunError("the directory is the one that this command runs in", where=str(path), remedy="Give --out a new name in it.")
+    if path.is_dir() and any(path.iterdir()) and not any((path / mark).is_file() for mark in marks):
+        raise RunError(
+            "the directory holds something else than what is to be written, and would be lost", where=str(path),
+            got=", ".join(sorted(each.name for each in path.iterdir())[:4]), expected="nothing, or an earlier result of this command",
+            remedy="Give another --out, or move what is there.",
+        )  # fmt: skip
+
+
 @contextmanager
-def replace_directory(path: Path) -> Iterator[Path]:
+def replace_directory(path: Path, *marks: str) -> Iterator[Path]:
     """A fresh directory to write into; on leaving without an error it takes the place of `path`, at once.
 
     An error leaves `path` as it was, and nothing beside it; so does a process that dies in between, but for what the next call clears
-    (or, between two renames, for `.NAME.old`, which the next call puts back).
+    (or, between two renames, for `.NAME.old`, which the next call puts back). Where a user chose the place, `marks` are the files that
+    tell an earlier result from what must not be replaced, and RunError is raised as by `demand_replaceable`.
     """
+    path = path.resolve()
+    if marks:
+        demand_replaceable(path, *marks)
     fresh, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
     if old.exists() and not path.exists():
         os.replace(old, path)

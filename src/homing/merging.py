@@ -33,9 +33,9 @@ from homing.encoders.pair import Pair, open_model, write_document_model
 from homing.encoders.safety import body
 from homing.encoders.weights import Weights, set_dtype, write_shards
 from homing.errors import MergeError, ModelError, ResourceError, SettingError
-from homing.manifest import replace_directory
+from homing.manifest import demand_replaceable, replace_directory
 from homing.progress import BAR
-from homing.shipping.card import write_card
+from homing.shipping.card import DEPLOYING, write_card
 from homing.shipping.layout import write_layout
 from homing.shipping.origin import Origin, Verified, licence
 
@@ -154,6 +154,9 @@ def plan(
     _same_conventions(base, adapter)
     if base.change != "":
         raise ModelError("the base has an adapter on it", where=base.name, remedy="Detach it, or give the base's directory.")
+    demand_replaceable(out, DEPLOYING)
+    if out.resolve() in (base.path.resolve(), adapter.path.resolve()):
+        raise SettingError("--out is what is merged", got=str(out), remedy="Give --out another name.")
     weights = Weights(body(base.path))
     shapes = {name: tuple(parameter.shape) for name, parameter in base.transformer[0].model.named_parameters()}
     change, placed = change_of(adapter, scale), weights.place(shapes)
@@ -182,7 +185,7 @@ def write(planned: Plan, texts: Sequence[str] = ()) -> Origin:
     or equals the base at any scale but 0.
     """
     base = planned.base
-    with replace_directory(planned.out) as fresh:
+    with replace_directory(planned.out, DEPLOYING) as fresh:
         write_layout(base, fresh)
         if planned.dtype is not None:
             set_dtype(fresh / "config.json", planned.dtype)

@@ -34,7 +34,7 @@ from homing.encoders.model import Model, Tokens
 from homing.encoders.step import Step
 from homing.errors import JudgmentError, SettingError, TrainingError
 from homing.losses import Contrast
-from homing.manifest import replace_directory, write_json
+from homing.manifest import demand_replaceable, replace_directory, write_json
 from homing.negatives import redraw
 from homing.objective import Objective, Taught
 from homing.progress import BAR
@@ -82,7 +82,8 @@ def train(
     goes on from in place of the base, at the share of it that was kept; the first checkpoint, and the best until another is better.
 
     Raises JudgmentError where there is nothing to train on, TrainingError where a loss or gradient is not finite, ModelError where
-    `start` is not of this base, SettingError where it is of another kind than the settings ask for.
+    `start` is not of this base, SettingError where it is of another kind than the settings ask for, RunError where
+    `out` holds something that is no adapter.
     """
     began = time.monotonic()
     settings = settings or Training()
@@ -92,13 +93,14 @@ def train(
         raise JudgmentError("there is no row to train on", remedy="Training needs at least one query with a relevant document.")
     if not settings.in_batch and not (mined.negative >= 0).any():
         raise JudgmentError("there is no negative to train against", remedy="Leave --no-in-batch out, or give judged negatives.")
+    demand_replaceable(out, *adapters.MARKS)
     settings = resolved(base, settings, start)
     session = _Session(base, mined, dev, settings, logs, teacher, general, start, say, began)
     try:
         best, scale = session.run()
     finally:
         session.detach()
-    with replace_directory(out) as fresh:
+    with replace_directory(out, *adapters.MARKS) as fresh:
         shutil.copytree(best, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns("optimizer.safetensors", "state.json", "README.md"))
         said = json.loads((fresh / CONVENTIONS).read_text(encoding="utf-8"))
         write_json(fresh / CONVENTIONS, {**said, "scale": scale, "train": settings.train})

@@ -81,7 +81,7 @@ def split(
     from homing.data import Splits
     from homing.formats.judgments import read
     from homing.judgments import obey_before_split
-    from homing.loading import save_dataset
+    from homing.loading import SPLIT, save_dataset
     from homing.manifest import replace_directory
     from homing.splitting import split as deal
 
@@ -96,7 +96,7 @@ def split(
         loaded, obeyed = obey_before_split([each for path in judgments for each in read(path)], loaded)
         click.echo(str(obeyed))
     splits = loaded if isinstance(loaded, Splits) else deal(loaded, make(options, "splitting"))
-    with replace_directory(Path(out)) as fresh:
+    with replace_directory(Path(out), SPLIT) as fresh:
         save_dataset(splits, fresh)
     for name in ("train", "dev", "test"):
         click.echo(f"{name:5} {len(getattr(splits, name).qrels.queries):,} queries")
@@ -117,12 +117,13 @@ def mine(dataset: str, out: str, model: str | None, vectors: str | None, judgmen
     """
     from homing.formats.judgments import read
     from homing.judgments import obey
-    from homing.manifest import replace_directory
+    from homing.manifest import demand_replaceable, replace_directory
+    from homing.mining import FILE, save_mined
     from homing.mining import mine as choose
-    from homing.mining import save_mined
 
     chosen = make(options, "mining")
     encoder: Encoder | None = None
+    demand_replaceable(Path(out), FILE)
     splits, obeyed = obey([each for path in judgments for each in read(path)], dataset_of(dataset))
     if judgments:
         click.echo(str(obeyed))
@@ -138,7 +139,7 @@ def mine(dataset: str, out: str, model: str | None, vectors: str | None, judgmen
 
         encoder = Kept(open_model(model, **asdict(make(options, "encoding"))))
     mined = choose(splits.train, chosen, encoder=encoder, say=click.echo)
-    with replace_directory(Path(out)) as fresh:
+    with replace_directory(Path(out), FILE) as fresh:
         save_mined(mined, fresh)
     click.echo(f"written to {out}")
 
@@ -248,9 +249,12 @@ def evaluate(dataset: str, models: tuple[str, ...], out: str, as_json: bool, **o
     from homing.encoders.opening import open_encoders
     from homing.evaluating import evaluate as measure
     from homing.evaluating import save_evaluation, summary
+    from homing.formats.evaluation import METRICS
+    from homing.manifest import demand_replaceable
     from homing.terminal import verdict_table
     from homing.verdicts import compare
 
+    demand_replaceable(Path(out), METRICS)
     splits, chosen = dataset_of(dataset), make(options, "evaluating")
     loaded = open_encoders(models, **asdict(make(options, "encoding")))
     found = measure(loaded, splits.dev, splits.test, chosen, groups=splits.groups)

@@ -31,6 +31,7 @@ Kind = Literal["lora", "rslora", "dora", "full"]
 
 DECODER_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 CONFIG, LOW_RANK, WHOLE = "adapter_config.json", "adapter_model.safetensors", "weights.safetensors"
+MARKS = (LOW_RANK, WHOLE)  # either tells an adapter's directory from any other
 FULL_BELOW = 150_000_000  # parameters
 FULL_TAKES = 4 * torch.float32.itemsize  # bytes a parameter beside the base: weight, gradient and the two moments of AdamW
 

@@ -25,7 +25,7 @@ from homing.thresholds import GRID, NAMED, f1_of_all
 if TYPE_CHECKING:
     from homing.verdicts import Difference, Verdict
 
-RUNS = "runs.parquet"
+METRICS, RUNS = "metrics.json", "runs.parquet"
 
 
 def _plain(value: Any) -> Any:
@@ -123,8 +123,8 @@ def save_evaluation(evaluations: Sequence[Evaluation], verdict: Verdict, directo
     metrics.json; scores.parquet (each judged pair, a score column each model that scores pairs); per_query.parquet (a column each
     measure of each model); runs.parquet (what each model found for each test query).
     """
-    with replace_directory(directory) as fresh:
-        write_json(fresh / "metrics.json", summary(evaluations, verdict))
+    with replace_directory(directory, METRICS) as fresh:
+        write_json(fresh / METRICS, summary(evaluations, verdict))
         parts = []
         for side in ("dev", "test"):
             data: Dataset = getattr(evaluations[0], side)
@@ -167,7 +167,7 @@ def read_context(directory: Path) -> Context:
     def read(said: dict[str, Any]) -> dict[str, Any]:
         return {name: _number(value) for name, value in said.items()} if set(said) == {"value", "low", "high"} else said
 
-    said = json.loads((directory / "metrics.json").read_text(encoding="utf-8"), object_hook=read)
+    said = json.loads((directory / METRICS).read_text(encoding="utf-8"), object_hook=read)
     return Context.of(said.get("context", {}))
 
 
@@ -177,7 +177,7 @@ def read_evaluation(directory: Path, splits: Splits) -> list[Evaluation]:
     Raises FormatError where the directory holds none, or one of another dataset.
     """
     try:
-        said = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+        said = json.loads((directory / METRICS).read_text(encoding="utf-8"))
         scores, rows = pq.read_table(directory / "scores.parquet"), pq.read_table(directory / "per_query.parquet")
         runs = pq.read_table(directory / RUNS) if (directory / RUNS).is_file() else None
     except (OSError, ValueError) as error:

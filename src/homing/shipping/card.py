@@ -16,6 +16,7 @@ from homing.shipping.deployment import deploy_page
 from homing.shipping.facts import Evaluated, Facts, facts_of
 from homing.shipping.origin import Origin, Verified, write_evaluated
 
+DEPLOYING = "DEPLOY.md"
 KINDS = {"lora": "A LoRA", "rslora": "A rank-stabilised LoRA", "dora": "A DoRA"}
 
 
@@ -33,7 +34,7 @@ def complete(directory: Path, summary: Mapping[str, Any], data: Mapping[str, str
 def write_card(directory: Path) -> None:
     """Write README.md and DEPLOY.md from what the directory says. Raises ModelError where it is not one that Homing wrote."""
     facts = facts_of(directory)
-    for name, text in (("README.md", card(facts)), ("DEPLOY.md", deploy_page(facts))):
+    for name, text in (("README.md", card(facts)), (DEPLOYING, deploy_page(facts))):
         temporary = directory / f".{name}.partial"
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, directory / name)

@@ -32,7 +32,7 @@ def write_router(queries: Path, documents: Path, out: Path) -> Path:
             "the documents' model is not the one that the query encoder was trained beside", where=str(documents),
             got=f"digest {weights_digest(documents)}", expected=said["digest"], remedy=f"Give {said['model']} as it was then.",
         )  # fmt: skip
-    with replace_directory(out) as fresh:
+    with replace_directory(out, ROUTER) as fresh:
         structure: dict[str, list[str]] = {}
         types: dict[str, str] = {}
         settings: dict[str, dict[str, Any]] = {}
