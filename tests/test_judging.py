@@ -198,6 +198,27 @@ def test_servers_without_structured_answers_are_asked_as_they_take_it(server: Fa
     assert len(server.keys) == form + 3  # the forms before it were tried once
 
 
+def test_model_studio_is_told_not_to_think_where_it_asks_for_that(server: FakeChat) -> None:
+    why = {
+        "error": {"code": "invalid_parameter_error", "message": "parameter.enable_thinking must be set to false for non-streaming calls"}
+    }
+    server.faults = [lambda body: JSONResponse(why, 400)]
+    asked = judge(server)
+    assert [asked.grade(f"question {number}", f"answer {number}").grade for number in range(2)] == [3, 3]
+    assert [body["enable_thinking"] for body in server.asked] == [False, False]
+    assert all(body["response_format"]["type"] == "json_schema" for body in server.asked)
+
+
+def test_an_answer_in_parts_or_taken_for_a_thought_is_read(server: FakeChat) -> None:
+    told = '{"reason": "r", "grade": 1}'
+    parts: Any = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": told}]
+    server.faults = [
+        lambda body: says(parts),
+        *(lambda body, name=name: says(None, **{name: told}) for name in ("reasoning_content", "reasoning")),
+    ]
+    assert [judge(server).grade("question 1", "answer 1").grade for _ in range(3)] == [1, 1, 1]
+
+
 def test_a_server_that_takes_nothing_is_an_error(server: FakeChat) -> None:
     server.takes = lambda body: False
     with pytest.raises(EndpointError, match="no form of the question"):
@@ -276,7 +297,9 @@ def test_a_killed_call_goes_on_and_no_pair_is_paid_twice(server: FakeChat, tmp_p
         ('{"reason": "r", "grade": 2}', (2, "r")),
         ('```json\n{"grade": 1, "reason": "a  b"}\n```', (1, "a b")), ('{"grade": "3"}', (3, "")),
         ('first {"grade": 1} then {"grade": 0}', (0, "")), ('{"grade": 2.0}', (2, "")), ('{"grade": true}', None), ('{"grade": 4}', None),
-        ('{"grade": -1}', None), ("3", None), ("", None), ("[3]", None), ('{"grade": null}', None),
+        ('Here:\n```json\n{"reason": "the braces of {x} and } too", "grade": 2}\n```\nDone {sic}.', (2, "the braces of {x} and } too")),
+        ('{"result": {"reason": "r", "grade": 1}}', (1, "r")), ('Well {"grade": 3}?</think>{"grade": 0}', (0, "")),
+        ('<think>{"grade": 3}, or', None), ('{"grade": -1}', None), ("3", None), ("", None), ("[3]", None), ('{"grade": null}', None),
     ],
 )  # fmt: skip
 def test_answers_are_read(said: str, found: tuple[int, str] | None) -> None:

@@ -34,8 +34,10 @@ ASKING: tuple[dict[str, Any], ...] = (
     {"temperature": 0},
     {},
 )
-_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
-_OBJECT = re.compile(r"\{[^{}]*\}")
+# Model Studio's mixed models think unless they are told not to, and refuse to do so in an answer that isn't streamed.
+_THOUGHTLESS = {"enable_thinking": False}
+_THOUGHT = re.compile(r"(<think>)?.*?</think>", re.DOTALL)  # some templates write the first tag into the question
+_decode = json.JSONDecoder().raw_decode
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class ChatJudge:
         self.client, self.model, self.rubric = client, model, rubric
         self._pace, self._asking = Pace(per_minute), 0
         self._taken: int | None = None  # the form of asking that the server has answered
+        self._beside: dict[str, Any] = {}  # what is asked beside that form
 
     def messages(self, query: str, document: str) -> list[dict[str, str]]:
         """What is sent for this pair: the rubric, and the two texts as JSON so that neither can end the other."""
@@ -103,8 +106,11 @@ class ChatJudge:
             asking = self._asking
             self._pace.wait()
             try:
-                found = self.client.chat(self.model, messages, **ASKING[asking])
+                found = self.client.chat(self.model, messages, **ASKING[asking], **self._beside)
             except RefusedError as error:
+                if "enable_thinking" in error.got and not self._beside and self._taken is None:
+                    self._beside = _THOUGHTLESS
+                    continue
                 if self._taken is not None and asking >= self._taken:
                     raise
                 if asking + 1 == len(ASKING):
@@ -120,14 +126,8 @@ class ChatJudge:
 
 def parsed(said: str) -> tuple[int, str] | None:
     """Grade and reason of an answer, also one with thoughts before it or words around it; None where there is no grade."""
-    said = _THOUGHT.sub("", said)
-    for text in (said.strip(), *reversed(_OBJECT.findall(said))):
-        try:
-            found = json.loads(text)
-        except ValueError:
-            continue
-        if not isinstance(found, dict):
-            continue
+    said = _THOUGHT.sub("", said).partition("<think>")[0]
+    for found in reversed(_objects(said)):
         grade = found.get("grade")
         if isinstance(grade, str) and grade.strip().isdigit():
             grade = int(grade)
@@ -136,6 +136,20 @@ def parsed(said: str) -> tuple[int, str] | None:
         if isinstance(grade, int) and not isinstance(grade, bool) and grade in GRADES:
             return grade, " ".join(str(found.get("reason") or "").split())[:500]
     return None
+
+
+def _objects(said: str) -> list[dict[str, Any]]:
+    """The JSON objects with a grade in an answer, in their order, whatever is around them."""
+    found, place = [], said.find("{")
+    while place >= 0:
+        try:
+            value, end = _decode(said, place)
+        except (ValueError, RecursionError):
+            value, end = {}, place + 1
+        if "grade" in value:
+            found.append(value)
+        place = said.find("{", end if "grade" in value else place + 1)
+    return found
 
 
 def tokens(text: str) -> int:

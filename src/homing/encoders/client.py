@@ -125,7 +125,9 @@ class Client:
             answer = _json(content)
             choice, usage = answer["choices"][0], answer.get("usage") or {}
             message = choice["message"]
-            said, refusal = message.get("content") or "", message.get("refusal") or ""
+            said, refusal = _said(message.get("content")), message.get("refusal") or ""
+            if not said and choice.get("finish_reason") == "stop":  # vLLM's reasoning parsers take an answer without thoughts for a thought
+                said = message.get("reasoning_content") or message.get("reasoning") or ""
             if choice.get("finish_reason") == "content_filter":
                 refusal = refusal or "content filter"
             used = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
@@ -217,6 +219,13 @@ def _json(content: bytes) -> Any:
         return orjson.loads(content)
     except orjson.JSONDecodeError:  # NaN and Infinity, which are no JSON and which some servers write
         return json.loads(content)
+
+
+def _said(content: Any) -> str:
+    """The text of a message, which may come in parts, thoughts among them."""
+    if isinstance(content, list):
+        return "".join(str(part["text"]) for part in content if part.get("type", "text") == "text")
+    return str(content or "")
 
 
 def _row(said: Any) -> NDArray[np.float32]:
