@@ -305,6 +305,18 @@ def test_a_spreadsheet_reads_like_the_csv_of_it(tmp_path: Path) -> None:
     assert data.qrels.relevance.max() == 2
 
 
+def test_sheets_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    book = openpyxl.load_workbook(sheet(tmp_path / "a.xlsx", []))
+    for name, rows in (("first", [["query", "positive"], ["q", "d"]]), ("empty", []), ("second", [["query", "positive"], ["r", "e"]])):
+        made = book.create_sheet(name)
+        for row in rows:
+            made.append(row)
+    book.save(tmp_path / "a.xlsx")
+    data = load(tmp_path / "a.xlsx")
+    assert told(data) == {("q", "d", 1)}
+    assert data.notes["ignored_sheets"] == 1
+
+
 def test_rows_of_a_spreadsheet_may_end_early(tmp_path: Path) -> None:
     path = sheet(tmp_path / "a.xlsx", [["query", "positive", "negative_1", "negative_2"], ["q", "d", "e"], ["r", "d", None, "f", None]])
     assert told(load(path)) == {("q", "d", 1), ("q", "e", 0), ("r", "d", 1), ("r", "f", 0)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import shutil
@@ -16,6 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from homing import formats
+from homing.checking import check
 from homing.data import Builder, Dataset
 from homing.errors import FormatError, HomingError, JudgmentError
 from homing.formats import beir, candidates, rows
@@ -51,6 +53,48 @@ def beir_folder(path: Path, corpus: str | bytes = "", queries: str | bytes = "",
 
 
 # What is read
+
+
+@pytest.mark.parametrize("content", [json.dumps([CANDIDATES]), json.dumps(CANDIDATES), "query,positive\nq,d\n"])
+def test_what_gzip_packed_reads_like_the_file_in_it(tmp_path: Path, content: str) -> None:
+    plain, packed = put(tmp_path / "plain", content), put(tmp_path / "data.gz", gzip.compress(content.encode()))
+    assert judgments(load(packed)) == judgments(load(plain))
+    with pytest.raises(FormatError, match="cannot be read"):
+        load(put(tmp_path / "cut.gz", packed.read_bytes()[:-9]))
+
+
+def test_a_beir_folder_may_be_packed_and_its_other_qrels_are_counted(tmp_path: Path) -> None:
+    plain, packed = beir_folder(tmp_path / "plain"), beir_folder(tmp_path / "packed")
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        put(packed / f"{name}.gz", gzip.compress((packed / name).read_bytes()))
+        (packed / name).unlink()
+    assert judgments(load(packed)) == judgments(load(plain))
+    put(packed / "qrels" / "validation.tsv", "q1\td1\t1\n")
+    found = load(packed)
+    assert found.notes["ignored_qrels"] == 1
+    assert "1 qrels files were left alone" in str(check(found)).replace("\n  ", " ")
+
+
+@pytest.mark.parametrize(("start", "kind"), [(b"\xd0\xcf\x11\xe0", "xls"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")])
+def test_what_cannot_be_read_is_called_by_its_name(tmp_path: Path, start: bytes, kind: str) -> None:
+    with pytest.raises(FormatError, match=kind) as error:
+        load(put(tmp_path / "data", start + b"\x00" * 600))
+    assert "Save it as" in error.value.remedy
+
+
+def test_the_names_that_other_tools_give_to_columns(tmp_path: Path) -> None:
+    for header in ("anchor,positive,negative", "question,answer,neg", "query,pos,negative_1"):
+        assert judgments(load(put(tmp_path / "a.csv", f"{header}\nq,d,e\n"))) == [("q", "d", 1), ("q", "e", 0)]
+    for header in ("sentence1,sentence2,score", "query,passage,label", "query,content,is_relevant"):
+        assert judgments(load(put(tmp_path / "a.csv", f"{header}\nq,d,1\nq,e,0\n"))) == [("q", "d", 1), ("q", "e", 0)]
+    answered = {**CANDIDATES, "question": "x", "answer": "y"}  # candidates stay candidates
+    assert judgments(load(put(tmp_path / "a.json", [answered]))) == [("q", "d", 1), ("q", "e", 0)]
+
+
+def test_empty_cells_beyond_the_header_are_none(tmp_path: Path) -> None:
+    assert judgments(load(put(tmp_path / "a.csv", "query,positive\nq,d,\nr,e, ,\n"))) == [("q", "d", 1), ("r", "e", 1)]
+    with pytest.raises(FormatError, match="fit the header"):
+        load(put(tmp_path / "a.csv", "query,positive\nq,d,x\n"))
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ""])

@@ -34,6 +34,8 @@ NOTES = {
     "negative_grades": "negative grades (taken as 0)",
     "read_as_gb18030": "files that are not UTF-8 (read as GB18030)",
     "pooled_splits": "qrels files pooled",
+    "ignored_qrels": "qrels files of other names (left alone)",
+    "ignored_sheets": "further sheets of a workbook (left alone)",
     "newer_judgments_of_test": "new judgments of frozen test queries (left out)",
 }
 _SAID_BETTER = {"records_without_positive", "records_without_candidates"}  # notes that the counts of queries cover
@@ -222,6 +224,10 @@ class Check:
             yield f"{empty:,} queries or documents have no text and were left out."
         if self.notes.get("pooled_splits"):
             yield "the data's own splits were pooled, and will be dealt anew; qrels for train, dev and test together are kept as given."
+        if ignored := self.notes.get("ignored_qrels"):
+            yield f"{ignored:,} qrels files were left alone: they are named otherwise than train, dev and test."
+        if ignored := self.notes.get("ignored_sheets"):
+            yield f"{ignored:,} further sheets of the workbook were left alone: only the first that has rows is read."
         if self.notes.get("texts_like_lists"):
             yield "some texts look like a written list; in CSV a cell is one text, and more negatives stand in columns of their own."
         if self.notes.get("read_as_gb18030"):

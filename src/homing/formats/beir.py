@@ -1,6 +1,7 @@
 """A BEIR folder: corpus.jsonl (`_id`, `title`, `text`), queries.jsonl (`_id`, `text`), qrels/{train,dev,test}.tsv.
 
-Other files in qrels/ are ignored. A document's title and text are joined by a blank. Two ids of one text are one document.
+The first two may be packed by gzip (corpus.jsonl.gz). Other files in qrels/ are left alone, and counted. A document's title and text
+are joined by a blank. Two ids of one text are one document.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from homing.data import SIDES, Builder, Dataset, Side, Splits
 from homing.errors import FormatError, JudgmentError
 from homing.formats.fields import keys, relevance_field, shown, text_field, undecodable, unreadable
+from homing.formats.files import present
 from homing.formats.records import objects
 from homing.formats.writing import write_records
 
@@ -28,7 +30,7 @@ def sides(path: Path) -> tuple[Side, ...]:
 
 def demand(path: Path) -> None:
     """Raise FormatError, which says what is missing, where the path is no folder of this layout."""
-    missing = [name for name in (CORPUS, QUERIES) if not (path / name).is_file()]
+    missing = [name for name in (CORPUS, QUERIES) if not present(path / name).is_file()]
     if not sides(path):
         missing.append(f"{QRELS}/train.tsv (or dev.tsv, test.tsv)")
     if missing:
@@ -46,8 +48,8 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     """Read the folder into `into`: for a side the qrels of that name, where it has them; else all three, pooled as those of `side`.
 
     Counts in the notes: `empty_documents` and `empty_queries` (left out with their judgments, `judgments_of_empty_texts`),
-    `negative_grades`, and `pooled_splits` (qrels files, where more than one was pooled). Raises FormatError for what cannot be read,
-    JudgmentError for a judgment of an unknown query or document.
+    `negative_grades`, `pooled_splits` (qrels files, where more than one was pooled) and `ignored_qrels` (files of other names). Raises
+    FormatError for what cannot be read, JudgmentError for a judgment of an unknown query or document.
     """
     demand(path)
     found = sides(path)
@@ -81,8 +83,9 @@ def write(data: Dataset | Splits, path: Path) -> None:
 
 
 def _read(path: Path, into: Builder, files: dict[Side, Side | None]) -> None:
-    documents = _texts(path / CORPUS, into.document, _document, into.notes, "empty_documents")
-    queries = _texts(path / QUERIES, into.query, _query, into.notes, "empty_queries")
+    documents = _texts(present(path / CORPUS), into.document, _document, into.notes, "empty_documents")
+    queries = _texts(present(path / QUERIES), into.query, _query, into.notes, "empty_queries")
+    into.notes["ignored_qrels"] += sum(file.stem not in SIDES for file in (path / QRELS).glob("*.tsv"))
     for file, side in files.items():
         _judgments(path / QRELS / f"{file}.tsv", into, queries, documents, side)
 

@@ -82,9 +82,10 @@ def keys(value: dict[str, Any], most: int = 8) -> str:
     return (names + (", …" if len(value) > most else "")) or "none"
 
 
-def unreadable(path: Path, error: OSError) -> FormatError:
-    """The error for a file that the system does not let us read."""
-    return FormatError("cannot be read", where=str(path), got=error.strerror or str(error), remedy="Check the path and its permissions.")
+def unreadable(path: Path, error: Exception) -> FormatError:
+    """The error for a file that the system does not let us read, or whose packing is broken."""
+    got, remedy = getattr(error, "strerror", None) or str(error), "Check the path and its permissions, and that the file is whole."
+    return FormatError("cannot be read", where=str(path), got=got, remedy=remedy)
 
 
 def undecodable(error: UnicodeDecodeError, path: Path, encoding: str = "UTF-8", *, offset: int = 0, lines: int = 0) -> FormatError:

@@ -1,6 +1,7 @@
 """Judged pairs, one a record: a query, a document, and whether it is relevant; as JSON, JSONL, Parquet, CSV or a spreadsheet.
 
-Names: `query`, `anchor` or `sentence1`; `content`, `document`, `passage`, `text` or `sentence2`; `is_relevant`, `label` or `relevance`.
+Names: `query`, `anchor` or `sentence1`; `content`, `document`, `passage`, `text` or `sentence2`; `is_relevant`, `label`, `relevance` or
+`score`, which is 0 or 1, or a grade.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from homing.formats.writing import replaced, write_records
 
 QUERY = ("query", "anchor", "sentence1")
 DOCUMENT = ("content", "document", "passage", "text", "sentence2")
-LABEL = ("is_relevant", "label", "relevance")
+LABEL = ("is_relevant", "label", "relevance", "score")
 
 
 def recognises(record: dict[str, Any]) -> bool:

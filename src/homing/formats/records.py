@@ -1,19 +1,21 @@
 """The records of a file, one at a time, each with its place.
 
 Which kind a file is, its first bytes say: `PAR1` Parquet, `PK` a spreadsheet (.xlsx), `[` a JSON array, `{` JSONL, anything else CSV with
-a header. No kind is read whole: memory holds a record and a block of the file, however long it is.
+a header; text may be packed by gzip. No kind is read whole: memory holds a record and a block of the file, however long it is.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from homing.errors import FormatError
-from homing.formats import streams, tables
+from homing.formats import files, streams, tables
 from homing.formats.fields import Record, unreadable
 from homing.progress import BAR
 
@@ -25,19 +27,21 @@ def records(path: Path, notes: Counter[str]) -> Iterator[Record]:
     """The records of a file in their order. A CSV or spreadsheet record holds strings, and under a header that occurs repeatedly a list
     of those that are not empty.
 
-    A CSV file that is not UTF-8 is read as GB18030 and counted in `notes["read_as_gb18030"]`. Raises FormatError where the file is
+    A CSV file that is not UTF-8 is read as GB18030 and counted in `notes["read_as_gb18030"]`, sheets that are left aside in
+    `notes["ignored_sheets"]`. Raises FormatError where the file is
     missing, empty, broken or not UTF-8, or holds something that is not a record.
     """
     empty = True
     try:
-        with tqdm(total=path.stat().st_size, desc=f"Reading {path.name}", unit="B", unit_scale=True, **BAR) as bar:
+        with _bar(path) as bar:
             first = first_bytes(path)
+            files.demand_readable(first, path)
             if not first:
                 raise FormatError("the file is empty", where=str(path), expected="at least one record", remedy="Check how it was written.")
             if first == tables.PARQUET:
                 found = tables.parquet(path, bar.update)
             elif first == tables.ZIP:
-                found = tables.spreadsheet(path)
+                found = tables.spreadsheet(path, notes)
             elif first[:1] == b"[":
                 found = streams.array(path, bar.update)
             else:
@@ -45,7 +49,7 @@ def records(path: Path, notes: Counter[str]) -> Iterator[Record]:
             for record in found:
                 empty = False
                 yield record
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise unreadable(path, error) from None
     if empty:
         raise FormatError("the file holds no record", where=str(path), expected="at least one", remedy="Check how it was written.")
@@ -54,15 +58,20 @@ def records(path: Path, notes: Counter[str]) -> Iterator[Record]:
 def objects(path: Path) -> Iterator[Record]:
     """The objects of a JSONL file, which may hold none. Raises FormatError like `records`."""
     try:
-        with tqdm(total=path.stat().st_size, desc=f"Reading {path.name}", unit="B", unit_scale=True, **BAR) as bar:
+        with _bar(path) as bar:
             yield from streams.lines(path, bar.update)
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise unreadable(path, error) from None
+
+
+def _bar(path: Path) -> tqdm[Any]:
+    total = None if files.packed(path) else path.stat().st_size
+    return tqdm(total=total, desc=f"Reading {path.name}", unit="B", unit_scale=True, **BAR)
 
 
 def first_bytes(path: Path) -> bytes:
     """The first four bytes after a byte order mark and white space; fewer where there are no more."""
-    with path.open("rb") as file:
+    with files.opened(path) as file:
         head = file.read(_BLOCK).removeprefix(_BOM).lstrip()
         while not head and (more := file.read(_BLOCK)):
             head = more.lstrip()

@@ -1,7 +1,8 @@
 """Rows of a query, its positives and its negatives, as JSON, JSONL, Parquet, CSV or a spreadsheet.
 
-Names: `query` or `anchor`; `positive` or `pos`; `negative` or `neg`, also numbered (`negative_1`, `negative_2`, …). In JSON a text or a
-list of texts stands under each; in a table a cell is one text. What is empty or null is absent, and negatives may be absent altogether.
+Names: `query` or `anchor`; `positive` or `pos`; or `question` and `answer`; `negative` or `neg`, also numbered (`negative_1`, …). In JSON
+a text or a list of texts stands under each; in a table a cell is one text. What is empty or null is absent, and negatives may be absent
+altogether.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from homing.formats.writing import replaced, write_records
 
 QUERY = ("query", "anchor")
 POSITIVE = ("positive", "pos")
+QUESTION = ("question", "answer")  # neither of them alone: judged candidates may come with an answer
 NEGATIVE = re.compile(r"(negative|neg)(_?\d+)?")
 _LIKE_LIST = re.compile(r"""\[\s*(".*"|'.*')\s*\]""", re.DOTALL)
 
 
 def recognises(record: dict[str, Any]) -> bool:
     """Whether the record has a query and a positive under one of their names, the positive not as a list of judged objects."""
+    if _asked(record):
+        return True
     positive: object = next((record[name] for name in POSITIVE if name in record), {})
     judged = isinstance(positive, dict) or (isinstance(positive, list) and any(isinstance(value, dict) for value in positive))
     return any(name in record for name in QUERY) and not judged
@@ -41,7 +45,7 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     first record that is wrong.
     """
     for record in records(path, into.notes):
-        query_name, positive_name = _name(record, QUERY), _name(record, POSITIVE)
+        query_name, positive_name = QUESTION if _asked(record.value) else (_name(record, QUERY), _name(record, POSITIVE))
         text = text_field(record.value[query_name], query_name, record.where)
         positives = _texts(record, positive_name, into.notes)
         negatives = [text for name in record.value if NEGATIVE.fullmatch(name) for text in _texts(record, name, into.notes)]
@@ -74,6 +78,12 @@ def write(data: Dataset | Mined, path: Path) -> None:
         for query, positive, negatives in _rows(data):
             table.writerow([query, positive, *negatives, *[""] * (width - len(negatives))])
     return None
+
+
+def _asked(record: dict[str, Any]) -> bool:
+    """Whether the record's names are those of QUESTION, and nothing else in it could be a query with its candidates."""
+    others = any(name in record for name in (*QUERY, *POSITIVE)) or any(isinstance(value, list) and value for value in record.values())
+    return all(name in record for name in QUESTION) and not others
 
 
 def _rows(data: Dataset | Mined) -> Iterator[tuple[str, str, list[str]]]:

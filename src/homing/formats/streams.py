@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from homing.errors import FormatError
+from homing.formats import files
 from homing.formats.fields import Record, shown, undecodable
 
 _BLOCK = 1 << 20  # bytes read at once
@@ -28,7 +29,7 @@ class _Window:
 
     def __init__(self, path: Path, seen: Callable[[int], object]) -> None:
         self.path, self.seen, self.text, self.line, self.column = path, seen, "", 1, 1
-        self._file = path.open("rb")
+        self._file = files.opened(path)
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._bytes, self._lines, self._ended = 0, 0, False
 
@@ -116,7 +117,7 @@ def array(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
 
 def lines(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
     offset = 0
-    with path.open("rb") as file:
+    with files.opened(path) as file:
         for line, raw in enumerate(file, 1):
             text = _decoded(raw, path, offset, line - 1)
             offset += len(raw)
@@ -182,7 +183,7 @@ def _broken(error: ValueError, where: str, place: Callable[[int], tuple[int, int
 
 def _one_object(path: Path) -> FormatError | None:
     """The error for a file that is no JSONL but one JSON object over several lines; None where it is something else."""
-    text = _decoded(path.read_bytes(), path)
+    text = _decoded(_whole(path), path)
     try:
         value, end = _parse(text, _skip(text, 0))
     except ValueError:
@@ -196,6 +197,11 @@ def _one_object(path: Path) -> FormatError | None:
         expected="a list of records, or one record a line",
         remedy="Write the list of records alone, without an object around it.",
     )
+
+
+def _whole(path: Path) -> bytes:
+    with files.opened(path) as file:
+        return file.read()
 
 
 def _decoded(raw: bytes, path: Path, offset: int = 0, lines: int = 0) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import re
 import warnings
 from collections import Counter
@@ -14,6 +15,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 from homing.errors import FormatError
+from homing.formats import files
 from homing.formats.fields import Record, shown, undecodable
 
 PARQUET, ZIP = b"PAR1", b"PK\x03\x04"
@@ -31,7 +33,7 @@ def table(path: Path, notes: Counter[str], seen: Callable[[int], object]) -> Ite
     """
     encoding = _encoding(path)
     notes["read_as_gb18030"] += encoding == "gb18030"
-    with path.open(encoding=encoding, newline="") as file:
+    with io.TextIOWrapper(files.opened(path), encoding=encoding, newline="") as file:
         start = file.readline()
         while start and not start.strip():
             start = file.readline()
@@ -57,10 +59,11 @@ def table(path: Path, notes: Counter[str], seen: Callable[[int], object]) -> Ite
             ) from None
 
 
-def spreadsheet(path: Path) -> Iterator[Record]:
+def spreadsheet(path: Path, notes: Counter[str]) -> Iterator[Record]:
     """The rows of the first sheet of an .xlsx file that has any, as strings; its first row that is not empty is the header.
 
-    Numbers, dates and formulas stand as the value that was saved for them. Raises FormatError where the file is no such thing.
+    Numbers, dates and formulas stand as the value that was saved for them. Further sheets that hold anything are counted in
+    `notes["ignored_sheets"]`. Raises FormatError where the file is no such thing.
     """
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
@@ -70,7 +73,7 @@ def spreadsheet(path: Path) -> Iterator[Record]:
             warnings.simplefilter("ignore")  # what the sheet has beside its cells (styles, validations) does not matter here
             book = load_workbook(path, read_only=True, data_only=True)
         try:
-            for sheet in book.worksheets:
+            for place, sheet in enumerate(book.worksheets):
                 header: list[str] = []
                 found = False
                 for number, values in enumerate(sheet.iter_rows(values_only=True), 1):
@@ -83,10 +86,10 @@ def spreadsheet(path: Path) -> Iterator[Record]:
                             header.pop()
                         continue
                     where, found = f"{path} row {number}", True
-                    while len(cells) > len(header) and not cells[-1]:
-                        cells.pop()
                     yield Record(_row(header, cells + [""] * (len(header) - len(cells)), where), where)
                 if found:
+                    further = book.worksheets[place + 1 :]
+                    notes["ignored_sheets"] += sum(any(any(row) for row in each.iter_rows(values_only=True)) for each in further)
                     return
         finally:
             book.close()
@@ -135,7 +138,7 @@ def _undecodable(path: Path, encoding: str) -> tuple[UnicodeDecodeError, int, in
     """The first error in a file of this encoding, offset and line of what it was found in, and characters beyond ASCII before it."""
     decoder = codecs.getincrementaldecoder(encoding)()
     offset = lines = beyond = 0
-    with path.open("rb") as file:
+    with files.opened(path) as file:
         while True:
             block = file.read(_BLOCK)
             pending = len(decoder.getstate()[0])
@@ -168,6 +171,9 @@ def _cell(value: object) -> str:
 
 
 def _row(header: Sequence[str], cells: list[str], where: str) -> dict[str, Any]:
+    """A row by the names of its header; empty cells beyond it are none, as where each line ends in a comma."""
+    while len(cells) > len(header) and not cells[-1].strip():
+        cells.pop()
     if len(cells) != len(header):
         raise FormatError(
             "the row does not fit the header",
