@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,34 @@ def test_no_verb_replaces_a_directory_that_is_not_its_own(place: Path, tiny_mode
     assert (place / "mine" / "thesis.txt").is_file()
     assert (place / "dataset" / "split.json").is_file()
     main(["mine", "dataset", "--out", "mined"])  # its own it does
+
+
+def test_what_the_system_refuses_is_no_fault_of_the_program(
+    place: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments in (
+        ["split", "data.json", "--out", "data.json/x"],
+        ["mine", "dataset", "--out", "data.json/x"],
+        ["convert", "data.json", "--to", "pairs", "--out", "data.json/x.csv"],
+        ["run", "data.json", "--model", tiny_model, "--out", "data.json/x"],
+    ):
+        said = refused(capsys, *arguments)
+        assert "the system refuses: " in said, arguments
+        assert "Check the path" in said
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("homing.loading.save_dataset", full)
+    said = refused(capsys, "split", "data.json", "--out", "dealt")
+    assert "No space left" in said
+    assert "Make room" in said
+    assert not (place / "dealt").exists()
+
+
+def test_what_is_no_dataset_is_told_how_to_become_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in (["mine", "data.json"], ["audit", "mine"], ["evaluate", "nowhere", "--model", "x"]):
+        assert "homing split DATA" in refused(capsys, *verb), verb
+    (place / "run").mkdir()
+    (place / "dataset").rename(place / "run" / "dataset")
+    main(["mine", "run", "--out", "mined"])  # a run has one

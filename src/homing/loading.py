@@ -92,6 +92,11 @@ def read_dataset(directory: str | Path) -> Splits:
     Raises FormatError or JudgmentError where the directory is not of that kind, or was changed since so that its parts disagree.
     """
     directory = Path(directory)
+    if not (directory / SPLIT).is_file():
+        raise FormatError(
+            "this is no dataset that was split" if directory.exists() else "there is no such directory", where=str(directory),
+            expected=f"a directory with {SPLIT}", remedy="Split the data first (homing split DATA --out dataset), and give that directory.",
+        )  # fmt: skip
     said = _said(directory / SPLIT)
     if missing := set(SIDES) - set(beir.sides(directory)):
         raise _foreign(directory, "no " + " and ".join(f"{beir.QRELS}/{side}.tsv" for side in sorted(missing)))

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
 from homing.cli import comparison, conversion, exports, judgments, runs, servers, stages
 from homing.cli.options import cli
 from homing.errors import HomingError
+
+_PLACE = "Check the path that was given and its permissions."
+_ROOM = "Make room, or give a place with more; what is finished is kept, and the same command goes on."
+_SYSTEM: dict[int, str] = {
+    **dict.fromkeys(
+        (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG), _PLACE
+    ),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM),
+}
 
 __all__ = ["cli", "comparison", "conversion", "exports", "judgments", "main", "runs", "servers", "stages"]
 
@@ -33,9 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
-    except Exception as error:
-        traceback.print_exc()
-        click.echo(
-            f"This is a fault in Homing ({type(error).__name__}), not in your data: please report it with the lines above.", err=True
-        )
+    except OSError as error:
+        if error.errno is None or error.errno not in _SYSTEM:
+            _report(error)
+        place = f"{error.filename}: " if error.filename is not None else ""
+        click.echo(f"{place}the system refuses: {os.strerror(error.errno)}.\n{_SYSTEM[error.errno]}", err=True)
         sys.exit(1)
+    except Exception as error:
+        _report(error)
+
+
+def _report(error: Exception) -> NoReturn:
+    traceback.print_exc()
+    click.echo(f"This is a fault in Homing ({type(error).__name__}), not in your data: please report it with the lines above.", err=True)
+    sys.exit(1)

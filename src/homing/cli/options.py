@@ -161,9 +161,10 @@ def opened(
 
 
 def dataset_of(directory: str) -> Splits:
-    from homing.loading import read_dataset
+    """The split dataset of a directory, or of the run there."""
+    from homing.loading import dataset_directory, read_dataset
 
-    return read_dataset(Path(directory))
+    return read_dataset(dataset_directory(directory) or Path(directory))
 
 
 def speaker(as_json: bool) -> Callable[[str], None]:
