@@ -18,6 +18,7 @@ from homing.reporting.language import TAGS, Language, Phrase, translated
 from homing.reporting.passages import printable
 
 TEMPLATES = Path(__file__).parent / "template"
+SHARED = Path(__file__).parents[1] / "template"  # with the page of homing audit
 
 
 def filled(template: str, title: Phrase, language: Language, **values: Any) -> str:
@@ -25,7 +26,7 @@ def filled(template: str, title: Phrase, language: Language, **values: Any) -> s
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     world = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([TEMPLATES, SHARED]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
