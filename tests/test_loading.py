@@ -37,6 +37,7 @@ def same(one: Splits, other: Splits) -> None:
         ours, theirs = getattr(one, side), getattr(other, side)
         assert (ours.corpus.ids, ours.corpus.texts) == (theirs.corpus.ids, theirs.corpus.texts)
         assert (ours.queries.ids, ours.queries.texts) == (theirs.queries.ids, theirs.queries.texts)
+        assert ours.queries.columns == theirs.queries.columns
         assert ours.notes == theirs.notes
         for column in ("query", "document", "relevance"):
             assert np.array_equal(getattr(ours.qrels, column), getattr(theirs.qrels, column))
@@ -127,13 +128,19 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6
 judged = st.lists(st.tuples(texts, texts, st.integers(0, 3), st.sampled_from(SIDES)), max_size=12)
 
 
-@given(judged, st.sampled_from(["group", "query", "given"]), st.data())
+columns = st.dictionaries(st.sampled_from(["topic", "text", "_id", "query", "metadata", "主题"]), texts, max_size=3)
+
+
+@given(judged, st.sampled_from(["group", "query", "given"]), st.lists(columns, max_size=8), st.data())
 def test_saved_splits_come_back_exactly(
-    tmp_path_factory: pytest.TempPathFactory, listed: list[tuple[str, str, int, str]], by: str, data: st.DataObject
-) -> None:
+    tmp_path_factory: pytest.TempPathFactory, listed: list[tuple[str, str, int, str]], by: str, said: list[dict[str, str]],
+    data: st.DataObject,
+) -> None:  # fmt: skip
     builder = Builder()
     for query, document, grade, side in [*listed, *(("every side", "relevant", 1, side) for side in SIDES)]:
         builder.judge(builder.query(query), builder.document(document), grade, side)  # type: ignore[arg-type]
+    for number, values in enumerate(said):
+        builder.describe(number % len(builder.qrels("train").queries), values)
     whole = builder.dataset("train")
     count = len(whole.queries)
     splits = Splits(

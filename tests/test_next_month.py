@@ -20,10 +20,14 @@ from safetensors.torch import load_file
 import homing
 from homing import Adapter, Mining, Model, Splits, Training
 from homing.comparing import nested
+from homing.context import Anew, Context
 from homing.data import Mined
 from homing.encoders.adapter import load
 from homing.errors import ModelError, SettingError
+from homing.evaluations import Interval
+from homing.finished import finished
 from homing.rundir import plan, read_manifest, status
+from homing.verdicts import compare
 from test_run import homing_run
 
 FLAGS = ["--epochs", "1", "--max-length", "48", "--batch-size", "8", "--evaluations", "2", "--learning-rate", "2e-3", "--resamples", "200",
@@ -155,7 +159,7 @@ def test_rows_of_a_share_are_those_of_its_queries(mined: Mined, splits: Splits) 
 
 def test_the_plan_of_a_run() -> None:
     assert plan() == ("check", "split", "mine", "train", "merge", "evaluate", "report")
-    assert plan((43, 44), (25,))[4:8] == ("merge", "seed 43", "seed 44", "share 25")
+    assert plan((43, 44), (25,), anew=True)[4:9] == ("merge", "seed 43", "seed 44", "share 25", "start base")
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +190,22 @@ def test_seeds_and_shares_are_in_the_verdict(last_month: Path) -> None:
     own, other = (load_file(last_month / name / "weights.safetensors") for name in ("adapter", "seeds/43/adapter"))
     assert any(not np.array_equal(own[name], other[name]) for name in own)
     assert "seed 43  done" in status(last_month)
+
+
+def test_seeds_change_what_the_verdict_says(last_month: Path) -> None:
+    """The difference to the base is that of the seeds' mean, with their variation in its interval, and the sentence says so."""
+    found = finished(last_month)
+    seeds = found.verdict.context.seeds
+    assert seeds is not None
+    alone = compare(found.evaluations, 200, context=replace(found.verdict.context, seeds=None))
+    ours, theirs = (next(each for each in verdict.differences if each.name == "tuned") for verdict in (found.verdict, alone))
+    base = next(each for each in found.evaluations if each.name == "base")
+    for name in ("nDCG@10", "AP"):
+        assert ours.measures[name].value == pytest.approx(np.mean(seeds.values[name]) - base.measures[name].value)
+    assert (ours.measures["AP"].low, ours.measures["AP"].high) != (theirs.measures["AP"].low, theirs.measures["AP"].high)
+    assert "means of 2 seeds" in found.verdict.sentence
+    assert "means of" not in alone.sentence
+    assert any("but for the mean over seeds" in note for note in found.verdict.notes)
 
 
 def test_a_further_seed_keeps_those_that_are_there(last_month: Path, tmp_path: Path) -> None:
@@ -267,6 +287,38 @@ def test_base_deployed_and_new_stand_in_one_verdict(this_month: tuple[Path, str]
     assert metrics["context"]["reindexing"]["documents"] == metrics["counts"]["documents"]
 
 
+def test_going_on_is_measured_against_beginning_anew(this_month: tuple[Path, str]) -> None:
+    out, printed = this_month
+    metrics = json.loads((out / "evaluation" / "metrics.json").read_text())
+    tuned = next(each for each in metrics["models"] if each["name"] == "tuned")
+    for name in ("nDCG@10", "AP"):
+        anew, gain = metrics["context"]["anew"]["values"][name], metrics["context"]["anew"]["differences"][name]
+        assert anew + gain["value"] == pytest.approx(tuned["measures"][name]["value"])
+        assert gain["low"] <= gain["value"] <= gain["high"]
+    assert "Going on from the old adapter, against the same training" in " ".join(printed.split())
+    assert "Going on, or beginning anew" in (out / "report.html").read_text()
+    logs = [(place / "training" / "metrics.jsonl").read_text().splitlines() for place in (out, out / "starts" / "base")]
+    gone_on, begun = ([json.loads(line)["step"] for line in log if "dev_loss" in line] for log in logs)
+    assert (gone_on.count(0), begun.count(0)) == (2, 1)  # one looks at the old adapter too
+    assert json.loads((out / "starts" / "base" / "adapter" / "homing.json").read_text())["tuning"] == tuned_as(out)
+
+
+def tuned_as(run: Path) -> str:
+    return str(json.loads((run / "adapter" / "homing.json").read_text())["tuning"])
+
+
+@pytest.mark.parametrize(
+    ("differences", "better"),
+    [((0.1, 0.1), "going on"), ((-0.1, 0.0), "beginning anew"), ((0.1, -0.1), "neither"), ((0.0, 0.0), "neither")],
+)
+def test_which_is_better(differences: tuple[float, float], better: str) -> None:
+    intervals = {name: Interval(value, value - 0.05, value + 0.05) for name, value in zip(("nDCG@10", "AP"), differences, strict=True)}
+    anew = Anew({"nDCG@10": 0.5, "AP": 0.4}, intervals)
+    assert anew.better == better
+    context = Context(anew=anew)
+    assert Context.of(json.loads(json.dumps(context.plain()))) == context
+
+
 def test_the_verdict_goes_into_the_models_directory_without_changing_the_model(this_month: tuple[Path, str]) -> None:
     out, _ = this_month
     said = json.loads((out / "model" / "homing.json").read_text())
@@ -291,9 +343,10 @@ def test_queries_alone_keep_the_index(data: Path, tiny_model: Path, tmp_path: Pa
     assert said["documents"]
     code, printed = homing_run(
         "run", data, "--model", tiny_model, "--out", tmp_path / "again", *FLAGS, "--train", "queries", "--from", out / "adapter",
-        "--general", "none", "--baseline", out,
+        "--general", "none", "--baseline", out, "--no-anew",
     )  # fmt: skip
     assert code == 0, printed
+    assert not (tmp_path / "again" / "starts").exists()
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,8 @@ def test_a_server_is_an_encoder_like_any(server: FakeServer, minilm: Path) -> No
     assert np.allclose(remote.encode(TEXTS, "query"), local.encode(TEXTS, "query"), atol=1e-5)
     assert cut.encode(TEXTS, "query").shape == (4, 64)
     assert len([line for line in heard if "sends" in line]) == 1
+    assert cut.cost == remote.cost  # type: ignore[attr-defined]
+    assert cut.cost["texts"] == len(TEXTS) + 1  # type: ignore[attr-defined]
     priced = open_encoder(f"{server.url}?price=0.02&query_prompt=q%3A%20", say=heard.append, keep=False, instruction="not this")
     assert isinstance(priced, Endpoint)
     assert (priced.model, priced.price, priced.prompts["query"]) == ("org/minilm", 0.02, "q: ")
@@ -161,6 +163,8 @@ def test_evaluate_takes_all_of_them(
     assert list(found) == [minilm.name, f"{minilm.name}@128", "127.0.0.1"]
     assert found["127.0.0.1"] == pytest.approx(found[minilm.name], abs=1e-9)
     assert "sends" in capsys.readouterr().err
+    assert [each["speed"]["kept"] for each in said["models"][:3]] == [False, True, False]
+    assert [bool(each["cost"]) for each in said["models"][:3]] == [False, False, True]
 
 
 def test_a_missing_vllm_names_the_class_and_the_pip_line(tiny_model: Path) -> None:

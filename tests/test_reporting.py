@@ -19,13 +19,15 @@ from sklearn.metrics import f1_score, precision_recall_curve
 
 from homing.calibration import fit_platt, reliability
 from homing.causes import Cause
-from homing.context import Context, Forecast, General, Instructions, LearningCurve, Point, Reindexing, Seeds, Tried
+from homing.context import Anew, Context, Forecast, General, Instructions, LearningCurve, Point, Reindexing, Seeds, Tried
 from homing.data import Builder, Dataset, Run
 from homing.decision import ChosenOn, Decision, Threshold
 from homing.errors import InputError
 from homing.evaluations import Background, Returned, Speed, Trade
+from homing.figures.canvas import TONES
 from homing.reporting import phrases, report
 from homing.reporting.charts import precision_recall
+from homing.reporting.page import SHARED
 from homing.settings import Reporting
 from homing.slices import Slice
 from homing.thresholds import GRID, best_threshold, f1_curve
@@ -388,6 +390,7 @@ def everything(data: Dataset) -> tuple[list[Evaluation], Verdict]:
         (General("standard-library", 281, 900, {"base": 0.7, "tuned": 0.6}, Interval(-0.1, -0.14, -0.06)),),
         Reindexing(52_311, 4_000_000, 2_000.0),
         looks=4,
+        anew=Anew({"nDCG@10": 0.52, "AP": 0.31}, {"nDCG@10": Interval(-0.02, -0.04, -0.005), "AP": Interval(0.01, -0.02, 0.04)}),
     )
     causes = (
         Cause(
@@ -455,7 +458,10 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         "digests": {"model": "9f9f"},
     }
     (run / "manifest.json").write_text(json.dumps(manifest))
-    (run / "recipe.toml").write_text('data = "/home/ada/secret/data.json"\nmodel = "/models/base"\n\n[training]\nrank = 16\n')
+    (run / "recipe.toml").write_text(
+        'data = "/home/ada/secret/data.json"\nmodel = "/models/base"\ncorpus = "/home/ada/more.txt"\nstart = "/home/ada/old/adapter"\n'
+        'judgments = ["/home/ada/marked.csv"]\n\n[training]\nrank = 16\n\n[evaluating]\nslice_by = "branch office"\n'
+    )
     paths = []
     for name, settings in (("en", Reporting()), ("zh", Reporting("zh", texts=False))):
         figures = folder / "figures" if name == "en" else None
@@ -505,6 +511,8 @@ def test_all_that_an_evaluation_and_a_verdict_carry_is_shown(full: tuple[Path, P
         "embeddings kept from before",
         "34,567",
         "against its own prompt",
+        "Beginning anew is better here",
+        "0.520",
     ):
         assert said in page.text, said
     assert [name for name in page.figures if not name.startswith("training")] == [
@@ -536,6 +544,14 @@ def test_no_text_of_the_data_leaves_with_a_report_without_texts(full: tuple[Path
         assert left not in source
     assert re.search(r"queries\.jsonl:\d+", source)
     assert "取值 1" in source
+
+
+def test_both_pages_have_the_colours_of_the_charts() -> None:
+    light = (SHARED / "base.css").read_text().split("@media")[0]
+    said = dict(re.findall(r"--([\w-]+): (#\w+);", light))
+    assert {name: colour for name, colour in said.items() if name in TONES} == {
+        name: TONES[name] for name in ("ink", "muted", "rule", "relevant")
+    }
 
 
 def test_figures_are_files_with_the_numbers_behind_them(full: tuple[Path, Path]) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 import homing
 from homing.cli import main
+from homing.decision import Decision
 from homing.errors import RunError
 from homing.manifest import file_digest
 from homing.rundir import ARTEFACTS, STAGES, artefact, status
@@ -41,9 +42,11 @@ def homing_run(*arguments: object) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tiny import made_data
+    from tiny import made_records
 
-    return made_data(tmp_path_factory.mktemp("made"))
+    path = tmp_path_factory.mktemp("made") / "made.json"
+    path.write_text(json.dumps([{**record, "topic": f"topic {number % 2}"} for number, record in enumerate(made_records())]))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,20 @@ def test_digests_of_the_manifest_are_of_what_lies_there(finished: tuple[Path, st
     assert "Verdict" in (out / "model" / "README.md").read_text()
 
 
+def test_what_dev_decided_lies_in_the_models_directory(finished: tuple[Path, str]) -> None:
+    out, _ = finished
+    metrics, said = (json.loads((out / name).read_text()) for name in ("evaluation/metrics.json", "model/homing.json"))
+    tuned = next(each for each in metrics["models"] if each["name"] == "tuned")
+    assert said["decision"] == tuned["decision"]
+    chosen = Decision.read(out / "model").list
+    assert chosen is not None
+    assert chosen.inner_product == tuned["threshold"]
+    dev = [line.split("\t") for line in (out / "dataset" / "qrels" / "dev.tsv").read_text().splitlines()[1:]]
+    on = chosen.chosen_on
+    assert (on.split, on.queries, on.pairs) == ("dev", len({line[0] for line in dev}), len(dev))
+    assert on.relevant_share == pytest.approx(np.mean([line[2] != "0" for line in dev]))
+
+
 def test_scores_in_the_file_are_the_models_own(finished: tuple[Path, str], tiny_model: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
@@ -128,7 +145,7 @@ def test_run_again_and_everything_is_kept(finished: tuple[Path, str], data: Path
 @pytest.mark.parametrize(
     ("flags", "redone"),
     [
-        (["--resamples", "300"], {"evaluate", "report"}),
+        (["--slice-by", "topic"], {"evaluate", "report"}),
         (["--epochs", "0.5"], {"train", "merge", "evaluate", "report"}),
         (["--negatives", "2"], {"mine", "train", "merge", "evaluate", "report"}),
         (["--test-share", "0.3"], {"split", "mine", "train", "merge", "evaluate", "report"}),
@@ -283,6 +300,7 @@ def test_a_foreign_directory_is_left_alone(data: Path, tiny_model: Path, tmp_pat
         (["run", "DATA", "--model", "MODEL", "--instruction", "a", "--query-prompt", "b"], "exclude"),
         (["run", "DATA", "--model", "MODEL", "--dev", "DATA"], "--test"),
         (["run", "DATA", "--model", "MODEL", "--no-such-flag"], "no-such-flag"),
+        (["run", "DATA", "--model", "MODEL", "--slice-by", "topic,subject"], "topic"),
         (["mine", "nowhere"], "nowhere"),
         (["evaluate", "nowhere", "--model", "MODEL"], "nowhere"),
         (["merge", "nowhere", "--model", "MODEL"], "adapter"),

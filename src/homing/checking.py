@@ -36,6 +36,7 @@ NOTES = {
     "pooled_splits": "qrels files pooled",
     "ignored_qrels": "qrels files of other names (left alone)",
     "ignored_sheets": "further sheets of a workbook (left alone)",
+    "other_values": "further values of a query's column (the first taken)",
     "newer_judgments_of_test": "new judgments of frozen test queries (left out)",
 }
 _SAID_BETTER = {"records_without_positive", "records_without_candidates"}  # notes that the counts of queries cover
@@ -111,7 +112,7 @@ class Check:
 
     `without_candidates` counts the queries of the data that have no judgment at all; `without_positive` and `without_negative` are
     among those that have one. `near_duplicates` counts pairs of queries; `by` is how the splits were made. `lengths` is empty without a
-    tokenizer, `leaks` and `sides` without splits.
+    tokenizer, `leaks` and `sides` without splits. `columns`: how many different values each column of the queries has.
     """
 
     queries: int
@@ -130,6 +131,7 @@ class Check:
     lengths: dict[Kind, Lengths]
     max_length: int | None
     by: str | None
+    columns: dict[str, int]
 
     @property
     def warnings(self) -> list[str]:
@@ -146,6 +148,9 @@ class Check:
     def _lines(self) -> Iterator[str]:
         for name, value in self._counts():
             yield f"{name:<52}{value:>16,}"
+        if self.columns:
+            said = ", ".join(f"{name} ({values:,})" for name, values in self.columns.items())
+            yield from textwrap.wrap(f"columns of the queries (different values): {said}", WIDTH, subsequent_indent="  ")
         yield ""
         yield f"{'a query':<20}{'mean':>12}{'min':>12}{'median':>12}{'max':>12}"
         for name, spread in (("positives", self.positives), ("negatives", self.negatives)):
@@ -263,11 +268,19 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
         removed=removed,
         notes={name: count for name, count in whole.notes.items() if count},
         sides={side: _part(part.qrels) for side, part in parts.items()},
-        leaks=tuple(_leak(parts, first, second, near) for first, second in combinations(parts, 2)),
+        leaks=leaks(data, near) if isinstance(data, Splits) else (),
         lengths=_lengths(whole, qrels, tokenizer, longest) if tokenizer and longest else {},
         max_length=longest,
         by=data.by if isinstance(data, Splits) else None,
+        columns={name: len(set(values) - {""}) for name, values in whole.queries.columns.items()},
     )
+
+
+def leaks(splits: Splits, near: Ints | None = None) -> tuple[Leak, ...]:
+    """What each two sides share; `near`: pairs of near-duplicate queries, where they are known."""
+    near = near_duplicates(splits.queries.texts) if near is None else near
+    parts: dict[Side, Dataset] = dict(zip(SIDES, splits, strict=True))
+    return tuple(_leak(parts, first, second, near) for first, second in combinations(parts, 2))
 
 
 def _pooled(parts: list[Qrels]) -> Qrels:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from homing.context import Context, Instructions, LearningCurve, Point, Reindexing, Seeds
+from homing.context import Anew, Context, Instructions, LearningCurve, Point, Reindexing, Seeds
 from homing.data import Ints, Splits
 from homing.encoders.adapter import Adapter
 from homing.encoders.kept import Kept
@@ -102,6 +102,15 @@ def _seeds(work: Work, first: Evaluation, tuned: Evaluation, found: dict[str, Ev
     )
 
 
+def _anew(tuned: Evaluation, found: dict[str, Evaluation], draws: Draws) -> Anew | None:
+    """The training that began with the base beside the run's own, which went on from an adapter."""
+    if "start base" not in found:
+        return None
+    own, other = samples(tuned, draws), samples(found["start base"], draws)
+    names = [name for name in DECISIVE if name in own and name in other]
+    return Anew({name: float(other[name][0]) for name in names}, {name: interval(own[name] - other[name]) for name in names})
+
+
 def _curve(work: Work, tuned: Evaluation, found: dict[str, Evaluation], draws: Draws) -> LearningCurve | None:
     """Points of the learning curve, all judgments last, and what it forecasts."""
     stages = [stage for stage in work.stages if stage.startswith("share ")]
@@ -157,4 +166,5 @@ def context(work: Work, tried: Instructions | None, models: Sequence[Encoder], t
         tuple(measure(name, data, ends, settings.resamples, settings.seed) for name, data in open_sets(recipe.general, work.general)),
         reindexing(work, tuned),
         look(work.splits.test, tuned.digest, work.directory, *test_from),
+        _anew(found[-1], further, draws),
     )

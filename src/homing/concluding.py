@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from homing.causes import Cause
+from homing.checking import leaks
 from homing.data import Splits
 from homing.encoders.adapter import Adapter
 from homing.encoders.safety import read_json
 from homing.evaluating import read_context, read_evaluation
 from homing.evaluations import Evaluation
 from homing.settings import Evaluating
+from homing.slices import columns_of
 from homing.verdicts import Verdict, compare
 
 KEPT = "On dev nothing that was learned beat the base by more than the standard error: the model's directory holds the base."
@@ -25,8 +28,28 @@ def conclude(evaluation: Path, splits: Splits, settings: Evaluating, run: Path |
     holds no evaluation, or one of other splits.
     """
     found = read_evaluation(evaluation, splits)
-    verdict = compare(found, settings.resamples, settings.seed, settings.worthwhile, context=read_context(evaluation))
+    verdict = compare(
+        found, settings.resamples, settings.seed, settings.worthwhile,
+        columns=columns_of(splits.test.queries, settings.slice_by), context=read_context(evaluation),
+    )  # fmt: skip
     causes = tuple(Cause(**each) for each in read_json(evaluation / "metrics.json")["verdict"].get("causes", ()))
+    return found, annotated(replace(verdict, causes=causes), splits, run)
+
+
+def annotated(verdict: Verdict, splits: Splits, run: Path | None) -> Verdict:
+    """The verdict with notes on how its data was split, and on a training that dev kept nothing of."""
     kept = (KEPT,) if run is not None and (run / "adapter").is_dir() and Adapter(run / "adapter").scale == 0 else ()
     shared = (SHARED,) if splits.by == "query" else ()
-    return found, replace(verdict, causes=causes, notes=(*kept, *verdict.notes, *shared))
+    return replace(verdict, notes=(*kept, *verdict.notes, *shared, *_leaked(splits)))
+
+
+def _leaked(splits: Splits) -> Iterator[str]:
+    """What a test side that was given shares with train."""
+    if splits.by == "given":
+        leak = next(each for each in leaks(splits) if (each.first, each.second) == ("train", "test"))
+        if leak.queries or leak.near_queries or leak.positives:
+            yield (
+                f"Test was given as it is: {leak.queries:,} of its {len(splits.test.qrels.queries):,} queries are in train, "
+                f"{leak.near_queries:,} nearly so, and {leak.positives:,} of its relevant documents are relevant in train. Results may "
+                "look better than they are."
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from homing.evaluations import Interval
 from homing.progress import duration
@@ -46,6 +46,31 @@ class Seeds:
     values: Mapping[str, tuple[float, ...]]
     deviations: Mapping[str, float]
     differences: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
+class Anew:
+    """The same training begun with the base, where the run's own went on from an adapter: `values`, its figures on test by measure.
+
+    `differences`: the run's own model against it, paired.
+    """
+
+    values: Mapping[str, float]
+    differences: Mapping[str, Interval]
+
+    @property
+    def better(self) -> Literal["going on", "beginning anew", "neither"]:
+        """Which of the two is clearly better in one measure, and in none clearly worse."""
+        above, below = (any(test(each) for each in self.differences.values()) for test in (_above, _below))
+        return "neither" if above == below else "going on" if above else "beginning anew"
+
+
+def _above(difference: Interval) -> bool:
+    return difference.low > 0
+
+
+def _below(difference: Interval) -> bool:
+    return difference.high < 0
 
 
 @dataclass(frozen=True)
@@ -112,6 +137,7 @@ class Context:
     general: tuple[General, ...] = ()
     reindexing: Reindexing | None = None
     looks: int | None = None
+    anew: Anew | None = None
 
     def plain(self) -> dict[str, Any]:
         """What metrics.json holds under `context`; an interval's end that there isn't is None."""
@@ -121,7 +147,7 @@ class Context:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Context:
         """A context from what `plain` gave, also by way of JSON. Raises KeyError or TypeError for anything else."""
-        instructions, seeds, curve, again = (plain.get(name) for name in ("instructions", "seeds", "curve", "reindexing"))
+        instructions, seeds, curve, again, anew = (plain.get(name) for name in ("instructions", "seeds", "curve", "reindexing", "anew"))
         return cls(
             None if instructions is None else Instructions(
                 **{**instructions, "tried": tuple(Tried(**each) for each in instructions["tried"])}
@@ -137,12 +163,15 @@ class Context:
             tuple(General(**{**each, "difference": _interval(each["difference"])}) for each in plain.get("general", ())),
             None if again is None else Reindexing(**again),
             plain.get("looks"),
+            None if anew is None else Anew(anew["values"], _intervals(anew["differences"])),
         )  # fmt: skip
 
 
 def sentences(context: Context) -> tuple[str, ...]:
     """What the context comes to, a sentence or two each, for the terminal."""
-    parts = (_asked(context.instructions), _over_seeds(context.seeds), _more(context.curve), _outside(context.general))
+    parts = (
+        _asked(context.instructions), _over_seeds(context.seeds), _begun(context.anew), _more(context.curve), _outside(context.general)
+    )  # fmt: skip
     return (*(said for said in parts if said), *_again(context.reindexing), *_looked(context.looks))
 
 
@@ -170,6 +199,22 @@ def _over_seeds(found: Seeds | None) -> str:
         f"Seeds {', '.join(map(str, found.seeds))}: {said}. The intervals of their mean's difference to the base hold the seed's "
         f"variation. The model is that of seed {found.seeds[0]}."
     )
+
+
+def _begun(found: Anew | None) -> str:
+    if found is None:
+        return ""
+    said = "; ".join(
+        f"{name} {value + found.differences[name].value:.4f} against {value:.4f} "
+        f"({found.differences[name].value:+.4f} [{found.differences[name].low:+.4f}, {found.differences[name].high:+.4f}])"
+        for name, value in found.values.items()
+    )
+    conclusions = {
+        "going on": "going on from it is better here",
+        "beginning anew": "beginning anew is better here, leave --from out",
+        "neither": "these queries show no difference, and beginning anew is the one that a recipe repeats",
+    }
+    return f"Going on from the old adapter, against the same training begun with the base: {said}: {conclusions[found.better]}."
 
 
 def _more(found: LearningCurve | None) -> str:

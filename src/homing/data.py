@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -46,8 +46,11 @@ class Corpus(Texts):
     """The documents that can be retrieved."""
 
 
+@dataclass(frozen=True, eq=False)
 class Queries(Texts):
-    """The queries."""
+    """The queries. `columns`: what the data says of each beside its text, by name; a value a query, empty where there is none."""
+
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +154,11 @@ class Splits:
     groups: Ints
     removed: tuple[int, ...] = ()
 
+    @property
+    def queries(self) -> Queries:
+        """The queries of all sides."""
+        return self.train.queries
+
     def __iter__(self) -> Iterator[Dataset]:
         return iter((self.train, self.dev, self.test))
 
@@ -241,12 +249,38 @@ class _Merged(NamedTuple):
     both_ways: int
 
 
+class _Column:
+    """A value for some of the queries. It takes four bytes a query, for a column of more than `MOST` values, or of long ones, is none."""
+
+    MOST = 1000  # different values: more tell queries apart, and don't put them together
+    LONGEST = 100  # characters: what is longer is a text
+
+    def __init__(self) -> None:
+        self.words: dict[str, int] = {}
+        self.codes = array("i")
+        self.kept = True
+        self.others = 0  # values of a query that had another one already
+
+    def add(self, query: int, value: str) -> None:
+        code = self.words.setdefault(value, len(self.words) + 1)
+        self.codes.extend([0] * (query + 1 - len(self.codes)))
+        if not self.codes[query]:
+            self.codes[query] = code
+        self.others += self.codes[query] != code
+        if len(value) > self.LONGEST or len(self.words) > self.MOST:
+            self.kept, self.words, self.codes = False, {}, array("i")
+
+    def values(self, queries: int) -> tuple[str, ...]:
+        words = ["", *self.words]
+        return (*(words[code] for code in self.codes), *[""] * (queries - len(self.codes)))
+
+
 class Builder:
     """Collects texts and judgments from any format into one vocabulary, merging equal texts and counting what it merged.
 
-    A reader calls `document`, `query` and `judge`; `dataset` and `splits` hand out the result. Texts are stripped of surrounding
-    white space. A judgment takes 12 bytes until then. A pair judged repeatedly has the highest of its grades: one judged both ways counts
-    as relevant, and `dataset` counts it in `notes["judged_both_ways"]`, each repetition in `notes["repeated_judgments"]`.
+    A reader calls `document`, `query`, `describe` and `judge`; `dataset` and `splits` hand out the result. Texts are stripped of
+    surrounding white space. A judgment takes 12 bytes until then. A pair judged repeatedly has the highest of its grades: one judged
+    both ways counts as relevant, and `dataset` counts it in `notes["judged_both_ways"]`, each repetition in `notes["repeated_judgments"]`.
     """
 
     def __init__(self) -> None:
@@ -254,6 +288,7 @@ class Builder:
         self._documents: dict[str, int] = {}
         self._queries: dict[str, int] = {}
         self._ids: dict[str, list[str]] = {"d": [], "q": []}
+        self._columns: dict[str, _Column] = {}
         self._judged: dict[Side | None, array[int]] = {}
 
     def document(self, text: str, name: str | None = None) -> int:
@@ -272,6 +307,13 @@ class Builder:
         known[text] = len(known)
         self._ids[prefix].append(text_id(prefix, text) if name is None else name)
         return known[text]
+
+    def describe(self, query: int, values: Mapping[str, str]) -> None:
+        """Note what a record says of a query beside its text, by the column's name; what a query had first stays."""
+        for name, value in values.items():
+            column = self._columns.setdefault(name, _Column())
+            if column.kept:
+                column.add(query, value)
 
     def judge(self, query: int, document: int, relevance: int, side: Side | None = None) -> None:
         """Record one judgment; `side` is the split that the data itself names, None where it names none."""
@@ -319,9 +361,13 @@ class Builder:
                     remedy="Give each text its own id, or leave the ids out.",
                 )
         corpus = Corpus(tuple(self._ids["d"]), tuple(self._documents))
-        queries = Queries(tuple(self._ids["q"]), tuple(self._queries))
+        columns = {name: column for name, column in sorted(self._columns.items()) if column.kept}
+        queries = Queries(
+            tuple(self._ids["q"]), tuple(self._queries), {name: each.values(len(self._queries)) for name, each in columns.items()}
+        )
         merged = [self._merged(each) for each in self._judged]
         counts = {"repeated_judgments": sum(each.repeated for each in merged), "judged_both_ways": sum(each.both_ways for each in merged)}
+        counts["other_values"] = sum(each.others for each in columns.values())
         dataset = Dataset(corpus, queries, self.qrels(side), dict(self.notes + Counter(counts)))
         if not (dataset.qrels.relevance > 0).any():
             raise JudgmentError(

@@ -14,13 +14,13 @@ from homing.work import Work
 
 AFTER: dict[str, tuple[str, ...]] = {
     "check": (), "split": (), "mine": ("split",), "train": ("split", "mine"), "merge": ("train",), "seed": ("split",),
-    "share": ("split", "mine"), "evaluate": ("split", "merge"), "report": ("train", "evaluate"),
+    "share": ("split", "mine"), "start": ("split", "mine"), "evaluate": ("split", "merge"), "report": ("train", "evaluate"),
 }  # fmt: skip
 
 
 def after(stage: str, stages: tuple[str, ...]) -> tuple[str, ...]:
     """The stages whose results this one is made from."""
-    further = tuple(each for each in stages if each.startswith(("seed ", "share "))) if stage == "evaluate" else ()
+    further = tuple(each for each in stages if " " in each) if stage == "evaluate" else ()
     return (*AFTER[stage.split()[0]], *further)
 
 
@@ -44,6 +44,7 @@ def depends(work: Work) -> dict[str, dict[str, Any]]:
         "merge": {},
         "seed": {**training, **mining},
         "share": training,
+        "start": {name: value for name, value in training.items() if name != "start"},
         "evaluate": {
             **base,
             "evaluating": asdict(recipe.evaluating),

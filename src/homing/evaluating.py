@@ -16,7 +16,7 @@ from homing.data import Dataset, Floats, Ints, Run, digest
 from homing.decision import ChosenOn, Decision, Offset, Threshold
 from homing.errors import JudgmentError, SettingError
 from homing.evaluations import Background, Evaluation, Interval, Returned, Row, Speed, Trade
-from homing.formats.evaluation import read_context, read_evaluation, save_evaluation, summary
+from homing.formats.evaluation import read_context, read_evaluation, read_settings, save_evaluation, summary
 from homing.measures import Measure, Ranking, judge, parse_measures, rank, roc_auc
 from homing.protocols import Encoder
 from homing.resampling import Draws, decided, draw, interval, samples, units
@@ -27,7 +27,7 @@ from homing.settings import Evaluating
 from homing.significance import resample
 from homing.thresholds import GRID, best_threshold, f1, f1_curve, precision_recall, threshold_for
 
-__all__ = ["evaluate", "read_context", "read_evaluation", "save_evaluation", "summary"]
+__all__ = ["evaluate", "read_context", "read_evaluation", "read_settings", "save_evaluation", "summary"]
 
 OVER_CORPUS = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
 NEIGHBOURS = (1, 3, 10, 30)  # a query's background, tried on dev
@@ -135,7 +135,7 @@ class _Answers:
 
 
 def _encoded(model: Encoder, exam: _Exam, kept: dict[str, NDArray[np.float32]]) -> _Answers:
-    start = time.perf_counter()
+    start, encoded = time.perf_counter(), getattr(model, "encoded", None)
     side = model.digest_of("document")
     if side not in kept:
         kept[side] = model.encode(exam.test.corpus.texts, "document", progress=f"{model.name}: documents")
@@ -154,7 +154,7 @@ def _encoded(model: Encoder, exam: _Exam, kept: dict[str, NDArray[np.float32]]) 
     texts = len(exam.test.corpus) + len(exam.asked)
     speed = Speed(
         len(exam.test.corpus), round(between - start, 3), len(exam.asked), round(end - between, 3), model.dimension,
-        kept=getattr(model, "encoded", texts) < texts,
+        kept=encoded is not None and model.encoded - encoded < texts,  # type: ignore[attr-defined]
     )  # fmt: skip
     run = search_embeddings(embedded, documents, exam.depth, exam.ties, progress=f"{model.name}: search")
     return _Answers(

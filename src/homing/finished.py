@@ -8,10 +8,10 @@ from pathlib import Path
 from homing.concluding import conclude
 from homing.data import Splits
 from homing.errors import FormatError
+from homing.evaluating import read_settings
 from homing.evaluations import Evaluation
 from homing.loading import read_dataset
 from homing.recipe import Recipe
-from homing.settings import Evaluating
 from homing.verdicts import Verdict
 
 
@@ -41,5 +41,5 @@ def finished(path: Path, dataset: str | None = None) -> Finished:
         raise FormatError("an evaluation alone doesn't say what it was made on", where=str(path), remedy="Give its dataset: --dataset DIR.")
     splits = read_dataset(Path(dataset) if dataset is not None else around / "dataset")
     recipe = Recipe.read(run / "recipe.toml") if run is not None else None
-    evaluations, verdict = conclude(folder, splits, recipe.evaluating if recipe is not None else Evaluating(), run)
+    evaluations, verdict = conclude(folder, splits, recipe.evaluating if recipe is not None else read_settings(folder), run)
     return Finished(splits, evaluations, verdict, run, recipe)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from homing import formats
 from homing.data import SIDES, Builder, Dataset, Splits
 from homing.errors import FormatError, SettingError
 from homing.formats import beir, documents, trec
+from homing.ties import groups_of_given
 
 SPLIT = "split.json"
 
@@ -34,12 +35,13 @@ def load(path: str | Path, format: str | None = None, corpus: str | Path | None 
 
 def load_splits(
     train: str | Path, dev: str | Path | None = None, test: str | Path | None = None, format: str | None = None,
-    corpus: str | Path | None = None,
+    corpus: str | Path | None = None, by: Literal["group", "query"] = "group",
 ) -> Dataset | Splits:  # fmt: skip
     """The splits that the data came in, over one corpus and one set of queries; or a dataset to be split, where it came in none.
 
     Splits are given by three paths, or by one BEIR or TREC folder with qrels for train, dev and test; a path that is such a folder
-    stands for the qrels of its own side alone. `groups` of given splits is one group a query. `corpus` is a file of further documents.
+    stands for the qrels of its own side alone. `groups` of given splits hold what hangs together within a side (`ties.groups_of_given`);
+    with `by` "query" documents in common tie nothing. `corpus` is a file of further documents.
 
     Raises SettingError where only one of `dev` and `test` is given, and the errors of `load`.
     """
@@ -61,13 +63,8 @@ def load_splits(
     if corpus is not None:
         documents.read(Path(corpus), builder)
     whole, dev_part, test_part = (builder.dataset(side, where=str(paths.get(side, train))) for side in SIDES)
-    return Splits(
-        train=whole,
-        dev=whole.with_qrels(dev_part.qrels),
-        test=whole.with_qrels(test_part.qrels),
-        by="given",
-        groups=np.arange(len(whole.queries), dtype=np.int32),
-    )
+    sides = (whole, whole.with_qrels(dev_part.qrels), whole.with_qrels(test_part.qrels))
+    return Splits(*sides, by="given", groups=groups_of_given(sides, by))
 
 
 def save_dataset(splits: Splits, directory: str | Path) -> None:

@@ -17,6 +17,6 @@ def opened(
     """
     frozen = dataset_directory(test) if test is not None else None
     if frozen is None:
-        return load_splits(data, dev, test, format=format, corpus=corpus)
+        return load_splits(data, dev, test, format=format, corpus=corpus, by=splitting.by if splitting is not None else "group")
     given = load_splits(data, dev, None if dev is None else frozen, format=format, corpus=corpus)
     return freeze(given, read_dataset(frozen), splitting)

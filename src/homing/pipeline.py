@@ -16,6 +16,7 @@ from homing.manifest import file_digest, versions, write_json
 from homing.recipe import Recipe
 from homing.rundir import artefact, how_to_go_on, locked, read_manifest
 from homing.runlog import logged
+from homing.slices import columns_of
 from homing.terminal import verdict_table
 from homing.verdicts import Verdict
 from homing.work import Say, Work
@@ -48,6 +49,8 @@ class Run:
         work, todo, needs = self.work, self.todo(), depends(self.work)
         if "train" in todo and work.general is not None:
             work.say(f"  general: {len(work.general.qrels.queries):,} queries outside the domain")
+        if names := work.recipe.evaluating.slice_by:
+            columns_of((work.loaded if "split" in todo else work.splits).queries, names)
         work.directory.mkdir(parents=True, exist_ok=True)
         work.recipe.write(work.directory / "recipe.toml")
         self._describe(needs["split"]["data"])

@@ -21,9 +21,9 @@ ARTEFACTS = {
 SHARES = (25, 50)  # per cent of the judgments that a learning curve is trained on, beside all
 
 
-def plan(seeds: Sequence[int] = (), shares: Sequence[int] = ()) -> tuple[str, ...]:
-    """The stages of a run in their order; a further training is one of its own, named `seed N` or `share N`."""
-    further = (*(f"seed {seed}" for seed in seeds), *(f"share {share}" for share in shares))
+def plan(seeds: Sequence[int] = (), shares: Sequence[int] = (), *, anew: bool = False) -> tuple[str, ...]:
+    """The stages of a run in their order; a further training is one of its own, named `seed N`, `share N` or `start base`."""
+    further = (*(f"seed {seed}" for seed in seeds), *(f"share {share}" for share in shares), *(("start base",) if anew else ()))
     at = STAGES.index("evaluate")
     return (*STAGES[:at], *further, *STAGES[at:])
 

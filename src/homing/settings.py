@@ -145,6 +145,7 @@ class Evaluating:
     measures: str = _setting("", "further measures, as 'P(rel=2)@5,R@50'")
     worthwhile: float = _setting(0.02, "the smallest gain in nDCG@10 worth having")
     bm25: bool = _setting(True, "BM25, and each model fused with it, beside the models")
+    slice_by: str = _setting("", "columns of the data to slice by, as topic,source")
     seed: int = _setting(42, "seed of everything drawn")
 
     def __post_init__(self) -> None:
@@ -172,6 +173,7 @@ class Comparing:
 
     seeds: int = _setting(1, "trainings, each under a seed of its own")
     learning_curve: bool = _setting(False, "train on 25 and 50 % of it too")
+    anew: bool = _setting(True, "with --from: train from the base too, and compare")
 
     def __post_init__(self) -> None:
         _demand(1 <= self.seeds <= 100, "seeds", self.seeds, "1 to 100")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from homing.data import Floats, Ints
+from homing.data import Floats, Ints, Queries
+from homing.errors import SettingError
 from homing.evaluations import Evaluation, Interval
 from homing.resampling import interval, units
 from homing.significance import holm, randomisation_p, signs
@@ -16,7 +17,9 @@ from homing.words import is_chinese, words
 
 FEWEST = 5  # queries of a slice that is shown
 MOST = 8  # values of a user's column; the others are one slice
+NOTHING = "none"  # the label of queries for which a user's column holds nothing
 MEASURE = "nDCG@10"
+PROPERTIES = ("query length", "document length", "language", "relevant documents", "words in common")  # a user's column may be called so
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,17 @@ class Slice:
     after: float
     difference: Interval
     worse: bool = False
+
+
+def columns_of(queries: Queries, names: str) -> dict[str, tuple[str, ...]]:
+    """The columns with these names, which commas part. Raises SettingError for one that the data doesn't have."""
+    found = {}
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        if name not in queries.columns:
+            known = ", ".join(queries.columns) or "there is none"
+            raise SettingError("--slice-by names no column of the data", got=name, expected=f"a field of the queries' records: {known}")
+        found[name] = queries.columns[name]
+    return found
 
 
 def slices(
@@ -78,8 +92,9 @@ def _members(evaluation: Evaluation, columns: Mapping[str, Sequence[str]]) -> It
     for label, mine in (("1", counts == 1), ("2 to 4", (counts > 1) & (counts < 5)), ("5 or more", counts > 4)):
         yield "relevant documents", label, mine
     yield from _thirds("words in common", _overlap(evaluation, asked, positives), lambda value: f"{value:.0%}")
-    for name, values in columns.items():
-        mine_of = np.array([str(values[query]) for query in queries])
+    for column, values in columns.items():
+        name = f"column {column}" if column in PROPERTIES else column
+        mine_of = np.array([str(values[query]) or NOTHING for query in queries])
         labels, sizes = np.unique(mine_of, return_counts=True)
         often = labels[np.argsort(-sizes, kind="stable")][:MOST]
         for label in often.tolist():

@@ -7,19 +7,16 @@ join, so that yesterday's test queries are test queries of tomorrow's larger fil
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
 
 from homing.data import SIDES, Corpus, Dataset, Ints, Qrels, Queries, Side, Splits, Texts, text_id
 from homing.errors import SplitError
-from homing.near import near_duplicates, normal_form
+from homing.near import normal_form
 from homing.settings import Splitting
+from homing.ties import Ties
 
 _TRAIN, _DEV, _TEST, _REMOVED = range(4)
 _MOST = 1.4  # dev and test together may hold this many times the queries that were wanted
@@ -38,7 +35,7 @@ def split(data: Dataset, settings: Splitting | None = None, *, seed: int | None 
     Raises SplitError where dev and test cannot be filled without removing more than half of the queries or emptying train.
     """
     settings = settings or Splitting()
-    links = _Links.of(data, settings.by)
+    links = Ties.of(data, settings.by)
     relevant = np.isin(links.queries, data.qrels.query[data.qrels.relevance > 0])
     texts = [data.queries.texts[query] for query in links.queries.tolist()]
     value = np.array([_hash(text, settings.seed if seed is None else seed) for text in texts])
@@ -72,7 +69,7 @@ def freeze(given: Dataset | Splits, old: Splits, settings: Splitting | None = No
     parts = (given.train, given.dev) if isinstance(given, Splits) else (given,)
     data, sides = _joined(parts[0], old)
     test, own = sides["test"], _pooled([part.qrels for part in parts])
-    links = _Links.of(data.with_qrels(_pooled([own, test])), settings.by)
+    links = Ties.of(data.with_qrels(_pooled([own, test])), settings.by)
     relevant = np.isin(links.queries, own.query[own.relevance > 0])
     frozen = np.isin(links.queries, test.queries)
     side = np.select([frozen, links.tied_to(frozen)], [_TEST, _REMOVED], _TRAIN)
@@ -108,7 +105,20 @@ def _joined(data: Dataset, old: Splits) -> tuple[Dataset, dict[Side, Qrels]]:
     corpus, document = _with(data.corpus, old.test.corpus, "d")
     sides = {name: Qrels(query[part.qrels.query], document[part.qrels.document], part.qrels.relevance)
              for name, part in zip(SIDES, old, strict=True)}  # fmt: skip
-    return Dataset(Corpus(*corpus), Queries(*queries), data.qrels, dict(data.notes)), sides
+    columns = _columns(data.queries, old.test.queries, query, len(queries[0]))
+    return Dataset(Corpus(*corpus), Queries(*queries, columns), data.qrels, dict(data.notes)), sides
+
+
+def _columns(ours: Queries, theirs: Queries, place: Ints, queries: int) -> dict[str, tuple[str, ...]]:
+    """The columns of both; `place`: where each of their queries stands among all. What a query has in `ours` stays."""
+    found = {}
+    for name in sorted({*ours.columns, *theirs.columns}):
+        own = ours.columns.get(name, ("",) * len(ours))
+        values = [*own, *[""] * (queries - len(own))]
+        for at, value in zip(place.tolist(), theirs.columns.get(name, ()), strict=False):
+            values[at] = values[at] or value
+        found[name] = tuple(values)
+    return found
 
 
 def _with(ours: Texts, theirs: Texts, prefix: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], Ints]:
@@ -150,79 +160,15 @@ def _deal_dev(
     side[free & np.where(train | dev, dev & ~train, dealt)] = _DEV
 
 
-def _groups(queries: int, links: _Links, side: NDArray[np.int64]) -> Ints:
+def _groups(queries: int, links: Ties, side: NDArray[np.int64]) -> Ints:
     """The group of each query of the dataset, shape (queries,); one without a judgment is a group of its own."""
     groups = np.arange(queries) + len(links.queries)
     groups[links.queries] = links.groups(side != _REMOVED)
     return np.unique(groups, return_inverse=True)[1].astype(np.int32)
 
 
-def _removed(links: _Links, side: NDArray[np.int64]) -> tuple[int, ...]:
+def _removed(links: Ties, side: NDArray[np.int64]) -> tuple[int, ...]:
     return tuple(links.queries[side == _REMOVED].tolist())
-
-
-@dataclass(frozen=True)
-class _Links:
-    """What ties the judged queries to one another.
-
-    `queries`: positions in the dataset, shape (judged,). `positive`: (judged, documents), 1 where relevant; empty where positives may be
-    shared. `near`: (judged, judged), symmetric, 1 for near-duplicate texts.
-    """
-
-    queries: Ints
-    positive: csr_array
-    near: csr_array
-
-    @classmethod
-    def of(cls, data: Dataset, by: str) -> _Links:
-        queries = data.qrels.queries
-        relevant = (data.qrels.relevance > 0) & (by == "group")
-        row = np.searchsorted(queries, data.qrels.query[relevant])
-        positive = coo_array((np.ones(len(row)), (row, data.qrels.document[relevant])), shape=(len(queries), len(data.corpus)))
-        one, other = near_duplicates([data.queries.texts[query] for query in queries.tolist()]).T
-        ends = np.concatenate((one, other)), np.concatenate((other, one))
-        near = coo_array((np.ones(len(ends[0])), ends), shape=(len(queries), len(queries)))
-        return cls(queries, positive.tocsr(), near.tocsr())
-
-    @cached_property
-    def holders(self) -> csr_array:
-        """`positive` turned round: the queries of each document."""
-        return self.positive.T.tocsr()
-
-    @cached_property
-    def degree(self) -> NDArray[np.float64]:
-        """How many queries each query is tied to, one that is tied to it in several ways as often; shape (judged,)."""
-        others: NDArray[np.float64] = self.positive @ np.maximum(self.holders.sum(axis=1) - 1, 0) + self.near.sum(axis=1)
-        return others
-
-    def neighbours(self, query: int) -> NDArray[np.int64]:
-        """The queries tied to this one, by their places in `queries`, itself not among them."""
-        found = [_row(self.near, query), *(_row(self.holders, document) for document in _row(self.positive, query))]
-        distinct: NDArray[np.int64] = np.setdiff1d(np.concatenate(found), query)
-        return distinct
-
-    def tied_to(self, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """The queries tied to one of these, which are not among the answer; shape (judged,) both."""
-        tied = self.near @ some + self.positive @ (self.holders @ some)
-        found: NDArray[np.bool_] = (tied > 0) & ~some
-        return found
-
-    def groups(self, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The connected group of each query when only the kept ones tie; shape (judged,), one that is not kept alone."""
-        query, document = self.positive.nonzero()
-        one, other = self.near.nonzero()
-        ends = np.concatenate((query, one)), np.concatenate((len(kept) + document, other))
-        held = kept[ends[0]] & np.append(np.ones(len(query), dtype=bool), kept[other])
-        nodes = len(kept) + self.positive.shape[1]
-        graph = coo_array((np.ones(held.sum()), (ends[0][held], ends[1][held])), shape=(nodes, nodes))
-        label = connected_components(graph, directed=False)[1]
-        groups: NDArray[np.int64] = np.unique(label[: len(kept)], return_inverse=True)[1]
-        return groups
-
-
-def _row(matrix: csr_array, row: int) -> Ints:
-    columns: Ints = matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]
-    return columns
 
 
 def _hash(text: str, seed: int) -> float:
@@ -252,9 +198,7 @@ def _deal(group: NDArray[np.int64], value: NDArray[np.float64], settings: Splitt
     return side[group]
 
 
-def _top_up(
-    side: NDArray[np.int64], wanted: int, least: float, links: _Links, relevant: NDArray[np.bool_], order: NDArray[np.int64]
-) -> int:
+def _top_up(side: NDArray[np.int64], wanted: int, least: float, links: Ties, relevant: NDArray[np.bool_], order: NDArray[np.int64]) -> int:
     """Fill one side in place until `least` of its queries have a positive, or too many are removed; how many it has then.
 
     Train queries come in the given order, the fewest ties first; those tied to them that stay behind in train are removed.

@@ -10,7 +10,7 @@ from typing import Any
 from homing.checking import check
 from homing.circumstances import circumstances
 from homing.comparing import context, instructions, nested, with_bare_queries
-from homing.concluding import conclude
+from homing.concluding import annotated, conclude
 from homing.context import Context
 from homing.data import Mined, Splits
 from homing.encoders.adapter import Adapter
@@ -33,6 +33,7 @@ from homing.reporting import report
 from homing.rundir import further
 from homing.settings import Mining
 from homing.shipping.card import complete
+from homing.slices import columns_of
 from homing.splitting import split
 from homing.training import train
 from homing.verdicts import Verdict, compare
@@ -95,14 +96,14 @@ def do_train(work: Work) -> None:
     )
     if work.start is not None:
         work.say(f"  going on from {work.start.path}")
-    _train(work, work.mined, work.directory, training.seed)
+    _train(work, work.mined, work.directory, training.seed, work.start)
 
 
 def do_seed(work: Work, stage: str) -> None:
     """The same training under another seed, of the negatives' draw too."""
     seed = int(stage.split()[1])
     mined = _mined(work, replace(work.recipe.mining, seed=seed))
-    _train(work, mined, work.directory / further(stage), seed)
+    _train(work, mined, work.directory / further(stage), seed, work.start)
 
 
 def do_share(work: Work, stage: str) -> None:
@@ -110,11 +111,19 @@ def do_share(work: Work, stage: str) -> None:
     share = int(stage.split()[1]) / 100
     mined = work.mined.of(nested(work.splits, share, work.recipe.training.seed))
     work.say(f"  {len(mined):,} of {len(work.mined):,} rows")
-    _train(work, mined, work.directory / further(stage), work.recipe.training.seed, share)
+    _train(work, mined, work.directory / further(stage), work.recipe.training.seed, work.start, share)
 
 
-def _train(work: Work, mined: Mined, directory: Path, seed: int, share: float = 1.0) -> None:
-    """Train on these rows in `directory`; where a budget of time is given, a share of the judgments gets that share of it."""
+def do_anew(work: Work, stage: str) -> None:
+    """The same training begun with the base, where the run's own goes on from an adapter."""
+    _train(work, work.mined, work.directory / further(stage), work.recipe.training.seed, None)
+
+
+def _train(work: Work, mined: Mined, directory: Path, seed: int, start: Adapter | None, share: float = 1.0) -> None:
+    """Train on these rows in `directory`, going on from `start` or beginning with the base.
+
+    Where a budget of time is given, a share of the judgments gets that share of it.
+    """
     training = replace(work.recipe.training, seed=seed)
     if training.minutes is not None:
         training = replace(training, minutes=training.minutes * share)
@@ -126,7 +135,7 @@ def _train(work: Work, mined: Mined, directory: Path, seed: int, share: float = 
         )  # fmt: skip
     train(
         work.base, mined, work.splits.dev, training, out=directory / "adapter", logs=logs, teacher=teacher, general=work.general,
-        start=work.start, say=lambda line: work.say(f"  {line}"),
+        start=start, say=lambda line: work.say(f"  {line}"),
     )  # fmt: skip
 
 
@@ -158,7 +167,7 @@ def do_evaluate(work: Work) -> None:
     found = evaluate(models, work.splits.dev, work.splits.test, settings, groups=work.splits.groups)
     found = with_bare_queries(work, models, found)
     beside = context(work, tried, models, tuned, found[: len(models)])
-    save_evaluation(found, compared(work, found, beside), work.directory / "evaluation")
+    save_evaluation(found, compared(work, found, beside), work.directory / "evaluation", settings)
     if (decision := found[len(models) - 1].decision) is not None:
         decision.write(work.directory / "model")
 
@@ -166,7 +175,11 @@ def do_evaluate(work: Work) -> None:
 def compared(work: Work, found: Sequence[Evaluation], beside: Context) -> Verdict:
     """The verdict on these evaluations, with what is known of the training and what was measured beside the test set."""
     settings = work.recipe.evaluating
-    return compare(found, settings.resamples, settings.seed, settings.worthwhile, circumstances=circumstances(work), context=beside)
+    verdict = compare(
+        found, settings.resamples, settings.seed, settings.worthwhile, circumstances=circumstances(work),
+        columns=columns_of(work.splits.test.queries, settings.slice_by), context=beside,
+    )  # fmt: skip
+    return annotated(verdict, work.splits, work.directory)
 
 
 def do_report(work: Work, manifest: Mapping[str, Any]) -> None:
@@ -206,4 +219,4 @@ def do(stage: str, work: Work, manifest: Mapping[str, Any]) -> None:
     elif stage == "report":
         do_report(work, manifest)
     else:
-        (do_seed if stage.startswith("seed ") else do_share)(work, stage)
+        {"seed": do_seed, "share": do_share, "start": do_anew}[stage.split()[0]](work, stage)

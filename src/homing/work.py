@@ -46,7 +46,8 @@ class Work:
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages of this run, in their order."""
-        return plan(self.seeds[1:], SHARES if self.recipe.comparing.learning_curve else ())
+        comparing = self.recipe.comparing
+        return plan(self.seeds[1:], SHARES if comparing.learning_curve else (), anew=comparing.anew and self.recipe.start is not None)
 
     @property
     def seeds(self) -> tuple[int, ...]:

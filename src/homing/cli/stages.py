@@ -246,20 +246,23 @@ def _scale(said: str) -> float | Literal["auto"]:
 @json_
 def evaluate(dataset: str, models: tuple[str, ...], out: str, as_json: bool, **options: Any) -> None:
     """Compare models on the test split; the first is the one to beat."""
+    from homing.concluding import annotated
     from homing.encoders.opening import open_encoders
     from homing.evaluating import evaluate as measure
     from homing.evaluating import save_evaluation, summary
     from homing.formats.evaluation import METRICS
     from homing.manifest import demand_replaceable
+    from homing.slices import columns_of
     from homing.terminal import verdict_table
     from homing.verdicts import compare
 
     demand_replaceable(Path(out), METRICS)
     splits, chosen = dataset_of(dataset), make(options, "evaluating")
+    columns = columns_of(splits.test.queries, chosen.slice_by)
     loaded = open_encoders(models, **asdict(make(options, "encoding")))
     found = measure(loaded, splits.dev, splits.test, chosen, groups=splits.groups)
-    verdict = compare(found, chosen.resamples, chosen.seed, chosen.worthwhile)
-    save_evaluation(found, verdict, Path(out))
+    verdict = annotated(compare(found, chosen.resamples, chosen.seed, chosen.worthwhile, columns=columns), splits, None)
+    save_evaluation(found, verdict, Path(out), chosen)
     say = speaker(as_json)
     say(verdict_table(found, verdict))
     say(f"written to {out}")

@@ -42,6 +42,17 @@ class Truncated:
     def similarity(self) -> str:
         return self.encoder.similarity
 
+    @property
+    def cost(self) -> Mapping[str, float]:
+        """What an endpoint counted for the whole embeddings, which serve every length alike; empty for a local model."""
+        found: Mapping[str, float] = getattr(self.encoder, "cost", {})
+        return found
+
+    @property
+    def encoded(self) -> int | None:
+        """Texts that the other encoded in this process; None where it doesn't count them."""
+        return getattr(self.encoder, "encoded", None)
+
     def encode(self, texts: Sequence[str], kind: Kind = "document", *, progress: str = "") -> NDArray[np.float32]:
         """Embeddings of texts, shape (texts, dimension)."""
         cut = self.encoder.encode(texts, kind, progress=progress)[:, : self.dimension]

@@ -1,19 +1,19 @@
-"""A BEIR folder: corpus.jsonl (`_id`, `title`, `text`), queries.jsonl (`_id`, `text`), qrels/{train,dev,test}.tsv.
+"""A BEIR folder: corpus.jsonl (`_id`, `title`, `text`), queries.jsonl (`_id`, `text`, `metadata`), qrels/{train,dev,test}.tsv.
 
 The first two may be packed by gzip (corpus.jsonl.gz). Other files in qrels/ are left alone, and counted. A document's title and text
-are joined by a blank. Two ids of one text are one document.
+are joined by a blank. Two ids of one text are one document. What stands beside a query's text, or in its `metadata`, is a column.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from homing.data import SIDES, Builder, Dataset, Side, Splits
+from homing.data import SIDES, Builder, Dataset, Queries, Side, Splits
 from homing.errors import FormatError, JudgmentError
-from homing.formats.fields import keys, relevance_field, shown, text_field, undecodable, unreadable
+from homing.formats.fields import columns, keys, relevance_field, shown, text_field, undecodable, unreadable
 from homing.formats.files import present
 from homing.formats.records import objects
 from homing.formats.writing import write_records
@@ -75,16 +75,22 @@ def write(data: Dataset | Splits, path: Path) -> None:
     (path / QRELS).mkdir(parents=True, exist_ok=True)
     corpus, queries = whole.corpus, whole.queries
     write_records(path / CORPUS, ({"_id": name, "title": "", "text": text} for name, text in zip(corpus.ids, corpus.texts, strict=True)))
-    write_records(path / QUERIES, ({"_id": name, "text": text} for name, text in zip(queries.ids, queries.texts, strict=True)))
+    write_records(path / QUERIES, _lines(queries))
     for side, part in parts.items():
-        columns = (part.qrels.query.tolist(), part.qrels.document.tolist(), part.qrels.relevance.tolist())
-        lines = [f"{queries.ids[query]}\t{corpus.ids[document]}\t{grade}\n" for query, document, grade in zip(*columns, strict=True)]
+        judged = (part.qrels.query.tolist(), part.qrels.document.tolist(), part.qrels.relevance.tolist())
+        lines = [f"{queries.ids[query]}\t{corpus.ids[document]}\t{grade}\n" for query, document, grade in zip(*judged, strict=True)]
         (path / QRELS / f"{side}.tsv").write_text("\t".join(HEADER) + "\n" + "".join(lines), encoding="utf-8", newline="\n")
+
+
+def _lines(queries: Queries) -> Iterator[dict[str, Any]]:
+    for place, (name, text) in enumerate(zip(queries.ids, queries.texts, strict=True)):
+        said = {column: values[place] for column, values in queries.columns.items() if values[place]}
+        yield {"_id": name, "text": text, **({"metadata": said} if said else {})}
 
 
 def _read(path: Path, into: Builder, files: dict[Side, Side | None]) -> None:
     documents = _texts(present(path / CORPUS), into.document, _document, into.notes, "empty_documents")
-    queries = _texts(present(path / QUERIES), into.query, _query, into.notes, "empty_queries")
+    queries = _texts(present(path / QUERIES), into.query, _query, into.notes, "empty_queries", into.describe)
     into.notes["ignored_qrels"] += sum(file.stem not in SIDES for file in (path / QRELS).glob("*.tsv"))
     for file, side in files.items():
         _judgments(path / QRELS / f"{file}.tsv", into, queries, documents, side)
@@ -100,9 +106,15 @@ def _query(record: dict[str, Any], where: str) -> str:
 
 
 def _texts(
-    path: Path, add: Callable[[str, str | None], int], compose: Callable[[dict[str, Any], str], str], notes: Counter[str], empty: str
+    path: Path,
+    add: Callable[[str, str | None], int],
+    compose: Callable[[dict[str, Any], str], str],
+    notes: Counter[str],
+    empty: str,
+    describe: Callable[[int, dict[str, str]], None] | None = None,
 ) -> dict[str, int]:
-    """Hand each text of a file to `add`; the position of each id, and that of one without text `_LEFT_OUT`."""
+    """Hand each text of a file to `add`, and what its record says beside it to `describe`; the position of each id, and that of one
+    without text `_LEFT_OUT`."""
     positions: dict[str, int] = {}
     lines: dict[str, str] = {}
     for record in objects(path):
@@ -117,6 +129,8 @@ def _texts(
         positions[name] = add(text, name) if text else _LEFT_OUT
         if not text:
             notes[empty] += 1
+        elif describe is not None:
+            describe(positions[name], columns(record, ("_id", "text")))
     return positions
 
 

@@ -1,7 +1,7 @@
 """Judged candidates: `{"query": …, KEY: [{"content": …, "is_relevant": …}, …], …}`, as JSON, JSONL or Parquet.
 
 Every key that holds a list of objects is a list of candidates; the judgments of all of them are the query's. A candidate's label may
-also be called `label`: true or false, a whole number, or one of these as a string. Other keys are left alone.
+also be called `label`: true or false, a whole number, or one of these as a string. Other keys are columns of the query.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from homing.data import Builder, Dataset, Side
 from homing.errors import FormatError
-from homing.formats.fields import Record, keys, relevance_field, shown, text_field
+from homing.formats.fields import Record, columns, keys, relevance_field, shown, text_field
 from homing.formats.records import records
 from homing.formats.writing import write_records
 
@@ -40,10 +40,10 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
                 where = f"{record.where}, {key}[{number}]"
                 text, label = _candidate(candidate, where)
                 judged.append((text, relevance_field(candidate[label], label, where, into.notes)))
-        _add(text_field(record.value["query"], "query", record.where), judged, into, side)
+        _add(text_field(record.value["query"], "query", record.where), columns(record, ("query",)), judged, into, side)
 
 
-def _add(text: str, judged: list[tuple[str, int]], into: Builder, side: Side | None) -> None:
+def _add(text: str, said: dict[str, str], judged: list[tuple[str, int]], into: Builder, side: Side | None) -> None:
     """Add a query and its candidates, and count what is suspicious about them."""
     into.notes.update(["empty_documents"] * sum(not candidate for candidate, _ in judged))
     judged = [(candidate, grade) for candidate, grade in judged if candidate]
@@ -51,6 +51,7 @@ def _add(text: str, judged: list[tuple[str, int]], into: Builder, side: Side | N
         into.notes["empty_queries"] += 1
         return
     query = into.query(text)
+    into.describe(query, said)
     for candidate, grade in judged:
         into.judge(query, into.document(candidate), grade, side)
     if not judged:

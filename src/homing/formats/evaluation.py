@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from homing.decision import Decision
 from homing.errors import FormatError
 from homing.evaluations import Background, Evaluation, Interval, Returned, Speed, Trade
 from homing.manifest import replace_directory, write_json
+from homing.settings import Evaluating
 from homing.thresholds import GRID, NAMED, f1_of_all
 
 if TYPE_CHECKING:
@@ -117,14 +118,14 @@ def summary(evaluations: Sequence[Evaluation], verdict: Verdict) -> dict[str, An
     return plain
 
 
-def save_evaluation(evaluations: Sequence[Evaluation], verdict: Verdict, directory: Path) -> None:
+def save_evaluation(evaluations: Sequence[Evaluation], verdict: Verdict, directory: Path, settings: Evaluating | None = None) -> None:
     """Write an evaluation into `directory`, which appears whole or not at all.
 
-    metrics.json; scores.parquet (each judged pair, a score column each model that scores pairs); per_query.parquet (a column each
-    measure of each model); runs.parquet (what each model found for each test query).
+    metrics.json (with the settings that it was made under); scores.parquet (each judged pair, a score column each model that scores
+    pairs); per_query.parquet (a column each measure of each model); runs.parquet (what each model found for each test query).
     """
     with replace_directory(directory, METRICS) as fresh:
-        write_json(fresh / METRICS, summary(evaluations, verdict))
+        write_json(fresh / METRICS, {**summary(evaluations, verdict), "evaluating": asdict(settings or Evaluating())})
         parts = []
         for side in ("dev", "test"):
             data: Dataset = getattr(evaluations[0], side)
@@ -159,6 +160,13 @@ def _run(evaluation: Evaluation) -> pa.Table:
             "score": run.score[row, column],
         }
     )
+
+
+def read_settings(directory: Path) -> Evaluating:
+    """The settings that an evaluation was made under."""
+    said = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+    known = {each.name for each in fields(Evaluating)}
+    return Evaluating(**{name: value for name, value in said.get("evaluating", {}).items() if name in known})
 
 
 def read_context(directory: Path) -> Context:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +39,21 @@ def text_field(value: object, key: str, where: str) -> str:
                 remedy="Cut or escape the text by whole characters.",
             ) from None
     return value.strip()
+
+
+def columns(record: Record, own: Collection[str]) -> dict[str, str]:
+    """What a record says of its query beside the keys that are the format's `own`: texts, numbers and truth values, as texts.
+
+    What an object `metadata` holds counts as well. What is empty, a list or an object is left alone, and so is a name that cannot be typed.
+    """
+    inner = record.value.get("metadata")
+    said = {name: value for name, value in record.value.items() if name not in own} | (inner if isinstance(inner, dict) else {})
+    found = {
+        name: text_field(value if isinstance(value, str) else json.dumps(value), name, record.where)
+        for name, value in said.items()
+        if isinstance(value, str | int | float) and value == value and name and name.isprintable()
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def relevance_field(value: object, key: str, where: str, notes: Counter[str]) -> int:

@@ -2,6 +2,7 @@
 
 Names: `query`, `anchor` or `sentence1`; `content`, `document`, `passage`, `text` or `sentence2`; `is_relevant`, `label`, `relevance` or
 `score`, which is 0 or 1, or a grade.
+Other names that hold a text or a number are columns of the query.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from homing.data import Builder, Dataset, Side
 from homing.errors import FormatError
-from homing.formats.fields import Record, keys, relevance_field, text_field
+from homing.formats.fields import Record, columns, keys, relevance_field, text_field
 from homing.formats.records import records
 from homing.formats.writing import replaced, write_records
 
@@ -41,7 +42,9 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
         if not query or not document:
             into.notes["empty_queries" if not query else "empty_documents"] += 1
             continue
-        into.judge(into.query(query), into.document(document), grade, side)
+        place = into.query(query)
+        into.describe(place, columns(record, (query_name, document_name, label)))
+        into.judge(place, into.document(document), grade, side)
 
 
 def write(data: Dataset, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Names: `query` or `anchor`; `positive` or `pos`; or `question` and `answer`; `negative` or `neg`, also numbered (`negative_1`, …). In JSON
 a text or a list of texts stands under each; in a table a cell is one text. What is empty or null is absent, and negatives may be absent
-altogether.
+altogether. Other names that hold a text or a number are columns of the query.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from homing.data import Builder, Dataset, Mined, Side
 from homing.errors import FormatError
 from homing.formats.examples import examples
-from homing.formats.fields import Record, keys, shown, text_field
+from homing.formats.fields import Record, columns, keys, shown, text_field
 from homing.formats.records import records
 from homing.formats.writing import replaced, write_records
 
@@ -53,6 +53,7 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
             into.notes["empty_queries"] += 1
             continue
         query = into.query(text)
+        into.describe(query, columns(record, (query_name, positive_name, *filter(NEGATIVE.fullmatch, record.value))))
         for positive in positives:
             into.judge(query, into.document(positive), 1, side)
         for negative in negatives:

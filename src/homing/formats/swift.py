@@ -13,7 +13,7 @@ from typing import Any
 from homing.data import Builder, Dataset, Mined, Side
 from homing.errors import FormatError
 from homing.formats.examples import examples
-from homing.formats.fields import Record, keys, shown, text_field
+from homing.formats.fields import Record, columns, keys, shown, text_field
 from homing.formats.records import records
 from homing.formats.writing import write_records
 
@@ -44,6 +44,7 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
             into.notes["empty_queries"] += 1
             continue
         query = into.query(text)
+        into.describe(query, columns(record, (QUERY, RESPONSE, REJECTED, "label")))
         relevance = int(record.value.get("label") not in (0, 0.0, "0"))
         for texts, grade in ((positives, relevance), (negatives, 0)):
             for each in filter(None, texts):

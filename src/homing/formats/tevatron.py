@@ -11,7 +11,7 @@ from typing import Any
 from homing.data import Builder, Dataset, Mined, Side
 from homing.errors import FormatError
 from homing.formats.examples import Text, examples
-from homing.formats.fields import Record, shown, text_field
+from homing.formats.fields import Record, columns, shown, text_field
 from homing.formats.records import records
 from homing.formats.writing import write_records
 
@@ -37,6 +37,7 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
             into.notes["empty_queries"] += 1
             continue
         query = into.query(text)
+        into.describe(query, columns(record, ("query", "query_id")))
         for passage, grade in judged:
             if passage:
                 into.judge(query, into.document(passage), grade, side)

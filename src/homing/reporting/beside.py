@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from homing.context import Context, General, Instructions, LearningCurve, Seeds
+from homing.context import Anew, Context, General, Instructions, LearningCurve, Seeds
 from homing.evaluations import Evaluation
 from homing.figures.canvas import Line
 from homing.figures.chart import Chart
@@ -41,6 +41,8 @@ def beside(context: Context, evaluations: Sequence[Evaluation]) -> list[Table]:
         found.append(_learning(context.curve))
     if context.seeds is not None:
         found.append(_seeds(context.seeds))
+    if context.anew is not None:
+        found.append(_begun(context.anew))
     if context.instructions is not None:
         found.append(_instructions(context.instructions))
     return found
@@ -108,6 +110,16 @@ def _seeds(seeds: Seeds) -> Table:
         rows.append((name, cells))
     columns = [phrases.MEASURE, *(phrases.SEED.format(n=seed) for seed in seeds.seeds), phrases.DEVIATION, phrases.MEAN_DIFFERENCE]
     return Table(phrases.SEEDS, phrases.SEEDS_LEAD, columns, rows)
+
+
+def _begun(found: Anew) -> Table:
+    rows: list[tuple[Phrase | str, list[Cell]]] = []
+    for name, value in found.values.items():
+        gain = found.differences[name]
+        cells = [Cell(number(value + gain.value)), Cell(number(value)), Cell(signed(gain.value), between(gain, signed), sign=sign(gain))]
+        rows.append((name, cells))
+    columns = [phrases.MEASURE, phrases.GONE_ON, phrases.BEGUN_ANEW, phrases.DIFFERENCE]
+    return Table(phrases.ANEW, phrases.ANEW_LEAD, columns, rows, (phrases.ANEW_BETTER[found.better],))
 
 
 def _instructions(found: Instructions) -> Table:

@@ -13,8 +13,10 @@ from homing.reporting import phrases
 from homing.reporting.language import Phrase
 from homing.reporting.numbers import count, duration, percent
 
-PATHS = ("data", "dev", "test", "model", "teacher", "general", "baseline")
-"""Settings that hold a path: of it, a page without texts shows the end."""
+PATHS = ("data", "dev", "test", "corpus", "model", "teacher", "general", "baseline", "start", "instructions", "judgments")
+"""Settings that hold a path, or several: of it, a page without texts shows the end."""
+COLUMNS = "evaluating.slice_by"
+"""Names columns of the data; a page without texts has it not."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def made(run: Path | None, *, texts: bool) -> Made:
     versions |= {name: str(manifest[name]) for name in ("device", "dtype") if name in manifest}
     return Made(
         stages,
-        {name: _shown(name, value, texts) for name, value in _flat(said).items()},
+        {name: _shown(name, value, texts) for name, value in _flat(said).items() if texts or name != COLUMNS},
         versions,
         {name: _shown(name, value, texts) for name, value in _flat(manifest.get("digests", {})).items()},
     )
@@ -74,7 +76,9 @@ def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _shown(name: str, value: Any, texts: bool) -> str:
-    return Path(str(value)).name if name in PATHS and not texts else json.dumps(value, ensure_ascii=False).strip('"')
+    if name in PATHS and not texts:
+        return ", ".join(Path(str(each)).name for each in (value if isinstance(value, list) else [value]))
+    return json.dumps(value, ensure_ascii=False).strip('"')
 
 
 def counts(checked: Mapping[str, Any]) -> Counts:

@@ -213,6 +213,7 @@ QUERIES_HIDDEN = Phrase(
 )
 SEARCH = Phrase("Search queries and documents", "搜索查询与文档")
 FOUND = Phrase("shown: {shown} of {total}", "显示 {shown} / {total}")
+ON_PAPER = Phrase("The first {n} are on paper, all in the file.", "纸上只印前 {n} 条，文件里有全部。")
 GAINED_MOST = Phrase("Gained most", "上升最多")
 LOST_MOST = Phrase("Lost most", "下降最多")
 NONE_GAINED = Phrase("No query gained.", "没有查询上升。")
@@ -461,6 +462,21 @@ SEEDS_LEAD = Phrase(
     "换随机种子作同样的训练。平均差异的区间同时包含种子与查询的变化；交付的是第一个种子的模型。",
 )
 SEED = Phrase("seed {n}", "种子 {n}")
+ANEW = Phrase("Going on, or beginning anew", "接着训练，还是从头训练")
+ANEW_LEAD = Phrase(
+    "This model went on from an adapter. Beside it stands the same training, begun with the base.",
+    "这个模型从已有的适配器接着训练；旁边是同样的训练、但从基座模型开始的结果。",
+)
+GONE_ON = Phrase("gone on", "接着训练")
+BEGUN_ANEW = Phrase("begun with the base", "从基座开始")
+ANEW_BETTER = {
+    "going on": Phrase("Going on from the adapter is better here.", "这里接着训练更好。"),
+    "beginning anew": Phrase("Beginning anew is better here: leave --from out.", "这里从头训练更好：请不要用 --from。"),
+    "neither": Phrase(
+        "These queries show no difference; beginning anew is the one that a recipe repeats.",
+        "这些查询看不出差异；从头训练则可由一份配方重现。",
+    ),
+}
 DEVIATION = Phrase("standard deviation", "标准差")
 MEAN_DIFFERENCE = Phrase("mean difference from the base", "与基座的平均差异")
 INSTRUCTIONS = Phrase("Prompts tried on the base", "在基座模型上试过的提示词")

@@ -66,6 +66,11 @@ SENTENCES = (
         "The split lets positives be shared between train and test, as was asked for: new questions to known answers.",
         "按要求，划分允许训练集与测试集共享相关文档：答案已知，问题是新的。",
     ),
+    (
+        "Test was given as it is: {queries} of its {all} queries are in train, {near} nearly so, and {documents} of its relevant documents"
+        " are relevant in train. Results may look better than they are.",
+        "测试集按给定的使用：其 {all} 条查询中有 {queries} 条在训练集里，{near} 条与训练集的几乎相同；其相关文档中有 {documents} 篇在训练集里也是相关的。结果可能偏好。",
+    ),
     # Causes of no gain: name, evidence, experiment
     ("the base is near the ceiling", "基座模型已接近上限"),
     (
@@ -126,6 +131,7 @@ LABELS = (
     ("Chinese", "中文"),
     ("other", "其他"),
     ("others", "其余"),
+    ("none", "无"),
 )
 _FIELD = re.compile(r"\\\{(\w+)\\\}")
 

@@ -1,0 +1,96 @@
+"""Given splits: their groups are those that `split` would have made, and what leaks between them is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import homing
+from homing.data import SIDES, Builder, Splits
+from homing.loading import load_splits, save_dataset
+from homing.ties import groups_of_given
+from test_run import homing_run
+from tiny import made_records
+
+WORDS = ["amber", "basalt", "cedar", "delta", "ember", "fjord", "garnet", "harbour"]
+
+
+def partition(groups: np.ndarray, queries: np.ndarray) -> set[frozenset[int]]:
+    return {frozenset(queries[groups[queries] == group].tolist()) for group in np.unique(groups[queries])}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12), st.integers(0, 1)), min_size=40, max_size=80),
+    st.sampled_from(["group", "query"]),
+)
+def test_a_clean_split_that_is_given_has_the_groups_that_it_was_dealt_with(judged: list[tuple[int, int, int]], by: str) -> None:
+    builder = Builder()
+    for query, document, grade in judged:
+        text = f"{WORDS[query % 8]} {'x' * (query // 8)} and the {WORDS[query * 3 % 8]} question {query // 2}"
+        builder.judge(builder.query(text), builder.document(f"document {document}"), grade)
+    try:
+        data = builder.dataset()
+        splits = homing.split(data, homing.Splitting(by=by))  # type: ignore[arg-type]
+    except homing.HomingError:
+        return
+    groups = groups_of_given(list(splits), by)
+    for side in splits:
+        assert partition(groups, side.qrels.queries) == partition(splits.groups, side.qrels.queries)
+
+
+def test_sides_that_leak_tie_nothing_within_themselves() -> None:
+    """Two test queries that each share a document with one of train, and none with each other, stay apart; in one side they would not."""
+    judged = (("one", "a", "test"), ("two", "b", "test"), ("three", "a", "train"), ("three", "b", "train"), ("four", "c", "dev"))
+    builder = Builder()
+    for query, document, side in judged:
+        builder.judge(builder.query(query), builder.document(document), 1, side)  # type: ignore[arg-type]
+        builder.judge(builder.query(query), builder.document(document), 1)
+    pooled = builder.dataset()
+    sides = [pooled.with_qrels(builder.qrels(side)) for side in SIDES]
+    assert len(set(groups_of_given(sides, "group").tolist())) == 4
+    assert len(set(groups_of_given([pooled], "group").tolist())) == 2
+    assert len(set(groups_of_given([pooled], "query").tolist())) == 4
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Given sides; test holds a train query nearly as it is, and another one's relevant documents."""
+    place = tmp_path_factory.mktemp("given")
+    train, dev, test = made_records(24), made_records(8, seed=1), made_records(12, seed=2)
+    test.append({**train[0], "query": f"{train[0]['query']}?", "content_private": made_records(1, seed=9)[0]["content_private"]})
+    test.append({**made_records(1, seed=8)[0], "content_public": train[1]["content_public"] + train[1]["content_private"]})
+    for name, records in zip(SIDES, (train, dev, test), strict=True):
+        (place / f"{name}.json").write_text(json.dumps(records))
+    return [place / f"{name}.json" for name in SIDES]
+
+
+def test_what_leaks_into_a_given_test_stands_in_the_verdict(files: list[Path], tiny_model: Path, tmp_path: Path) -> None:
+    splits = load_splits(*files)
+    assert isinstance(splits, Splits)
+    save_dataset(splits, tmp_path / "dataset")
+    arguments = ["evaluate", tmp_path / "dataset", "--model", tiny_model, "--max-length", "48", "--resamples", "100"]
+    code, printed = homing_run(*arguments, "--out", tmp_path / "evaluation")
+    assert code == 0, printed
+    said = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert said["counts"]["test_groups"] == len(partition(splits.groups, splits.test.qrels.queries))
+    note = next(each for each in said["verdict"]["notes"] if each.startswith("Test was given"))
+    assert note.startswith("Test was given as it is: 0 of its 14 queries are in train, 1 nearly so, and")
+    assert "look better than they are" in " ".join(printed.split())
+    code, printed = homing_run("report", tmp_path / "evaluation", "--dataset", tmp_path / "dataset", "--out", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert note in page
+    assert "测试集按给定的使用" in page
+
+
+def test_a_given_split_that_is_clean_says_nothing(files: list[Path], tmp_path: Path) -> None:
+    from homing.concluding import _leaked
+
+    (tmp_path / "test.json").write_text(json.dumps(made_records(12, seed=2)))
+    splits = load_splits(files[0], files[1], tmp_path / "test.json")
+    assert isinstance(splits, Splits)
+    assert list(_leaked(splits)) == []
