@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.near import THRESHOLD, near_duplicates, normal_form
+from homing.near import THRESHOLD, alike, near_duplicates, normal_form
 
 WORDS = st.sampled_from(
     ["find", "files", "in", "the", "tree", "of", "c++", "合同", "解除", "的", "条件", "ですか", "x", "7", "?", "…", "Größe"]
@@ -87,3 +87,23 @@ def test_a_sibling_of_the_same_template_is_not(one: str, other: str) -> None:
 def test_equal_texts_are_pairs_at_any_threshold() -> None:
     assert near_duplicates(["a b", "c", "A  B", "a-b"], 1.0).tolist() == [[0, 2], [0, 3], [2, 3]]
     assert near_duplicates([]).shape == (0, 2)
+
+
+def test_sketches_of_long_texts_miss_no_pair_that_the_join_finds() -> None:
+    generator = np.random.default_rng(0)
+    vocabulary = ["".join(generator.choice(list("aeioulnrst"), 3 + number % 6)) for number in range(400)]
+    texts: list[str] = []
+    for _ in range(60):
+        words = generator.choice(vocabulary, 120).tolist()
+        for changed in (0, 4, 8, 12, 16, 20):
+            words[:changed] = generator.choice(vocabulary, changed).tolist()
+            texts.append(" ".join(words))
+    every = np.stack(np.triu_indices(len(texts), 1), axis=1)
+    joined = near_duplicates(texts)
+    assert 200 < len(joined) < 900
+    assert every[alike(texts, every)].tolist() == joined.tolist()
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_ascii_is_folded_as_any_text_is(text: str) -> None:
+    assert normal_form(text) == (" ".join(re.findall("[a-z0-9]+", text.lower())) or "".join(text.replace("\0", " ").split()))

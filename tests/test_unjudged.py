@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import homing
+from homing import unjudged
 from homing.batches import MINED, NEGATIVE, POSITIVE, Groups
 from homing.data import Builder, Dataset, Mined, Qrels
 from homing.errors import SettingError
@@ -254,6 +255,44 @@ def test_a_search_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     for other in (again, resumed):
         assert np.array_equal(other.negative, whole.negative)
         assert np.array_equal(other.score, whole.score)
+
+
+def test_comparisons_with_positives_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pairs()
+    whole = mine(data, BM25_)
+    monkeypatch.setenv("HOMING_CACHE", str(tmp_path))
+    monkeypatch.setattr(unjudged, "_COMPARED", 16)
+    compared: list[int] = []
+
+    def counting(texts: list[str], pairs: np.ndarray) -> np.ndarray:
+        if len(compared) == 2 and not (tmp_path / "go").exists():
+            raise KeyboardInterrupt
+        compared.append(len(pairs))
+        return alike(texts, pairs)
+
+    monkeypatch.setattr(unjudged, "alike", counting)
+    with pytest.raises(KeyboardInterrupt):
+        mine(data, BM25_)
+    (tmp_path / "go").touch()
+    resumed = mine(data, BM25_)
+    assert np.array_equal(resumed.negative, whole.negative)
+    done = len(compared)
+    assert done > 4
+    assert np.array_equal(mine(data, BM25_).negative, whole.negative)
+    assert len(compared) == done  # all were kept
+
+
+def test_the_queries_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[str] = []
+
+    class Counting(Letters):
+        def encode(self, texts: list[str], kind: str, *, progress: str = "") -> np.ndarray:
+            encoded.append(kind)
+            return super().encode(texts, kind)
+
+    monkeypatch.setenv("HOMING_CACHE", "off")
+    mine(pairs(judged=3), DENSE, encoder=Counting())  # type: ignore[arg-type]
+    assert encoded == ["document", "query"]
 
 
 def test_a_cache_that_is_off_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

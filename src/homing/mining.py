@@ -113,17 +113,22 @@ def resolved(train: Dataset, settings: Mining, encoder: Encoder | None = None) -
 def _listed(train: Dataset, retriever: BM25 | Dense | Fused | None) -> dict[str, NDArray[Any]]:
     """The judged negatives of every query with their rank in its list, as columns of a pool."""
     qrels = train.qrels
-    scores = score_lists(train) if retriever is None else _scores(train, retriever)
+    cells = np.flatnonzero(qrels.relevance == 0)
+    scores = _scores(train, retriever) if len(cells) else np.zeros(len(qrels))  # pairs alone: there is nothing to rank
     rank, size = _ranks(train, scores)
     kind = np.select([rank <= _WINDOW, rank > size - _WINDOW], [HARD, EASY], MEDIUM).astype(np.int32)
-    cells = np.flatnonzero(qrels.relevance == 0)
     source = np.full(len(cells), Mined.SOURCES.index("list"), dtype=np.int32)
     columns: dict[str, NDArray[Any]] = {"query": qrels.query, "document": qrels.document, "kind": kind, "rank": rank, "score": scores}
     return {**{name: values[cells] for name, values in columns.items()}, "judged": np.ones(len(cells), dtype=bool), "source": source}
 
 
-def _scores(train: Dataset, retriever: BM25 | Dense | Fused) -> Floats:
-    """The scores of all judged pairs, shape (judgments,): those of the retriever, or of the fusion of its ranks in each list."""
+def _scores(train: Dataset, retriever: BM25 | Dense | Fused | None) -> Floats:
+    """The scores of all judged pairs, shape (judgments,): those of the retriever, or of the fusion of its ranks in each list.
+
+    Without a retriever those of BM25 with each list's own statistics.
+    """
+    if retriever is None:
+        return score_lists(train)
     qrels = train.qrels
     texts = [train.queries.texts[query] for query in qrels.queries.tolist()]
     row = np.searchsorted(qrels.queries, qrels.query)

@@ -19,19 +19,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from tqdm import tqdm
 
 from homing.data import Ints
-from homing.progress import BAR
 
 # Chosen on five data sets of questions and commands: above it are one-word rewordings, spellings and changed numbers, and the groups
 # that near-duplicates chain up to stay small (at most 8 of 5,168 templated medical questions, 40 of 11,300 shell tasks). At 0.8 template
 # siblings about two short subjects join ("... being done for Coma?", "... for Syncope?"), and those groups grow to 46 and 71; 0.9 misses
 # half of what 0.85 finds.
 THRESHOLD = 0.85
-_PAIRS, _TEXTS, _AT_ONCE = 1 << 14, 1 << 15, 1 << 12  # given pairs, texts of them, and texts cut together, likewise
+_PAIRS = 1 << 14  # given pairs compared together
+_CHARACTERS = 1 << 16  # of texts cut together for sketches: what a processor's cache holds
+_SHARES = (1 / 8, 1)  # of all shingles, in the sketches that are compared one after the other
 _CHUNK = 1 << 18  # candidate pairs looked at together; bounds the memory to a few 100 MB
 _FOLDED = re.compile(r"[\W_]+")
+_ASCII_FOLDED = bytes(ord(character.lower()) if (character := chr(code)).isalnum() and code < 128 else ord(" ") for code in range(256))
 _TWO_CHARACTERS = ((0x1100, 0x11FF), (0x2E80, 0x9FFF), (0xA960, 0xA97F), (0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 
 
@@ -40,6 +41,8 @@ def normal_form(text: str) -> str:
 
     A text of nothing but punctuation keeps it, without the white space.
     """
+    if text.isascii() and (form := b" ".join(text.encode().translate(_ASCII_FOLDED).split())):
+        return form.decode()
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).replace("\0", " ")
     return _FOLDED.sub(" ", folded).strip() or re.sub(r"\s+", "", folded)
 
@@ -58,33 +61,48 @@ def near_duplicates(texts: Sequence[str], threshold: float = THRESHOLD) -> Ints:
 def alike(texts: Sequence[str], pairs: NDArray[np.integer], threshold: float = THRESHOLD) -> NDArray[np.bool_]:
     """Whether each of these pairs of texts are near-duplicates, as `near_duplicates` means it; `pairs` (pairs, 2), positions in `texts`.
 
-    For pairs that are known beforehand: their cost grows with their number, and with that of their distinct texts.
+    For pairs that are known beforehand: their cost and memory grow with their number, and with that of their distinct texts. Sketches
+    tell first which pairs may be: a share of all shingles, the same for all texts, whose similarity is that of the sets within sampling
+    error (Broder: On the resemblance and containment of documents, 1997; Irber et al.: FracMinHash, 2022). What is left is compared
+    exactly. A pair at the very threshold is missed by its sketch once in 30,000.
     """
+    maybe = np.arange(len(pairs))
+    for share in _SHARES:
+        distinct, place = np.unique(pairs[maybe], return_inverse=True)
+        maybe = maybe[_perhaps([texts[text] for text in distinct.tolist()], place.reshape(-1, 2), threshold, share)]
+    distinct, place = np.unique(pairs[maybe], return_inverse=True)
+    known: dict[str, int] = {}
+    form = np.array([known.setdefault(normal_form(texts[text]), len(known)) for text in distinct.tolist()], dtype=np.int64)
+    one, other = form[place.reshape(-1, 2)].T
+    owner, shingle = _shingles(list(known))
+    shared, union = _shared(_sets(owner, shingle, len(known)), np.stack((one, other), axis=1), 0)
     found = np.zeros(len(pairs), dtype=bool)
-    step = len(pairs) if len(np.unique(pairs)) <= 2 * _TEXTS else _TEXTS
-    for start in tqdm(range(0, len(pairs), max(1, step)), "Near-duplicates of positives", **BAR):
-        distinct, place = np.unique(pairs[start : start + step], return_inverse=True)
-        some = place.reshape(-1, 2)
-        # Sets of shortened shingles first: what is not nearly alike in them is not alike, and little is left to be compared exactly.
-        nearly = threshold - 0.02
-        maybe = np.flatnonzero(_similarity(_shortened([texts[text] for text in distinct.tolist()]), some, nearly) >= nearly)
-        distinct, place = np.unique(pairs[start + maybe], return_inverse=True)
-        known: dict[str, int] = {}
-        form = np.array([known.setdefault(normal_form(texts[text]), len(known)) for text in distinct.tolist()], dtype=np.int64)
-        one, other = form[place.reshape(-1, 2)].T
-        owner, shingle = _shingles(list(known))
-        exact = _similarity(_sets(owner, shingle, len(known)), np.stack((one, other), axis=1), 0)
-        found[start + maybe] = (one == other) | (exact >= threshold)
+    found[maybe] = (one == other) | (shared / np.maximum(union, 1) >= threshold)
     return found
 
 
-def _shortened(texts: Sequence[str]) -> csr_array:
-    """The sets of shingles of all texts, each shingle a number of 30 bits, which few share."""
-    entries = [np.empty(0, dtype=np.int64)]
-    for start in range(0, len(texts), _AT_ONCE):
-        owner, code = _codes([normal_form(text) for text in texts[start : start + _AT_ONCE]])
-        mixed = (code.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(34)
-        entries.append(_distinct((owner + start) << 30 | mixed.astype(np.int64)))
+def _perhaps(texts: list[str], pairs: NDArray[np.int64], threshold: float, share: float) -> NDArray[np.bool_]:
+    """Whether the sketches of these pairs of texts leave it possible that they are alike, shape (pairs,)."""
+    least = threshold - 0.02  # two shingles may have one number
+    shared, union = _shared(_sketches(texts, share), pairs, least if share == 1 else 0)
+    beyond = 4 * np.sqrt(threshold * (1 - threshold) * union) + 2 if share < 1 else 0
+    maybe: NDArray[np.bool_] = union - shared <= (1 - least) * union + beyond
+    return maybe
+
+
+def _sketches(texts: list[str], share: float) -> csr_array:
+    """This share of the shingles of each text, chosen by what they are, as sets of numbers of 30 bits, which few shingles share."""
+    entries, first, characters, block = [np.empty(0, dtype=np.int64)], 0, 0, list[str]()
+    for text in texts:
+        block.append(normal_form(text))
+        characters += len(block[-1])
+        if characters >= _CHARACTERS or first + len(block) == len(texts):
+            owner, code = _codes(block)
+            number = code.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+            number = (number ^ (number >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9) >> np.uint64(34)
+            chosen = number < np.uint64(int(share * (1 << 30)))
+            entries.append(_distinct((owner[chosen] + first) << 30 | number[chosen].astype(np.int64)))
+            first, characters, block = first + len(block), 0, []
     entry = np.concatenate(entries)
     return _sets(entry >> 30, entry & ((1 << 30) - 1), len(texts))
 
@@ -94,17 +112,18 @@ def _sets(owner: NDArray[np.int64], shingle: NDArray[np.int64], texts: int) -> c
     return csr_array((np.ones(len(owner), dtype=np.int32), shingle, start), shape=(texts, int(shingle.max(initial=0)) + 1))
 
 
-def _similarity(sets: csr_array, pairs: NDArray[np.integer], least: float) -> NDArray[np.float64]:
-    """The Jaccard similarity of these pairs of rows, shape (pairs,); 0 where their sizes alone keep it below `least`, and of empty ones."""
-    size, found = np.diff(sets.indptr), np.zeros(len(pairs))
+def _shared(sets: csr_array, pairs: NDArray[np.integer], least: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many elements these pairs of rows share and how many their unions hold, shapes (pairs,).
+
+    Pairs whose sizes alone keep their similarity below `least` are said to share none.
+    """
+    size, shared = np.diff(sets.indptr), np.zeros(len(pairs), dtype=np.int64)
     of_pairs = size[pairs]
     possible = np.flatnonzero(of_pairs.min(axis=1) >= least * of_pairs.max(axis=1))
     for start in range(0, len(possible), _PAIRS):
         some = possible[start : start + _PAIRS]
-        x, y = pairs[some].T
-        shared = sets[x].multiply(sets[y]).sum(axis=1)
-        found[some] = shared / np.maximum(size[x] + size[y] - shared, 1)
-    return found
+        shared[some] = sets[pairs[some, 0]].multiply(sets[pairs[some, 1]]).sum(axis=1)
+    return shared, of_pairs.sum(axis=1) - shared
 
 
 def _expand(pairs: NDArray[np.int64], form: NDArray[np.int64], forms: int) -> NDArray[np.int64]:
@@ -188,7 +207,7 @@ def _codes(forms: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     end = codes == 0
     owner = np.cumsum(end) - end
     wide = np.zeros(len(codes), dtype=bool)
-    for first, last in _TWO_CHARACTERS:
+    for first, last in _TWO_CHARACTERS if codes.max(initial=0) >= _TWO_CHARACTERS[0][0] else ():
         wide |= (codes >= first) & (codes <= last)
     second, third = np.append(codes[1:], 0), np.append(codes[2:], (0, 0))[: len(codes)]
     third[wide] = 0

@@ -6,23 +6,29 @@ scores the positive (positive-aware mining: Moreira et al., NV-Retriever, arXiv 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from homing.data import Dataset, Floats, Ints, Mined
+from homing.cache import cache_directory
+from homing.data import Dataset, Floats, Ints, Mined, digest
 from homing.errors import SettingError
-from homing.near import alike
+from homing.near import THRESHOLD, alike
 from homing.negatives import EASY, HARD, MEDIUM, RANDOM, keys, mixed, places
+from homing.progress import BAR
 from homing.protocols import Encoder
 from homing.retrievers.bm25 import BM25
 from homing.retrievers.dense import Dense
 from homing.retrievers.fused import Fused
-from homing.retrievers.shards import search_kept
+from homing.retrievers.shards import mapped, put, search_kept
 from homing.settings import Mining
 
 HARDEST = 10  # documents that count as hard
+_COMPARED = 1 << 15  # pairs of texts compared with each other together: what bounds the memory, and what a kill can cost
 _SPARE = 4  # drawn by chance for each that is wanted: some are judged, or drawn twice
 
 
@@ -135,7 +141,7 @@ def _below(train: Dataset, query: Ints, document: Ints, cap: float, dense: Dense
 
 
 def _like_a_positive(train: Dataset, query: Ints, document: Ints) -> NDArray[np.bool_]:
-    """Whether each of these documents nearly is a positive of its query."""
+    """Whether each of these documents nearly is a positive of its query. What was compared is kept, pairs of texts a shard."""
     qrels = train.qrels
     relevant = qrels.relevance > 0
     of_query, positive = qrels.query[relevant], qrels.document[relevant]
@@ -143,5 +149,21 @@ def _like_a_positive(train: Dataset, query: Ints, document: Ints) -> NDArray[np.
     width = last - first
     pair = np.repeat(np.arange(len(query)), width)
     place = np.arange(len(pair)) - np.repeat(np.cumsum(width) - width, width) + np.repeat(first, width)
-    near = alike(train.corpus.texts, np.stack((document[pair], positive[place]), axis=1))
+    pairs, near = np.stack((document[pair], positive[place]), axis=1), np.zeros(len(pair), dtype=bool)
+    kept = cache_directory("near-duplicates") if len(pairs) > _COMPARED else None
+    with tqdm(total=len(pairs), desc="Near-duplicates of positives", unit=" pairs", unit_scale=True, **BAR) as bar:
+        for start in range(0, len(pairs), _COMPARED):
+            some = slice(start, start + _COMPARED)
+            distinct, number = np.unique(pairs[some], return_inverse=True)
+            near[some] = _alike([train.corpus.texts[text] for text in distinct.tolist()], number.reshape(-1, 2), kept)
+            bar.update(len(number) // 2)
     return np.bincount(pair, near, len(query)) > 0
+
+
+def _alike(texts: Sequence[str], pairs: NDArray[np.int64], kept: Path | None) -> NDArray[np.bool_]:
+    if kept is None:
+        return alike(texts, pairs)
+    shard = kept / digest([digest(texts), pairs.tobytes().hex(), f"{THRESHOLD}, 1"])
+    if not (shard / "said.json").is_file():
+        put(shard, {"alike": alike(texts, pairs)}, {"pairs": len(pairs)})
+    return mapped(shard, "alike")

@@ -119,6 +119,7 @@ class Dense:
         self.encoder = encoder
         self.name = encoder.name
         self._fitted: tuple[Floats32, str] | None = None
+        self._asked: tuple[list[str], Floats32] | None = None
 
     @property
     def embeddings(self) -> Floats32:
@@ -142,17 +143,22 @@ class Dense:
     def search(self, queries: Sequence[str], top_k: int) -> Run:
         """The best `top_k` documents of each query. Raises NotFittedError before `fit`."""
         documents = self.embeddings
-        embedded = self.encoder.encode(queries, "query", progress=f"{self.name}: queries")
-        return search_embeddings(embedded, documents, top_k, progress=f"{self.name}: search")
+        return search_embeddings(self._embedded(queries), documents, top_k, progress=f"{self.name}: search")
 
     def score(self, queries: Sequence[str], query: NDArray[Any], document: NDArray[Any]) -> Floats32:
         """The scores of given pairs: that of `queries[query[i]]` and document `document[i]` at i; shape (pairs,).
 
         Raises NotFittedError before `fit`.
         """
-        documents, embedded = self.embeddings, self.encoder.encode(queries, "query")
+        documents, embedded = self.embeddings, self._embedded(queries)
         scores = np.empty(len(query), dtype=np.float32)
         for start in range(0, len(query), _PAIRS):
             some = slice(start, start + _PAIRS)
             scores[some] = np.einsum("pd,pd->p", embedded[query[some]], documents[document[some]])
         return scores
+
+    def _embedded(self, queries: Sequence[str]) -> Floats32:
+        """The queries' embeddings, shape (queries, dimension); whoever asks for the same again does not have them encoded again."""
+        if self._asked is None or self._asked[0] != list(queries):
+            self._asked = list(queries), self.encoder.encode(queries, "query", progress=f"{self.name}: queries")
+        return self._asked[1]
