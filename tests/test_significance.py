@@ -184,7 +184,7 @@ def test_a_probability_where_relevant_pairs_score_higher_and_none_where_lower() 
 
     for relevant_has_the_words in (1, 0):
         dev, test = judged(0, relevant_has_the_words), judged(20, relevant_has_the_words)
-        (words,) = homing.evaluate([], dev, test, Evaluating(resamples=20))
+        (words,) = homing.evaluate([], dev, test, Evaluating(resamples=100))
         assert (words.reliability is not None) == bool(relevant_has_the_words)
         if words.reliability is not None:
             assert words.reliability.pairs.sum() == len(test.qrels)

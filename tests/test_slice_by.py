@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import homing
 from homing.checking import check
+from homing.converting import FOLDERS, TARGETS, WITH_COLUMNS, convert
 from homing.data import Builder, Dataset, Splits, _Column
 from homing.errors import FormatError, SettingError
 from homing.loading import load, load_splits, read_dataset, save_dataset
@@ -92,6 +93,17 @@ def test_what_tells_queries_apart_or_is_a_text_is_no_column() -> None:
         said = {"id": f"n{number}", "half": f"n{number // 2}", "answer": "x" * (_Column.LONGEST + (number == 7))}
         builder.describe(query, said)
     assert set(builder.dataset().queries.columns) == {"half"}
+
+
+def test_converting_keeps_columns_or_says_that_it_does_not(splits: Splits, tmp_path: Path) -> None:
+    for to in TARGETS:
+        out = tmp_path / to / "data" if to in FOLDERS else tmp_path / f"{to}.{'json' if to == 'llamaindex' else 'parquet'}"
+        made = convert(splits, to, out)
+        assert made.left_out.get("columns of the queries", 0) == (0 if to in WITH_COLUMNS else 1), to
+        if to in WITH_COLUMNS:
+            found = load(out).queries
+            own = dict(zip(splits.queries.texts, splits.queries.columns["topic"], strict=True))
+            assert dict(zip(found.texts, found.columns["topic"], strict=True)) == own
 
 
 def records(of: str, *, seed: int = 0) -> list[dict[str, object]]:

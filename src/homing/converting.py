@@ -27,6 +27,8 @@ JUDGMENTS: dict[str, Callable[[Dataset, Path], None]] = {
 """What holds judgments, without splits."""
 FOLDERS: dict[str, Callable[[Dataset | Splits, Path], None]] = {"beir": beir.write, "trec": trec.write}
 """What holds judgments, in splits or not."""
+WITH_COLUMNS = ("candidates", "beir")
+"""What holds the columns of queries."""
 MARKS = {"beir": (beir.QUERIES,), "trec": (trec.QUERIES,)}
 TARGETS = (*JUDGMENTS, *FOLDERS, *EXAMPLES)
 _ENDINGS = {"pairs": (".json", ".jsonl", ".parquet", ".csv"), "rows": (".json", ".jsonl", ".parquet", ".csv"), "llamaindex": (".json",)}
@@ -69,7 +71,8 @@ def convert(data: Dataset | Splits | Mined, to: str, out: str | Path) -> Convert
         data = pooled(data)
     if to in EXAMPLES:
         EXAMPLES[to](data, out)
-        return Converted(out, *_examples(data, to))
+        counts, left = _examples(data, to)
+        return Converted(out, counts, left | _columns(data, to))
     judged = judgments(data) if isinstance(data, Mined) else data
     JUDGMENTS[to](judged, out)
     left = {"unjudged negatives": _unjudged(data)} if isinstance(data, Mined) else {}
@@ -77,7 +80,13 @@ def convert(data: Dataset | Splits | Mined, to: str, out: str | Path) -> Convert
         left["judgments of not relevant"] = int((judged.qrels.relevance <= 0).sum())
     else:
         left["documents without a judgment"] = len(judged.corpus) - len(np.unique(judged.qrels.document))
-    return Converted(out, _counts(judged), left)
+    return Converted(out, _counts(judged), left | _columns(data, to))
+
+
+def _columns(data: Dataset | Splits | Mined, to: str) -> dict[str, int]:
+    """The columns of queries that the format has no place for."""
+    queries = data.train.queries if isinstance(data, Mined) else data.queries
+    return {} if to in WITH_COLUMNS or not queries.columns else {"columns of the queries": len(queries.columns)}
 
 
 def pooled(splits: Splits) -> Dataset:
@@ -110,7 +119,7 @@ def _folder(data: Dataset | Splits | Mined, to: str, out: Path) -> Converted:
         FOLDERS[to](judged, fresh)
         if isinstance(data, Mined) and _unjudged(data):
             trec.write_unjudged(data, fresh / trec.RUN)
-    return Converted(out, _counts(pooled(judged) if isinstance(judged, Splits) else judged), {})
+    return Converted(out, _counts(pooled(judged) if isinstance(judged, Splits) else judged), _columns(data, to))
 
 
 def _unjudged(mined: Mined) -> int:

@@ -63,14 +63,16 @@ def _add(text: str, said: dict[str, str], judged: list[tuple[str, int]], into: B
 def write(data: Dataset, path: Path) -> None:
     """Write the judged queries with their candidates in list order, as JSON, JSONL or Parquet by the file's name.
 
-    Labels are true and false, or numbers where there are grades of 2 and more. The ids of queries and documents, and texts without a
-    judgment, have no place in this format.
+    Labels are true and false, or numbers where there are grades of 2 and more. What the queries' columns say stands in `metadata`. The
+    ids of queries and documents, and texts without a judgment, have no place in this format.
     """
     texts, documents = data.queries.texts, data.corpus.texts
     graded = bool((data.qrels.relevance > 1).any())
+    columns = data.queries.columns
     values = (
         {
             "query": texts[query],
+            **({"metadata": {name: said[query] or None for name, said in columns.items()}} if columns else {}),
             "candidates": [
                 {"content": documents[document], "is_relevant": grade if graded else bool(grade)}
                 for document, grade in zip(judged.tolist(), grades.tolist(), strict=True)
