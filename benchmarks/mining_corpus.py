@@ -8,7 +8,8 @@ bm25s is used plainly: `index` and `retrieve`, method robertson. rank_bm25 searc
 queries whose scores agree with bm25s' (times 2.5) to 1e-3.
 
 Dense: each side is a process of its own, reads the pairs, encodes, and mines ten negatives a query below 0.95 of the positive's score out
-of 100. "same" is the share of Homing's that both found, over queries with one positive.
+of 100. "same" is the share of Homing's that both found, over queries with one positive. Seconds are those of mining, encoding included;
+memory "for mining" is the process's peak less what it held before: imports, the data, and the model, which has encoded a few texts.
 """
 
 from __future__ import annotations
@@ -93,10 +94,28 @@ def pairs(name: str, lists: int) -> Dataset:
     return positives(dataset(read(SHARED / name / "train.json")[:lists]))
 
 
+class Watch:
+    """Time and memory from here on: seconds, the process's peak and what of it came on top, in GiB (Linux)."""
+
+    def __init__(self) -> None:
+        self.held = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**30
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+        self.start = time.monotonic()
+
+    def figures(self) -> list[float]:
+        status = Path("/proc/self/status").read_text().splitlines()
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 2**20
+        return [time.monotonic() - self.start, peak, peak - self.held]
+
+
 def mine_ours(name: str, lists: int, model: Path, out: Path) -> None:
     data = pairs(name, lists)
     settings = Mining(retriever="dense", negatives=NEGATIVES, hard=NEGATIVES)
-    mined = homing.mine(data, settings, encoder=homing.Model(model, max_length=TOKENS))
+    encoder = homing.Model(model, max_length=TOKENS)
+    encoder.encode(data.queries.texts[:64], "query")
+    watch = Watch()
+    mined = homing.mine(data, settings, encoder=encoder)
+    Path(f"{out}.figures").write_text(json.dumps(watch.figures()))
     assert mined.pool is not None
     found: dict[int, list[int]] = {}
     for query, document, source in zip(mined.pool.query.tolist(), mined.pool.document.tolist(), mined.pool.source.tolist(), strict=True):
@@ -115,10 +134,13 @@ def mine_theirs(name: str, lists: int, model: Path, out: Path) -> None:
     table = Table.from_dict({"query": [data.queries.texts[q] for q in query], "answer": [data.corpus.texts[d] for d in document]})
     encoder = SentenceTransformer(str(model), device="cpu")
     encoder.max_seq_length = TOKENS
+    encoder.encode(list(data.queries.texts[:64]))
+    watch = Watch()
     mined = mine_hard_negatives(
         table, encoder, corpus=list(data.corpus.texts), range_max=TOP_K, relative_margin=0.05, num_negatives=NEGATIVES,
         sampling_strategy="top", output_format="triplet", batch_size=32, verbose=False,
     )  # fmt: skip
+    Path(f"{out}.figures").write_text(json.dumps(watch.figures()))
     found: dict[str, list[str]] = {}
     for row in mined:
         found.setdefault(row["query"], []).append(row["negative"])
@@ -130,33 +152,19 @@ def race_dense(name: str, lists: int, model: Path) -> None:
     for side in ("theirs", "ours"):
         with tempfile.TemporaryDirectory() as place:
             out = Path(place) / "found.json"
-            command = [
-                sys.executable,
-                __file__,
-                "dense",
-                "--sets",
-                name,
-                "--lists",
-                str(lists),
-                "--model",
-                str(model),
-                "--side",
-                side,
-                "--out",
-                str(out),
-            ]
-            start = time.monotonic()
-            subprocess.run(command, check=True, env={**os.environ, "HOMING_CACHE": "off"})
-            seconds = time.monotonic() - start
-            figures[side] = seconds, json.loads(Path(f"{out}.peak").read_text())
+            command = [sys.executable, __file__, "dense", "--sets", name, "--lists", str(lists), "--model", str(model), "--side", side]
+            subprocess.run([*command, "--out", str(out)], check=True, env={**os.environ, "HOMING_CACHE": "off"})
+            figures[side] = json.loads(Path(f"{out}.figures").read_text())
             found[side] = json.loads(out.read_text())
     data = pairs(name, lists)
     single = [data.queries.texts[query] for query, positives in data.qrels.positives.items() if len(positives) == 1]
     both = [(set(found["ours"].get(query, ())), set(found["theirs"].get(query, ()))) for query in single]
     same = sum(len(one & other) for one, other in both) / max(1, sum(len(one) for one, _ in both))
-    (their_seconds, their_peak), (seconds, peak) = figures["theirs"], figures["ours"]
-    cells = [name, f"{len(data.corpus):,}", f"{len(data.qrels.queries):,}", f"{their_seconds:.0f}", f"{seconds:.0f}"]
-    print("|", " | ".join([*cells, f"{their_peak:.2f}", f"{peak:.2f}", f"{same:.3f}"]), "|", flush=True)
+    cells = [name, f"{len(data.corpus):,}", f"{len(data.qrels.queries):,}"]
+    cells += [f"{figures[side][0]:.0f}" for side in ("theirs", "ours")]
+    cells += [f"{figures[side][1]:.2f}" for side in ("theirs", "ours")]
+    cells += [f"{1024 * figures[side][2]:.0f}" for side in ("theirs", "ours")]
+    print("|", " | ".join([*cells, f"{same:.3f}"]), "|", flush=True)
 
 
 def main() -> None:
@@ -173,8 +181,6 @@ def main() -> None:
     model = said.model or minilm()
     if said.side is not None:
         (mine_ours if said.side == "ours" else mine_theirs)(said.sets[0], said.lists, model, said.out)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        Path(f"{said.out}.peak").write_text(json.dumps(peak))
         return
     print(machine() + "\n")
     if said.what == "bm25":
@@ -182,8 +188,9 @@ def main() -> None:
         print("| set | documents | queries | bm25s index, s | index, s | rank_bm25, queries/s | bm25s | Homing | **ratio** | equal |")
         print("|---|" + "--:|" * 9)
     else:
-        print("| set | documents | queries | mine_hard_negatives, s | Homing, s | its peak, GiB | peak, GiB | same |")
-        print("|---|" + "--:|" * 7)
+        columns = "set | documents | queries | mine_hard_negatives, s | Homing, s | its peak, GiB | peak, GiB"
+        print(f"| {columns} | its memory for mining, MiB | memory for mining, MiB | same |")
+        print("|---|" + "--:|" * 9)
     for name in said.sets:
         race_bm25(name, said.turns, said.slow) if said.what == "bm25" else race_dense(name, said.lists, model)
 

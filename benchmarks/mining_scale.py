@@ -66,7 +66,7 @@ def work(place: Path, retriever: str) -> None:
     queries = Queries(tuple(f"q{n}" for n in range(len(texts["queries"]))), texts["queries"])
     positive = np.load(place / "positive.npy")
     train = Dataset(corpus, queries, Qrels(np.arange(len(positive)), positive, np.ones(len(positive))))
-    read = time.monotonic()
+    read, used = time.monotonic(), time.process_time()
     encoder = Given.read(place, train) if retriever == "dense" else None
     mined = homing.mine(train, Mining(retriever=retriever), encoder=encoder)  # type: ignore[arg-type]
     state = blake2b(digest_size=16)
@@ -75,6 +75,7 @@ def work(place: Path, retriever: str) -> None:
         state.update(np.ascontiguousarray(column).tobytes())
     print(json.dumps({
         "read_seconds": round(read - start, 1), "mine_seconds": round(time.monotonic() - read, 1),
+        "mine_cpu_seconds": round(time.process_time() - used, 1),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2), "rows": len(mined),
         "pool": len(mined.pool.query), "digest": state.hexdigest(),
     }))  # fmt: skip

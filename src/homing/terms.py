@@ -26,7 +26,7 @@ from importlib.metadata import version
 from itertools import pairwise
 from typing import Any, Literal
 
-from homing.words import words
+from homing.words import ascii_words, words
 
 _HAN_RANGE = "\u3005\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _KANA_RANGE = "\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
@@ -36,7 +36,6 @@ _MARKS = (
     "\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed"
     "\u0900-\u0963\u0971-\u0983\u09bc-\u09e3\u0a01-\u0a75\u0a81-\u0ae3\u0b01-\u0b63\u0b82-\u0bd7\u0c00-\u0c63\u0c81-\u0ce3\u0d00-\u0d63\u0d81-\u0df3"
 )
-_ASCII_WORD = re.compile(r"\w+", re.ASCII)
 _RUN = re.compile(
     f"(?P<han>[{_HAN_RANGE}]+)|(?P<unspaced>[{_KANA_RANGE}]+|[{_UNSPACED_RANGE}]+)"
     f"|(?P<word>(?:[^\\W{_HAN_RANGE}{_KANA_RANGE}{_UNSPACED_RANGE}]|[{_MARKS}])+)"
@@ -94,7 +93,7 @@ class Rule:
     def cut(self, text: str) -> list[str]:
         """The terms of a text before stemming, in their order, with repetitions."""
         if text.isascii():
-            return _ASCII_WORD.findall(text.lower())
+            return ascii_words(text)
         found: list[str] = []
         for run in (_RUN if self.han == "jieba" else _JAPANESE_RUN).finditer(unicodedata.normalize("NFKC", text).lower()):
             if run.lastgroup == "word":

@@ -43,12 +43,15 @@ def words(text: str, chinese: bool | None = None) -> list[str]:
     `chinese`: whether jieba cuts it; None decides by the text alone, for a text that is matched against nothing else.
     """
     if not (is_chinese(text) if chinese is None else chinese):
-        if text.isascii():  # the same words, several times as fast
-            return text.encode().translate(_ASCII).decode().split()
-        return _WORD.findall(text.lower())
+        return ascii_words(text) if text.isascii() else _WORD.findall(text.lower())
     if not _CUT_OTHERWISE.search(text):
         return _jieba()[0](text)
     return [word for part in _BEYOND_JIEBA.split(text) for word in ([part] if _BEYOND_JIEBA.match(part) else _jieba_words(part))]
+
+
+def ascii_words(text: str) -> list[str]:
+    """The lower-cased `\\w+` words of an ASCII text, several times as fast as by a regular expression."""
+    return text.encode().translate(_ASCII).decode().split()
 
 
 def _jieba_words(text: str) -> list[str]:

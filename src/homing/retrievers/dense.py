@@ -14,8 +14,9 @@ from homing.errors import NotFittedError
 from homing.progress import BAR
 from homing.protocols import Encoder
 
-BLOCK_SCORES = 1 << 24  # scores worked out at once
-_QUERIES = 1024  # of these at once; the rest of a block are documents, so that each is read once
+BLOCK_SCORES = 1 << 22  # scores worked out at once on a CPU, which bound the memory
+_QUERIES = 256  # of these at once, likewise; the rest of a block are documents, so that each is read once
+_DOCUMENTS = 1 << 16  # of these at most: those on disk in another type are turned into float32
 _PAIRS = 1 << 16  # given pairs scored at once
 
 Floats32 = NDArray[np.float32]
@@ -38,12 +39,13 @@ def search_embeddings(
         return run
     ties = np.arange(len(documents), 0, -1, dtype=np.int32) if ties is None else ties
     product = _product()
-    size = max(1, BLOCK_SCORES // min(_QUERIES, len(queries)))
+    rows = product.at_once * _QUERIES
+    size = min(_DOCUMENTS, max(1, product.at_once * BLOCK_SCORES // min(rows, len(queries))))
     with tqdm(total=len(queries) * len(documents), desc=progress, unit=" scores", unit_scale=True, **_bar(progress)) as bar:
         for first in range(0, len(documents), size):
             block = product.load(documents[first : first + size])
-            for start in range(0, len(queries), _QUERIES):
-                some = slice(start, start + _QUERIES)
+            for start in range(0, len(queries), rows):
+                some = slice(start, start + rows)
                 row, column, score = product.candidates(queries[some], block, scores[some, -1], top_k)
                 _merge(found[some], scores[some], row, (column + first).astype(np.int32), score, ties)
                 bar.update(len(found[some]) * min(size, len(documents) - first))
@@ -69,6 +71,8 @@ def _merge(found: Ints, scores: Floats32, row: NDArray[Any], document: Ints, sco
 class _OnCpu:
     """Products with NumPy's BLAS, which takes the cores that there are."""
 
+    at_once = 1
+
     def load(self, documents: NDArray[np.floating]) -> Floats32:
         return np.asarray(documents, dtype=np.float32)
 
@@ -85,7 +89,9 @@ class _OnCpu:
 
 
 class _OnAccelerator:
-    """The same on PyTorch's accelerator."""
+    """The same on PyTorch's accelerator, which needs more of it to be busy."""
+
+    at_once = 4  # times what a CPU takes
 
     def __init__(self, device: Any) -> None:
         self.device = device
