@@ -546,6 +546,17 @@ def test_no_text_of_the_data_leaves_with_a_report_without_texts(full: tuple[Path
     assert "取值 1" in source
 
 
+def test_on_paper_a_list_has_twenty_entries_and_says_so(tmp_path: Path) -> None:
+    data = made_up(queries=120)
+    report(evaluated("base", data, seed=1), evaluated("tuned", data, seed=2), out=tmp_path / "report.html")
+    lists = re.split("<h[23]>", (tmp_path / "report.html").read_text())
+    found = [re.findall(r'<details class="mover( late)?"', each) for each in lists]
+    assert max(map(len, found)) > 20
+    for entries, said in zip(found, lists, strict=True):
+        assert entries == [""] * min(20, len(entries)) + [" late"] * max(0, len(entries) - 20)
+        assert ("The first 20 are on paper" in said) == (len(entries) > 20)
+
+
 def test_both_pages_have_the_colours_of_the_charts() -> None:
     light = (SHARED / "base.css").read_text().split("@media")[0]
     said = dict(re.findall(r"--([\w-]+): (#\w+);", light))
