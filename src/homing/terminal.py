@@ -16,6 +16,7 @@ from homing.reporting.language import Language, Phrase
 from homing.reporting.models import base_and_tuned
 from homing.reporting.sentences import in_both, label_in_both
 from homing.reporting.tables import DECIDED, ORDERING, p_value
+from homing.slices import Slice
 from homing.thresholds import NAMED, f1_of_all
 from homing.verdicts import Difference, Verdict
 
@@ -42,12 +43,12 @@ def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict, language:
         for number, cause in enumerate(verdict.causes, 1):
             lines.append(wrapped(f"{number}. {said(in_both(cause.name))}: {said(in_both(cause.evidence))}", indent="   "))
         lines.append(wrapped(f"{said(phrases.NEXT)}: {said(in_both(verdict.causes[0].experiment))}"))
-    if worse := [each for each in verdict.slices if each.worse]:
-        lines += ["", said(phrases.WORSE_PARTS)]
-        for part in worse:
-            label = f"{said(phrases.SLICE_NAMES.get(part.by, part.by))} {said(label_in_both(part.label))} ({len(part.queries)})"
-            gain = part.difference
-            lines.append(wrapped(f"  {label}: {part.measure} {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]", indent="    "))
+    for title, parts in (
+        (phrases.OWN_PARTS, [each for each in verdict.slices if each.by not in phrases.SLICE_NAMES]),
+        (phrases.WORSE_PARTS, [each for each in verdict.slices if each.worse]),
+    ):
+        if parts:
+            lines += ["", said(title), *(_part(each, said) for each in parts)]
     if language != "en":
         lines += [line for table in beside(verdict.context, evaluations) for line in ("", *_table(table, said))]
     lines.append("")
@@ -63,6 +64,12 @@ def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict, language:
     if language == "en":
         lines += [wrapped(f"- {sentence}") for sentence in sentences(verdict.context)]
     return "\n".join(lines)
+
+
+def _part(part: Slice, said: Said) -> str:
+    label = f"{said(phrases.SLICE_NAMES.get(part.by, part.by))} {said(label_in_both(part.label))} ({len(part.queries)})"
+    gain = part.difference
+    return wrapped(f"  {label}: {part.measure} {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]", indent="    ")
 
 
 def _prompts(evaluation: Evaluation, said: Said) -> str:

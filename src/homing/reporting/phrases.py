@@ -535,6 +535,7 @@ FLOOR = Phrase(
     "测试集标注对中 {share} 相关；全判为相关时 F1 为 {f1}。",
 )
 PAIRED = Phrase("{last} - {first}, paired, 95 %", "{last} − {first}，配对，95%")
+OWN_PARTS = Phrase("By the data's own columns", "按数据自己的列")
 WORSE_PARTS = Phrase("It got worse on", "变差的部分")
 PROMPTS_OF = Phrase("prompts of {model}", "{model} 的提示词")
 BARE_OF = Phrase(
