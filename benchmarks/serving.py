@@ -9,7 +9,7 @@ take turns, a fresh server each, the first seconds not counted. The clients are 
 (6 layers, width 384, heads of 64), which vLLM's CPU server takes as well.
 
 Beside speed, for Homing alone: 20,000 requests of 64 clients, each answer compared with the embedding that the model gives without a
-server; the server's memory after the first tenth and after the last; and a SIGTERM while 64 clients go on sending.
+server; the server's memory, looked at every second; and a SIGTERM while 64 clients go on sending.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -50,6 +51,7 @@ CLIENTS = (1, 8, 64)
 SHAPE = {"HIDDEN": 384, "LAYERS": 6, "HEADS": 6, "HEAD_DIM": 64, "INTERMEDIATE": 1536}
 MANY = 64
 NAME = "benchmark"
+QUARTERS = 4
 READY = 600  # seconds for a server to come up
 
 
@@ -153,11 +155,12 @@ def endurance(bench: Bench, name: str, requests: int) -> dict[str, Any]:
     )
     subprocess.run([sys.executable, "-c", code, str(model), str(bench.texts()), str(expected)], check=True)
     with server("homing", model, bench.place) as (port, process):
-        flags = ("--clients", str(MANY), "--expected", str(expected), "--requests")
-        first = bench.load(port, *flags, str(requests // 10))
-        early = process.memory_info().rss
-        rest = bench.load(port, *flags, str(requests - requests // 10))
-        late = process.memory_info().rss
+        flags = ("--clients", str(MANY), "--expected", str(expected), "--requests", str(requests // QUARTERS))
+        found, memory = [], []
+        for _ in range(QUARTERS):
+            with watched(process) as seen:
+                found.append(bench.load(port, *flags))
+            memory.append(float(np.median(seen)))
         line = [sys.executable, str(HERE / "load.py"), str(port), NAME, str(bench.texts()), "--clients", str(MANY), "--until-refused"]
         with subprocess.Popen([*line, "--expected", str(expected)], stdout=subprocess.PIPE, text=True) as clients:
             time.sleep(5)
@@ -168,10 +171,29 @@ def endurance(bench: Bench, name: str, requests: int) -> dict[str, Any]:
             stopped = json.loads(clients.communicate()[0])
     return {
         "kind": "endurance", "model": name, "requests": requests,
-        "answered": first["answered"] + rest["answered"], "wrong": first["wrong"] + rest["wrong"], "lost": first["lost"] + rest["lost"],
-        "statuses": dict(Counter(first["statuses"]) + Counter(rest["statuses"])), "memory_early": early, "memory_late": late,
+        **{what: sum(each[what] for each in found) for what in ("answered", "wrong", "lost")},
+        "statuses": dict(sum((Counter(each["statuses"]) for each in found), Counter[str]())), "memory": memory,
         "stop": {**stopped, "exit_code": code_of_exit, "took": seconds},
     }  # fmt: skip
+
+
+@contextmanager
+def watched(process: psutil.Process) -> Iterator[list[int]]:
+    """The process's memory in bytes, looked at every second while the block runs, and at its end."""
+    seen, over = list[int](), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(1):
+            seen.append(process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watcher.join()
+        seen.append(process.memory_info().rss)
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
@@ -205,7 +227,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
         out += [
             "", f"## {line['requests']:,} requests to Homing, {line['model']}", "",
             f"{line['answered']:,} answered ({line['statuses']}), {line['wrong']} with another text's embedding, {line['lost']} lost. "
-            f"Memory after the first tenth {line['memory_early'] / 1e6:.0f} MB, after the last {line['memory_late'] / 1e6:.0f} MB.", "",
+            f"Memory, median of each quarter: {', '.join(f'{each / 1e6:.0f}' for each in line['memory'])} MB.", "",
             f"SIGTERM under load: {stop['answered']:,} answered before and after it, {stop['wrong']} wrong, {stop['lost']} lost, "
             f"{stop['refused']} connections refused afterwards; exit code {stop['exit_code']} after {stop['took']:.1f} s.",
         ]  # fmt: skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +41,20 @@ def test_threads_are_lowered_and_never_raised(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     devices.use_real_cores.__wrapped__()
     assert told == [8]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to")
+def test_freed_memory_goes_back() -> None:
+    """In a process of its own, whose heap no other test has torn."""
+    code = """
+import psutil
+from homing.encoders.devices import return_freed_memory
+resident = lambda: psutil.Process().memory_info().rss
+kept = [bytearray(60_000) for _ in range(4000)]
+del kept[:-1]  # the last one holds the heap's end where it is
+before = resident()
+return_freed_memory()
+print(before - resident())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 100e6

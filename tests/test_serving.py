@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from homing import Model, Serving
 from homing.calibration import Calibration
@@ -386,19 +387,19 @@ def test_a_client_that_goes_takes_its_work_with_it(model: Model, gate: threading
     server = Server(model, Serving(port=0))
     encoded = server.service.metrics
     with server.in_background() as url:
-        before, first, second = encoded.batch_texts, Client(url), Client(url)
-        body = json.dumps({"input": "first"}).encode()
-        first.connection.request("POST", "/v1/embeddings", body)  # is being encoded when the second comes
-        until(lambda: server.service.batcher.waiting == 1)
-        time.sleep(0.1)
-        second.connection.request("POST", "/v1/embeddings", json.dumps({"input": TEXTS}).encode())
-        until(lambda: server.service.batcher.waiting == 1 + len(TEXTS))
-        second.connection.close()
-        until(lambda: server.service.batcher.waiting == 1)
+        before, busy, goes = encoded.batch_texts, [Client(url) for _ in range(server.service.batcher.rounds)], Client(url)
+        for number, client in enumerate(busy, 1):  # are being encoded when the other comes
+            client.connection.request("POST", "/v1/embeddings", json.dumps({"input": "first"}).encode())
+            until(lambda number=number: server.service.batcher.waiting == number)
+            time.sleep(0.1)
+        goes.connection.request("POST", "/v1/embeddings", json.dumps({"input": TEXTS}).encode())
+        until(lambda: server.service.batcher.waiting == len(busy) + len(TEXTS))
+        goes.connection.close()
+        until(lambda: server.service.batcher.waiting == len(busy))
         gate.set()
-        assert first.connection.getresponse().status == 200
-        assert Client(url).embed("third").shape == (1, 64)
-        assert encoded.batch_texts - before == 2
+        assert [client.connection.getresponse().status for client in busy] == [200] * len(busy)
+        assert Client(url).embed("last").shape == (1, 64)
+        assert encoded.batch_texts - before == len(busy) + 1
     assert any(json.loads(line).get("status") == 499 for line in lines)
 
 
@@ -421,8 +422,6 @@ def test_a_fault_of_the_model_is_500_for_that_request_alone(model: Model, monkey
 
 
 def test_memory_that_runs_out_halves_the_batch(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
     expected, embed = model.encode(TEXTS), model.embed
 
     def small(tokens: Any, texts: Any) -> Any:
@@ -488,6 +487,36 @@ def test_a_long_request_does_not_delay_a_short_one(model: Model, monkeypatch: py
         pool.submit(lambda: (Client(url).embed("short"), done.append("short"))).result()
         long.result()
     assert done == ["short", "long"]
+
+
+def test_rounds_side_by_side_share_what_waits(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode, opened, sizes = batching.embed, threading.Event(), []
+
+    def held(model: Model, tokens: Any, texts: Any) -> Any:
+        sizes.append(len(texts))
+        opened.wait(30)
+        return encode(model, tokens, texts)
+
+    monkeypatch.setattr(batching, "embed", held)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        server = Server(model, Serving(port=0))
+        with server.in_background() as url, ThreadPoolExecutor(10) as pool:
+            asked = []
+            for number, text in enumerate(TEXTS[:10], 1):  # the first two keep both threads
+                asked.append(pool.submit(Client(url).embed, text))
+                until(lambda number=number: server.service.batcher.waiting == number and len(sizes) == min(number, 2))
+            opened.set()
+            for text, future in zip(TEXTS, asked, strict=False):
+                np.testing.assert_allclose(future.result(), model.encode([text]), atol=1e-6)
+        assert server.service.batcher.rounds == 2
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert sizes[:2] == [1, 1]
+    assert sum(sizes) == 10
+    assert max(sizes) <= 5  # never all eight in one thread's hand
 
 
 def test_the_real_clients(url: str, model: Model) -> None:

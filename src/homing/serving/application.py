@@ -73,7 +73,7 @@ class Service:
         self.served, self.settings = served, settings
         self.key_digest = None if key is None else sha256(key.encode()).digest()
         self.metrics = Metrics()
-        self.batcher = Batcher(settings.max_waiting, settings.truncate, self.metrics)
+        self.batcher = Batcher(served.queries.device, settings.max_waiting, settings.truncate, self.metrics)
         self.stopping = False
         self.busy = 0
         self.process = psutil.Process()

@@ -1,9 +1,13 @@
-"""Texts of all requests that wait, tokenised together and encoded together, in two threads beside the event loop.
+"""Texts of all requests that wait, tokenised together and encoded together, in threads beside the event loop.
 
-The tokenising thread takes whatever has come since it last looked. The model's thread takes from everything that is tokenised a round of
+The tokenising thread takes whatever has come since it last looked. An encoding thread takes from everything that is tokenised a round of
 a few chunks' tokens: a text of each request in turn, so that a request of thousands of texts delays nobody's single one. Within a round
-texts of like length share a chunk, shortest chunks first, and a request is answered as soon as its last text is done. Nothing is waited
-for: a text that comes alone is encoded alone, and batches grow as requests come faster than they are answered.
+texts of like length share a chunk, shortest chunks first, and a request is answered as soon as its last text is done.
+
+On a CPU two threads encode side by side, each with its share of what waits and of the cores, and one that is alone has all cores: a
+small batch leaves cores idle between one layer's product and the next, which the other thread's batch then fills. A text that comes
+alone is encoded at once. Where a thread's last round had more texts than wait now, their clients are likely to come again: it gives them
+a moment.
 """
 
 from __future__ import annotations
@@ -14,13 +18,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from homing.encoders.devices import token_budget
+from homing.encoders.devices import return_freed_memory, token_budget
 from homing.encoders.model import Model, Tokens
 from homing.serving.logs import log
 from homing.serving.metrics import Metrics
@@ -28,6 +33,9 @@ from homing.serving.refusals import Refusal, fault, invalid, queue_full
 
 CHUNKS = 4  # of a round: enough to choose texts of like length from, few enough to keep nobody waiting
 LONGEST_WAIT = 60  # seconds that a client is told to wait at most
+SIDE_BY_SIDE = 2  # rounds that a CPU works on at a time
+MOMENT = 0.003  # seconds that a thread waits at most for as many texts as it had last
+TIDY = 5.0  # seconds of encoding after which freed memory goes back to the system
 
 
 class Work:
@@ -72,33 +80,36 @@ class Work:
 
 
 class Batcher:
-    """Encodes the work of all requests. At most `most` texts wait; a text longer than its model takes is cut, or refused.
+    """Encodes the work of all requests on a device. At most `most` texts wait; a text longer than its model takes is cut, or refused.
 
     `encode` and `waiting` belong to the event loop's thread, `start` and `stop` to whoever owns the batcher.
     """
 
-    def __init__(self, most: int, truncate: bool, metrics: Metrics) -> None:
+    def __init__(self, device: torch.device, most: int, truncate: bool, metrics: Metrics) -> None:
         self.most, self.truncate, self.metrics = most, truncate, metrics
         self.waiting = 0
-        self._arrived: SimpleQueue[Work | None] = SimpleQueue()
-        self._ready: deque[Work] = deque()
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._threads = [
-            threading.Thread(target=self._guarded, args=(run,), name=name, daemon=True)
-            for name, run in (("tokenising", self._tokenise_all), ("encoding", self._encode_all))
-        ]
         self.alive = True
+        self._cores = torch.get_num_threads()
+        self.rounds = min(SIDE_BY_SIDE, self._cores) if device.type == "cpu" else 1
+        self._arrived: SimpleQueue[Work | None] = SimpleQueue()
+        self._changed = threading.Condition()  # for what follows
+        self._ready: deque[Work] = deque()
+        self._untaken, self._in_hand, self._busy = 0, 0, 0  # texts that are ready, texts of rounds now, threads that have a round
+        self._cores_of_a_round = self._cores
+        self._stopping = False
+        runs = [("tokenising", self._tokenise_all), *(("encoding", self._encode_all) for _ in range(self.rounds))]
+        self._threads = [threading.Thread(target=self._guarded, args=(run,), name=name, daemon=True) for name, run in runs]
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """End both threads after all work that was handed in."""
+        """End the threads after all work that was handed in."""
         self._arrived.put(None)
         for thread in self._threads:
             thread.join()
+        torch.set_num_threads(self._cores)
 
     async def encode(self, *works: Work) -> None:
         """Embeddings into each work. Raises Refusal where the queue is full or a text too long; a cancelled call drops its work."""
@@ -120,7 +131,7 @@ class Batcher:
 
     def _seconds_left(self) -> int:
         """About when what waits will be done, at the rate so far."""
-        rate = self.metrics.batch_texts / self.metrics.batch_seconds if self.metrics.batch_seconds else 0.0
+        rate = self.rounds * self.metrics.batch_texts / self.metrics.batch_seconds if self.metrics.batch_seconds else 0.0
         return min(LONGEST_WAIT, max(1, math.ceil(self.waiting / rate))) if rate else 1
 
     def _guarded(self, run: Callable[[], None]) -> None:
@@ -143,8 +154,9 @@ class Batcher:
             ready = self._tokenise([work for work in works if work is not None and not work.dropped])
             with self._changed:
                 self._ready.extend(ready)
+                self._untaken += sum(len(work.untaken) for work in ready)
                 self._stopping = stopping
-                self._changed.notify()
+                self._changed.notify_all()
 
     def _tokenise(self, works: Sequence[Work]) -> list[Work]:
         """These works with their tokens; those that cannot be tokenised, or are too long, are ended here."""
@@ -175,30 +187,56 @@ class Batcher:
         return True
 
     def _encode_all(self) -> None:
+        tidied, texts = time.monotonic(), 0
         while True:
             with self._changed:
-                while not self._ready and not self._stopping:
-                    self._changed.wait()
+                self._changed.wait_for(lambda: self._ready or self._stopping)
+                self._changed.wait_for(partial(self._as_many, texts), MOMENT)
                 if not self._ready:
-                    return
+                    if self._stopping:
+                        return
+                    continue
                 taken = self._round()
+                texts = len(taken)
+                self._in_hand += texts
+                self._busy += 1
+                self._share_cores()
             if taken:
                 self._encode(taken)
+            with self._changed:
+                self._in_hand -= texts
+                self._busy -= 1
+            if time.monotonic() - tidied > TIDY:
+                return_freed_memory()
+                tidied = time.monotonic()
+
+    def _as_many(self, texts: int) -> bool:
+        return self._untaken >= texts or self._stopping
+
+    def _share_cores(self) -> None:
+        """Let this thread's round have its part of the cores. Of the libraries beneath, one keeps the number a thread, one a process."""
+        cores = max(1, self._cores // self._busy)
+        if cores != self._cores_of_a_round or cores != torch.get_num_threads():
+            torch.set_num_threads(cores)
+            self._cores_of_a_round = cores
 
     def _round(self) -> list[tuple[Work, int]]:
-        """The texts to encode next, of one model: one of each request in turn until there are enough tokens."""
+        """The texts to encode next, of one model: one of each request in turn until there are enough tokens, or a thread's share."""
         model = self._ready[0].model
+        share = math.ceil((self._untaken + self._in_hand) / self.rounds)
         budget = CHUNKS * token_budget(model.device, packed=model.packer is not None)
         taken: list[tuple[Work, int]] = []
         others: deque[Work] = deque()
-        while self._ready and budget > 0:
+        while self._ready and budget > 0 and len(taken) < share:
             work = self._ready.popleft()
             if work.dropped or work.tokens is None:
+                self._untaken -= len(work.untaken)
                 continue
             if work.model is not model:
                 others.append(work)
                 continue
             text = work.untaken.pop()
+            self._untaken -= 1
             taken.append((work, text))
             budget -= int(work.tokens.offsets[text + 1] - work.tokens.offsets[text])
             if work.untaken:
@@ -221,13 +259,14 @@ class Batcher:
                     taken[text][0].dropped = True
                     taken[text][0].end(fault())
                 continue
-            self.metrics.encoded(len(chunk), int(lengths[chunk].sum()), time.perf_counter() - begun)
-            for row, text in enumerate(chunk.tolist()):
-                work, place = taken[text]
-                work.embeddings[place] = embeddings[row]
-                work.undone -= 1
-                if not work.undone:
-                    work.end()
+            with self._changed:
+                self.metrics.encoded(len(chunk), int(lengths[chunk].sum()), time.perf_counter() - begun)
+                for row, text in enumerate(chunk.tolist()):
+                    work, place = taken[text]
+                    work.embeddings[place] = embeddings[row]
+                    work.undone -= 1
+                    if not work.undone:
+                        work.end()
 
 
 def embed(model: Model, tokens: Tokens, texts: NDArray[np.integer]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 
 
 class Metrics:
-    """Counts of requests and of what was encoded. A figure has one thread that writes it: the model's `batches`, the others the loop's."""
+    """Counts of requests and of what was encoded. `encoded` is called by one thread at a time, `answered` by the loop's alone."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()  # by endpoint and status
