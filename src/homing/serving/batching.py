@@ -6,8 +6,8 @@ texts of like length share a chunk, shortest chunks first, and a request is answ
 
 On a CPU two threads encode side by side, each with its share of what waits and of the cores, and one that is alone has all cores: a
 small batch leaves cores idle between one layer's product and the next, which the other thread's batch then fills. A text that comes
-alone is encoded at once. Where a thread's last round had more texts than wait now, their clients are likely to come again: it gives them
-a moment.
+alone is encoded at once. Where a thread's last round had more texts than wait now, their clients are likely to come again: on a CPU it
+gives them a moment.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from homing.serving.refusals import Refusal, fault, invalid, queue_full
 CHUNKS = 4  # of a round: enough to choose texts of like length from, few enough to keep nobody waiting
 LONGEST_WAIT = 60  # seconds that a client is told to wait at most
 SIDE_BY_SIDE = 2  # rounds that a CPU works on at a time
-MOMENT = 0.003  # seconds that a thread waits at most for as many texts as it had last
+MOMENT = 0.003  # seconds that a CPU waits at most for as many texts as a thread had last
 TIDY = 5.0  # seconds of encoding after which freed memory goes back to the system
 
 
@@ -91,6 +91,7 @@ class Batcher:
         self.alive = True
         self._cores = torch.get_num_threads()
         self.rounds = min(SIDE_BY_SIDE, self._cores) if device.type == "cpu" else 1
+        self._moment = MOMENT if device.type == "cpu" else 0.0
         self._arrived: SimpleQueue[Work | None] = SimpleQueue()
         self._changed = threading.Condition()  # for what follows
         self._ready: deque[Work] = deque()
@@ -191,7 +192,7 @@ class Batcher:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._ready or self._stopping)
-                self._changed.wait_for(partial(self._as_many, texts), MOMENT)
+                self._changed.wait_for(partial(self._as_many, texts), self._moment)
                 if not self._ready:
                     if self._stopping:
                         return
