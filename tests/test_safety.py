@@ -53,6 +53,48 @@ def test_a_pickle_beside_safetensors_is_left_alone(model: Path, tmp_path: Path) 
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_download_that_is_not_whole_is_refused_in_words(model: Path) -> None:
+    weights = model / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="download is complete"):
+        Model(model, device="cpu")
+    weights.write_bytes(whole)
+    tokenizer = (model / "tokenizer.json").read_bytes()
+    for file in (weights, model / "tokenizer.json"):
+        kept = file.read_bytes()
+        file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+        with pytest.raises(ModelError, match="git lfs pull"):
+            Model(model, device="cpu")
+        file.write_bytes(kept)
+    for name in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"):
+        (model / name).unlink()
+    with pytest.raises(ModelError, match="no tokenizer"):
+        Model(model, device="cpu")
+    (model / "tokenizer.json").write_bytes(tokenizer)
+    Model(model, device="cpu").encode(["a"])
+
+
+def test_weights_that_transformers_would_make_up_are_refused(model: Path) -> None:
+    weights = load_file(model / "model.safetensors")
+    for changed in (
+        {name: tensor for name, tensor in weights.items() if not name.startswith("layers.1.")},
+        {f"somebody.{name}": tensor for name, tensor in weights.items()},
+    ):
+        save_file(changed, model / "model.safetensors", metadata={"format": "pt"})
+        for device in ("cpu", "meta"):
+            with pytest.raises(ModelError, match=r"made up at random; got \d+ missing: "):
+                Model(model, device=device)
+
+
+def test_a_cross_encoder_is_no_embedding_model(model: Path) -> None:
+    (model / "modules.json").unlink()
+    said = json.loads((model / "config.json").read_text())
+    write_json(model / "config.json", {**said, "architectures": ["Qwen3ForSequenceClassification"]})
+    with pytest.raises(ModelError, match="cross-encoder"):
+        Model(model, pooling="cls", device="cpu")
+
+
 def test_a_dense_layer_that_is_a_pickle_is_refused(model: Path, tmp_path: Path) -> None:
     modules = json.loads((model / "modules.json").read_text())
     modules.insert(2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Normalize, Pooling, Transformer
 from torch import Tensor
@@ -25,7 +26,7 @@ from homing.encoders import packed
 from homing.encoders.devices import default_device, fast_dtype, token_budget, use_real_cores
 from homing.encoders.directory import CONVENTIONS, directory_of, prompts, weights_digest
 from homing.encoders.packed import Packer
-from homing.encoders.safety import refuse_unsafe
+from homing.encoders.safety import body, read_json, refuse_unsafe
 from homing.errors import ModelError, NotFittedError, PoolingError
 from homing.progress import BAR
 from homing.protocols import Kind
@@ -274,6 +275,12 @@ class Model:
 
 def _load(path: Path, pooling: str | None, device: torch.device, dtype: torch.dtype, trust: bool) -> SentenceTransformer:
     said = (path / "modules.json").is_file()
+    if not said and any(str(name).endswith("ForSequenceClassification") for name in _architectures(path)):
+        raise ModelError(
+            "the directory holds a cross-encoder or a classifier, which has no embeddings", where=str(path),
+            got=", ".join(map(str, _architectures(path))), expected="an embedding model",
+            remedy="Give an embedding model; a cross-encoder can teach it (--teacher) or judge (homing judge --model).",
+        )  # fmt: skip
     if not said and pooling is None:
         raise PoolingError(
             "the directory doesn't say how the model pools its tokens (there is no modules.json)",
@@ -291,10 +298,10 @@ def _load(path: Path, pooling: str | None, device: torch.device, dtype: torch.dt
             )  # fmt: skip
         else:
             trusted = {"trust_remote_code": trust}
-            body = Transformer(str(path), model_kwargs=arguments | trusted, processor_kwargs=trusted, config_kwargs=trusted)
-            modules = [body, Pooling(body.get_embedding_dimension(), pooling), Normalize()]
+            own = Transformer(str(path), model_kwargs=arguments | trusted, processor_kwargs=trusted, config_kwargs=trusted)
+            modules = [own, Pooling(own.get_embedding_dimension(), pooling), Normalize()]
             model = SentenceTransformer(modules=modules, device=None if device.type == "meta" else str(device))
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, SafetensorError) as error:
         raise ModelError(
             "sentence-transformers cannot load this directory",
             where=str(path),
@@ -303,6 +310,14 @@ def _load(path: Path, pooling: str | None, device: torch.device, dtype: torch.dt
         ) from error
     if not isinstance(model[0], Transformer) or model.tokenizer is None:
         raise ModelError("the model's first module is not a transformer", where=str(path), got=type(model[0]).__name__)
+    if not model.tokenizer("a", add_special_tokens=False).get("input_ids"):
+        raise ModelError(
+            "the directory holds no tokenizer, or an empty one",
+            where=str(path),
+            expected="tokenizer.json",
+            remedy="Download the model again.",
+        )
+    _demand_all_weights(model[0].model, path)
     if said and pooling is not None and _pooling(model).pooling_mode != pooling:
         raise PoolingError(
             "--pooling contradicts the model's directory",
@@ -312,6 +327,31 @@ def _load(path: Path, pooling: str | None, device: torch.device, dtype: torch.dt
             remedy="Leave --pooling out: what the directory says is obeyed.",
         )
     return model
+
+
+def _demand_all_weights(own: Any, path: Path) -> None:
+    """Raise ModelError where the files lack weights, which transformers makes up at random; but for a pooler, which nothing here uses."""
+    if not type(own).__module__.startswith("transformers."):
+        return  # code of the model's own may load as it likes
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # its report of the same was printed when the model was loaded
+    try:
+        _, found = type(own).from_pretrained(str(body(path)), output_loading_info=True, device_map="meta", local_files_only=True)
+    finally:
+        transformers_logging.set_verbosity(before)
+    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name.split("."))
+    if missing:
+        raise ModelError(
+            "the files lack weights of the model, which would be made up at random", where=str(path),
+            got=f"{len(missing):,} missing: {', '.join(missing[:3])}" + (", …" if len(missing) > 3 else ""),
+            remedy="Give a directory whose config.json and weights are of one model, under the names that transformers gives them.",
+        )  # fmt: skip
+
+
+def _architectures(path: Path) -> list[object]:
+    config = path / "config.json"
+    said = read_json(config) if config.is_file() else {}
+    return list(said.get("architectures") or ()) if isinstance(said, dict) else []
 
 
 def _pooling(model: SentenceTransformer) -> Pooling:

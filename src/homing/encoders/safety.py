@@ -17,6 +17,7 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 OWN_MODULES = "sentence_transformers."
+_POINTER = b"version https://git-lfs"
 
 
 def read_json(path: Path) -> Any:
@@ -91,10 +92,11 @@ def shards(directory: Path) -> list[str]:
 def refuse_unsafe(directory: Path, *, trust_remote_code: bool = False) -> None:
     """Look at a model's directory before anything in it is loaded.
 
-    Raises ModelError for weights that are pickles, for a path that leaves the directory, and, unless `trust_remote_code`, for code that
-    comes with the model; with it the code's repository is named on the standard error.
+    Raises ModelError for weights that are pickles, for files that were never fetched, for a path that leaves the directory, and, unless
+    `trust_remote_code`, for code that comes with the model; with it the code's repository is named on the standard error.
     """
     listed = modules(directory)
+    _refuse_pointers(body(directory))
     if str(listed[0]["type"]).rsplit(".", 1)[-1] == "Transformer":
         shards(body(directory))
     for each in listed[1:]:
@@ -125,6 +127,16 @@ def _foreign(directory: Path, listed: list[dict[str, Any]]) -> list[str]:
             repository, _, name = str(each).rpartition("--")
             found.append(f"{repository} ({name})" if repository else f"{directory} ({name})")
     return found
+
+
+def _refuse_pointers(directory: Path) -> None:
+    for file in sorted((*directory.glob("*.safetensors"), *directory.glob("*.json"))):
+        with file.open("rb") as handle:
+            if handle.read(len(_POINTER)) == _POINTER:
+                raise ModelError(
+                    "the file is git-lfs's pointer to what was not fetched", where=str(file),
+                    remedy="Fetch it: git lfs pull in that directory, or download the model with hf download.",
+                )  # fmt: skip
 
 
 def _refuse_pickles(directory: Path) -> None:
