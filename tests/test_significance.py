@@ -197,7 +197,8 @@ def test_groups_are_drawn_together(splits: Splits, found: list[Evaluation]) -> N
     assert draw(alone, 100, 0).shape[1] == len(splits.test.qrels.queries)
     together = replace(base, groups=np.zeros(len(splits.test.qrels.queries), dtype=np.int32))
     verdict = compare([together, _moved(together, "tuned", 0.2, 3.0)], resamples=200)
-    assert verdict.outcome == "undecided"  # one group is one observation
+    assert (verdict.outcome, verdict.action, verdict.power) == ("undecided", "label more", None)  # one group is one observation
+    assert any("in only 1 groups: no difference can be shown" in note for note in verdict.notes)
 
 
 def test_actions(found: list[Evaluation]) -> None:

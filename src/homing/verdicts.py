@@ -99,6 +99,8 @@ class Verdict:
 LABELS = {"nDCG@10": "nDCG@10 over the corpus", "AP": "AP over judged pairs", "F1": "F1 at the dev-chosen threshold"}
 DECISIVE = ("nDCG@10", "AP")
 LEVEL = 0.05
+NOISE = 1e-9  # a standard error below it is rounding
+LEAST_GROUPS = 6  # with fewer, even the rarest of 2**groups signs is too common for a test at 5 %
 JUDGED_APART = 0.05  # Judged@10 of two models may differ by so much
 
 
@@ -171,7 +173,8 @@ def compare(
     against_deployed = comparison.difference(last, deployed) if deployed is not None else None
     fused = comparison.difference(*both, tested=False) if both is not None and _judged_alike(*both) else None
     rival = untrained if _judged_alike(last, best) else None
-    action = _action(outcome, rival, fused, against_deployed, power)
+    blind = _groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
+    action = _action(outcome, rival, fused, against_deployed, blind)
     causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
     return Verdict(
         outcome, _sentence(outcome, action, first, last, difference, untrained, against_deployed, context), differences,
@@ -187,6 +190,11 @@ def _over_seeds(difference: Difference, context: Context) -> Difference:
 
 def _value(evaluation: Evaluation, measure: str) -> float:
     return evaluation.measures[measure].value if measure in evaluation.measures else float("nan")
+
+
+def _groups(evaluation: Evaluation) -> int:
+    """How many parts of the test set vary independently of each other."""
+    return len(evaluation.queries) if evaluation.groups is None else len(np.unique(evaluation.groups))
 
 
 def _judged_alike(one: Evaluation, other: Evaluation) -> bool:
@@ -213,9 +221,9 @@ def _outcome(difference: Difference, ranked: bool) -> Outcome:
 
 
 def _power(comparison: _Comparison, first: Evaluation, last: Evaluation, worthwhile: float) -> Power | None:
-    """None where the two models ranked every query alike."""
+    """None where the two models ranked every query alike, or where there are too few groups to tell how differences vary."""
     error = float(np.std(comparison.gain(last, first, "nDCG@10")[1:], ddof=1))
-    if not error > 0:
+    if not error > NOISE or _groups(last) < LEAST_GROUPS:
         return None
     queries = len(first.queries)
     return Power("nDCG@10", queries, len(np.unique(comparison.of_query)), detectable(error), worthwhile, needed(queries, error, worthwhile))
@@ -228,14 +236,11 @@ def _with_words(evaluations: Sequence[Evaluation], first: Evaluation, last: Eval
     return (last_too, first_too) if last_too is not None and first_too is not None else None
 
 
-def _action(
-    outcome: Outcome, untrained: Difference | None, fused: Difference | None, deployed: Difference | None, power: Power | None
-) -> Action:
+def _action(outcome: Outcome, untrained: Difference | None, fused: Difference | None, deployed: Difference | None, blind: bool) -> Action:
     """Deploy what is clearly better than the base, and than what needs no training, alone or each fused with BM25.
 
-    Where the test set could not have shown a difference worth having, more labels come first; else the base is kept.
+    Where the test set could not have shown a difference worth having (`blind`), more labels come first; else the base is kept.
     """
-    blind = power is not None and power.detectable > power.worthwhile
     if outcome == "gained":
         rivals = [each.measures["nDCG@10"] for each in (untrained, deployed) if each is not None]
         if all(each.low > 0 for each in rivals) or (fused is not None and fused.measures["nDCG@10"].low > 0 and deployed is None):
@@ -317,6 +322,8 @@ def _notes(
         notes.append(f"{without} test queries have no relevant document: they count in F1 and AP, not in the rankings.")
     if last.threshold is None:
         notes.append("No non-relevant pair is judged in dev or in test: there is no AP and no F1.")
-    if len(last.queries) < 100:
+    if _groups(last) < LEAST_GROUPS:
+        notes.append(f"Test queries in only {_groups(last)} groups: no difference can be shown, however large.")
+    elif len(last.queries) < 100:
         notes.append(f"Only {len(last.queries)} test queries: small differences cannot be seen.")
     return tuple(notes)

@@ -57,6 +57,7 @@ SENTENCES = (
         "No non-relevant pair is judged in dev or in test: there is no AP and no F1.",
         "开发集或测试集中没有“不相关”标注，因此没有 AP 与 F1。",
     ),
+    ("Test queries in only {n} groups: no difference can be shown, however large.", "测试查询只有 {n} 个组，多大的差异也无法确认。"),
     ("Only {n} test queries: small differences cannot be seen.", "只有 {n} 条测试查询，看不出小的差异。"),
     (
         "On dev nothing that was learned beat the base by more than the standard error: the model's directory holds the base.",
