@@ -7,6 +7,7 @@ join, so that yesterday's test queries are test queries of tomorrow's larger fil
 
 from __future__ import annotations
 
+import math
 from hashlib import blake2b
 
 import numpy as np
@@ -43,10 +44,10 @@ def split(data: Dataset, settings: Splitting | None = None, *, seed: int | None 
     side = _deal(links.groups(np.ones(len(texts), dtype=bool)), value, settings)
     order = np.lexsort((texts, value, links.degree))
     for wanted, share in ((_TEST, settings.test), (_DEV, settings.dev)):
-        least = max(1.0, _LEAST * share * relevant.sum())
+        least = max(1, math.ceil(_LEAST * share * relevant.sum()))
         have = _top_up(side, wanted, least, links, relevant, order)
         if have < least or (side == _REMOVED).sum() > _MOST_REMOVED * len(side):
-            raise _too_dense(side, relevant, settings.by, f"{SIDES[wanted]} cannot be filled: {have} of at least {least:g} queries")
+            raise _too_dense(side, relevant, settings.by, f"{SIDES[wanted]} cannot be filled: {have} of at least {least:,} queries")
     if not relevant[side == _TRAIN].any():
         raise _too_dense(side, relevant, settings.by, "train is left without a query that has a relevant document")
 
@@ -79,11 +80,11 @@ def freeze(given: Dataset | Splits, old: Splits, settings: Splitting | None = No
         texts = [data.queries.texts[query] for query in links.queries.tolist()]
         value = np.array([_hash(text, settings.seed) for text in texts])
         was: dict[Side, NDArray[np.bool_]] = {name: np.isin(links.queries, sides[name].queries) for name in SIDES[:2]}
-        least = max(1.0, _LEAST * settings.dev * relevant[side == _TRAIN].sum())
+        least = max(1, math.ceil(_LEAST * settings.dev * relevant[side == _TRAIN].sum()))
         _deal_dev(side, links.groups(side == _TRAIN), value, was, settings)
         have = _top_up(side, _DEV, least, links, relevant, np.lexsort((texts, value, links.degree)))
         if have < least:
-            raise _too_dense(side, relevant, settings.by, f"dev cannot be filled: {have} of at least {least:g} queries")
+            raise _too_dense(side, relevant, settings.by, f"dev cannot be filled: {have} of at least {least:,} queries")
     if not relevant[side == _TRAIN].any():
         raise _too_dense(side, relevant, settings.by, "train is left without a query that has a relevant document")
     data.notes["newer_judgments_of_test"] = int(np.isin(own.query, test.queries).sum()) - len(_pairs(own) & _pairs(test))
