@@ -80,6 +80,12 @@ def test_what_the_system_refuses_is_no_fault_of_the_program(
     assert not (place / "dealt").exists()
 
 
+def test_the_next_command_can_be_copied_whatever_the_path(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "dataset").rename(place / "my data")
+    main(["audit", "my data"])
+    assert "then: homing mine 'my data' --judgments FILE" in capsys.readouterr().out
+
+
 def test_what_is_no_dataset_is_told_how_to_become_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for verb in (["mine", "data.json"], ["audit", "mine"], ["evaluate", "nowhere", "--model", "x"]):
         assert "homing split DATA" in refused(capsys, *verb), verb

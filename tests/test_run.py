@@ -19,6 +19,7 @@ import pytest
 import homing
 from homing.cli import main
 from homing.decision import Decision
+from homing.dependence import changes
 from homing.errors import RunError
 from homing.manifest import file_digest
 from homing.rundir import ARTEFACTS, STAGES, artefact, status
@@ -127,6 +128,11 @@ def test_scores_in_the_file_are_the_models_own(finished: tuple[Path, str], tiny_
         queries = model.encode_query([texts["queries"][row["query_id"]] for row in rows])
         documents = model.encode_document([texts["corpus"][row["document_id"]] for row in rows])
         assert np.allclose((queries * documents).sum(axis=1), [row[name] for row in rows], atol=1e-5)
+
+
+def test_what_changed_is_said_in_words() -> None:
+    before, now = {"data": "0" * 64, "rank": 8, "slice_by": None}, {"data": "1" * 64, "rank": 16, "slice_by": "topic"}
+    assert changes({"own": before}, {"own": now}) == "again: data changed, rank 8 -> 16, slice_by none -> topic"
 
 
 def test_run_again_and_everything_is_kept(finished: tuple[Path, str], data: Path, tiny_model: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ from homing.manifest import file_digest, key
 from homing.training import deciding
 from homing.work import Work
 
+_DIGEST = re.compile("[0-9a-f]{32,}")
 AFTER: dict[str, tuple[str, ...]] = {
     "check": (), "split": (), "mine": ("split",), "train": ("split", "mine"), "merge": ("train",), "seed": ("split",),
     "share": ("split", "mine"), "start": ("split", "mine"), "evaluate": ("split", "merge"), "report": ("train", "evaluate"),
@@ -70,11 +72,17 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     words = []
     for name in changed:
         if isinstance(now.get(name), Mapping) and isinstance(before.get(name), Mapping):
-            words += [
-                f"{each} {before[name].get(each)} -> {now[name][each]}" for each in now[name] if before[name].get(each) != now[name][each]
-            ]
+            words += [_change(each, before[name].get(each), value) for each, value in now[name].items() if before[name].get(each) != value]
         elif not name.startswith("stage "):
             words.append(f"{name} changed")
     if words:
         return "again: " + ", ".join(words)[:200]
     return f"again: after {stages[0]}" if stages else "again"
+
+
+def _change(name: str, before: object, now: object) -> str:
+    """A setting with both its values; a digest, which tells a reader nothing, without them."""
+    if any(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (before, now)):
+        return f"{name} changed"
+    old, new = ("none" if value in (None, "") else value for value in (before, now))
+    return f"{name} {old} -> {new}"

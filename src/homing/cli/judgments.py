@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -77,7 +78,7 @@ def audit(
     if not models:
         click.echo("without a model, near-duplicates alone are found: give --model MODEL to find more")
     click.echo(f"mark them: {kept / 'suspects.html'} in a browser, or {kept / 'suspects.csv'} in a spreadsheet (1, 0 or u under 'mark')")
-    click.echo(f"then: homing {f'run {data}/recipe.toml' if is_run else f'mine {data}'} --judgments FILE")
+    click.echo(f"then: homing {'run' if is_run else 'mine'} {quote(f'{data}/recipe.toml' if is_run else data)} --judgments FILE")
 
 
 def _write(found: Suspects, directory: Path, said: dict[str, Any]) -> None:
@@ -176,7 +177,7 @@ def judge(audit: str, chat: str | None, model: str | None, dataset: str | None, 
             chosen.prices
         )
         click.echo(f"{judged.tokens[0]:,} tokens in and {judged.tokens[1]:,} out were counted{paid}")
-    click.echo(f"written to {file}; then: homing mine DATASET --judgments {file}")
+    click.echo(f"written to {file}; then: homing mine DATASET --judgments {quote(str(file))}")
 
 
 def _suspects(audit: Path, dataset: str | None) -> Suspects:
