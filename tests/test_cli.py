@@ -80,6 +80,17 @@ def test_what_the_system_refuses_is_no_fault_of_the_program(
     assert not (place / "dealt").exists()
 
 
+def test_a_run_that_nobody_named_is_not_replaced_by_one_of_another_model(
+    place: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = place / "runs" / "data"
+    kept.mkdir(parents=True)
+    (kept / "recipe.toml").write_text(f'data = "{place / "data.json"}"\nmodel = "OWNER/NAME"\n')
+    assert "of another model" in refused(capsys, "run", "data.json", "--model", tiny_model)
+    (kept / "recipe.toml").write_text(f'data = "{place / "elsewhere" / "data.json"}"\nmodel = "{tiny_model}"\n')
+    assert "of another data" in refused(capsys, "run", "data.json", "--model", tiny_model)
+
+
 def test_the_next_command_can_be_copied_whatever_the_path(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "dataset").rename(place / "my data")
     main(["audit", "my data"])

@@ -101,7 +101,25 @@ def _recipe(data: str, model: str | None, out: str | None, options: dict[str, An
     if model is None:
         raise SettingError("--model is missing", remedy="Give a model's directory or hub name: --model Qwen/Qwen3-Embedding-0.6B.")
     made: dict[str, Any] = {section: make(options, section) for section in SECTIONS}
-    return Recipe(data=data, **{"model": model, **flags}, **made), Path(out) if out else Path("runs") / Path(data).stem
+    directory = Path(out) if out else Path("runs") / Path(data).stem
+    if out is None:
+        _demand_own(directory, data, model)
+    return Recipe(data=data, **{"model": model, **flags}, **made), directory
+
+
+def _demand_own(directory: Path, data: str, model: str) -> None:
+    """Raise SettingError where the run that nobody named is of other data or another model: a finished one would be lost."""
+    from homing.recipe import Recipe
+
+    if not (directory / "recipe.toml").is_file():
+        return
+    old = Recipe.read(directory / "recipe.toml")
+    for what, was, now in (("data", old.data, data), ("model", old.model, model)):
+        if was not in (now, str(Path(now).absolute())):
+            raise SettingError(
+                f"the run of this name is of another {what}, and would be replaced", where=str(directory), got=now, expected=was,
+                remedy="Give --out another directory, or this one if the run there may go.",
+            )  # fmt: skip
 
 
 @verb("homing demo")
