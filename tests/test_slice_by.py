@@ -155,7 +155,7 @@ def test_slices_reach_metrics_terminal_and_report(splits: Splits, tiny_model: Pa
     assert cut == {label: test.count(label) for label in set(test) if test.count(label) >= 5}
     assert cut
     assert "By the data's own columns" in printed
-    assert all(f"topic {label} ({queries}): nDCG@10 " in " ".join(printed.split()) for label, queries in cut.items())
+    assert all(f"\n  topic {label} ({queries}): nDCG@10 " in printed for label, queries in cut.items())
     code, printed = homing_run("report", tmp_path / "evaluation", "--dataset", tmp_path / "dataset", "--out", tmp_path / "report.html")
     assert code == 0, printed
     page = (tmp_path / "report.html").read_text()

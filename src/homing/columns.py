@@ -45,12 +45,12 @@ def shortened(text: str, columns: int) -> str:
 
 
 def wrapped(text: str, columns: int = WIDTH, indent: str = "  ") -> str:
-    """The text in lines of at most so many columns, all but the first indented; broken at blanks, and before or after any Chinese character
-    except closing punctuation. A word that is longer than a line stands alone."""
-    lines, line = [], ""
+    """The text in lines of at most so many columns, all but the first indented, which keeps its own; broken at blanks, and before or after
+    any Chinese character except closing punctuation. A word that is longer than a line stands alone."""
+    lines, line = list[str](), ""
     for part in _PARTS.findall(text):
         if part.isspace():
-            line += " " if line.strip() else ""
+            line += " " if line.strip() else "" if lines else part[: len(indent)]
         elif width(line + part) <= columns or not line.strip() or part in _CLOSING:
             line += part
         else:
