@@ -91,6 +91,11 @@ def test_the_names_that_other_tools_give_to_columns(tmp_path: Path) -> None:
     assert judgments(load(put(tmp_path / "a.json", [answered]))) == [("q", "d", 1), ("q", "e", 0)]
 
 
+def test_a_cell_may_hold_a_whole_document(tmp_path: Path) -> None:
+    long = "长" * 300_000
+    assert judgments(load(put(tmp_path / "a.csv", f"query,positive\nq,{long}\n"))) == [("q", long, 1)]
+
+
 def test_empty_cells_beyond_the_header_are_none(tmp_path: Path) -> None:
     assert judgments(load(put(tmp_path / "a.csv", "query,positive\nq,d,\nr,e, ,\n"))) == [("q", "d", 1), ("r", "e", 1)]
     with pytest.raises(FormatError, match="fit the header"):

@@ -22,6 +22,7 @@ PARQUET, ZIP = b"PAR1", b"PK\x03\x04"
 _BATCH = 1024  # rows of a Parquet file at once
 _BLOCK = 1 << 20
 _DELIMITERS = ",;\t"  # Excel writes the second where numbers have a decimal comma
+csv.field_size_limit(1 << 24)  # characters of a cell; csv's own 128 Ki are too few for whole documents
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f\ufeff]")
 _CERTAIN = 8  # characters beyond ASCII that are valid UTF-8: text in another encoding hardly ever begins with so many
 
