@@ -25,6 +25,13 @@ Judged = tuple[str, str, int]
 LONG = "how do I cancel the insurance contract before the end of the first year"
 
 
+@pytest.fixture(autouse=True)
+def _few_are_enough(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Small data is no fault of its own here, but for the test about it."""
+    if request.node.name != "test_too_few_queries_are_a_warning":
+        monkeypatch.setattr("homing.checking.FEW", 0)
+
+
 class Words:
     """A tokenizer that knows words of ASCII, and puts a prompt of two tokens before a query."""
 
@@ -87,6 +94,12 @@ def test_no_negatives_at_all_is_a_warning() -> None:
     assert none.without_negative == 2
     assert any("no judged negatives at all" in warning for warning in none.warnings)
     assert check(dataset([("a", "d", 1), ("a", "e", 0)])).warnings == []
+
+
+def test_too_few_queries_are_a_warning() -> None:
+    rows = [(f"q{number}", text, grade) for number in range(30) for text, grade in ((f"d{number}", 1), ("e", 0))]
+    assert check(dataset(rows)).warnings == []
+    assert check(dataset([*rows[:-1], ("q30", "e", 0)][1:])).warnings[-1].startswith("only 29 queries have a relevant document")
 
 
 def test_sides_are_counted_together_and_apart() -> None:

@@ -17,6 +17,7 @@ from homing.protocols import Kind
 
 WIDTH = 80  # columns of the table
 MANY_CUT = 0.05  # share of the texts that are longer than the model reads, from which it is worth a warning
+FEW = 30  # queries with a positive; a fifth of fewer is less than the six test queries that can show a difference at all
 MANY_UNKNOWN = 0.05  # share of the tokens that the vocabulary lacks, likewise
 
 NOTES = {
@@ -221,6 +222,8 @@ class Check:
             yield "there are no judged negatives at all: they are mined from the whole corpus, where nobody judged what is found."
         if self.without_positive:
             yield f"{self.without_positive:,} of {judged:,} judged queries have no positive: they give no training row and no measure."
+        if (able := judged - self.without_positive) < FEW and not self.sides:
+            yield f"only {able:,} queries have a relevant document: of fewer than {FEW} too few are left for a test that shows anything."
         if both := self.notes.get("judged_both_ways"):
             yield f"{both:,} pairs are judged both ways and were taken as relevant."
 
