@@ -1,6 +1,6 @@
 """A BEIR folder: corpus.jsonl (`_id`, `title`, `text`), queries.jsonl (`_id`, `text`, `metadata`), qrels/{train,dev,test}.tsv.
 
-The first two may be packed by gzip (corpus.jsonl.gz). Other files in qrels/ are left alone, and counted. A document's title and text
+The first two may be packed by gzip (corpus.jsonl.gz). Other files in qrels/ are left alone. A document's title and text
 are joined by a blank. Two ids of one text are one document. What stands beside a query's text, or in its `metadata`, is a column.
 """
 
@@ -48,8 +48,8 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     """Read the folder into `into`: for a side the qrels of that name, where it has them; else all three, pooled as those of `side`.
 
     Counts in the notes: `empty_documents` and `empty_queries` (left out with their judgments, `judgments_of_empty_texts`),
-    `negative_grades`, `pooled_splits` (qrels files, where more than one was pooled) and `ignored_qrels` (files of other names). Raises
-    FormatError for what cannot be read, JudgmentError for a judgment of an unknown query or document.
+    `negative_grades`, `pooled_splits` (qrels files, where more than one was pooled) and `ignored_qrels` (files of other names, where one
+    of the three is missing). Raises FormatError for what cannot be read, JudgmentError for a judgment of an unknown query or document.
     """
     demand(path)
     found = sides(path)
@@ -91,7 +91,8 @@ def _lines(queries: Queries) -> Iterator[dict[str, Any]]:
 def _read(path: Path, into: Builder, files: dict[Side, Side | None]) -> None:
     documents = _texts(present(path / CORPUS), into.document, _document, into.notes, "empty_documents")
     queries = _texts(present(path / QUERIES), into.query, _query, into.notes, "empty_queries", into.describe)
-    into.notes["ignored_qrels"] += sum(file.stem not in SIDES for file in (path / QRELS).glob("*.tsv"))
+    if sides(path) != SIDES:
+        into.notes["ignored_qrels"] += sum(file.stem not in SIDES for file in (path / QRELS).glob("*.tsv"))
     for file, side in files.items():
         _judgments(path / QRELS / f"{file}.tsv", into, queries, documents, side)
 
