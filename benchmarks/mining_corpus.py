@@ -8,8 +8,9 @@ bm25s is used plainly: `index` and `retrieve`, method robertson. rank_bm25 searc
 queries whose scores agree with bm25s' (times 2.5) to 1e-3.
 
 Dense: each side is a process of its own, reads the pairs, encodes, and mines ten negatives a query below 0.95 of the positive's score out
-of 100. "same" is the share of Homing's that both found, over queries with one positive. Seconds are those of mining, encoding included;
-memory "for mining" is the process's peak less what it held before: imports, the data, and the model, which has encoded a few texts.
+of 100. "same" is the share of Homing's that both found, over queries with one positive. Seconds are the processor's, for mining,
+encoding included; memory "for mining" is the process's peak less what it held before: imports, the data, and the model, which has encoded
+a few texts.
 """
 
 from __future__ import annotations
@@ -95,17 +96,17 @@ def pairs(name: str, lists: int) -> Dataset:
 
 
 class Watch:
-    """Time and memory from here on: seconds, the process's peak and what of it came on top, in GiB (Linux)."""
+    """Time and memory from here on: seconds of the processor, the process's peak and what of it came on top, in GiB (Linux)."""
 
     def __init__(self) -> None:
         self.held = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**30
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-        self.start = time.monotonic()
+        self.start = time.process_time()
 
     def figures(self) -> list[float]:
         status = Path("/proc/self/status").read_text().splitlines()
         peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 2**20
-        return [time.monotonic() - self.start, peak, peak - self.held]
+        return [time.process_time() - self.start, peak, peak - self.held]
 
 
 def mine_ours(name: str, lists: int, model: Path, out: Path) -> None:
