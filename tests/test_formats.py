@@ -85,8 +85,10 @@ def test_what_cannot_be_read_is_called_by_its_name(tmp_path: Path, start: bytes,
 def test_the_names_that_other_tools_give_to_columns(tmp_path: Path) -> None:
     for header in ("anchor,positive,negative", "question,answer,neg", "query,pos,negative_1"):
         assert judgments(load(put(tmp_path / "a.csv", f"{header}\nq,d,e\n"))) == [("q", "d", 1), ("q", "e", 0)]
-    for header in ("sentence1,sentence2,score", "query,passage,label", "query,content,is_relevant"):
+    for header in ("sentence1,sentence2,score", "query,passage,label", "query,content,is_relevant", "question,answer,label"):
         assert judgments(load(put(tmp_path / "a.csv", f"{header}\nq,d,1\nq,e,0\n"))) == [("q", "d", 1), ("q", "e", 0)]
+    listed = {"question": "q", "answer": "d", "neg": ["e"]}
+    assert judgments(load(put(tmp_path / "a.json", [listed]))) == [("q", "d", 1), ("q", "e", 0)]
     answered = {**CANDIDATES, "question": "x", "answer": "y"}  # candidates stay candidates
     assert judgments(load(put(tmp_path / "a.json", [answered]))) == [("q", "d", 1), ("q", "e", 0)]
 

@@ -1,7 +1,7 @@
 """Judged pairs, one a record: a query, a document, and whether it is relevant; as JSON, JSONL, Parquet, CSV or a spreadsheet.
 
-Names: `query`, `anchor` or `sentence1`; `content`, `document`, `passage`, `text` or `sentence2`; `is_relevant`, `label`, `relevance` or
-`score`, which is 0 or 1, or a grade.
+Names: `query`, `anchor`, `sentence1` or `question`; `content`, `document`, `passage`, `text`, `sentence2` or `answer`; `is_relevant`,
+`label`, `relevance` or `score`, which is 0 or 1, or a grade.
 Other names that hold a text or a number are columns of the query.
 """
 
@@ -18,8 +18,8 @@ from homing.formats.fields import Record, columns, keys, relevance_field, text_f
 from homing.formats.records import records
 from homing.formats.writing import replaced, write_records
 
-QUERY = ("query", "anchor", "sentence1")
-DOCUMENT = ("content", "document", "passage", "text", "sentence2")
+QUERY = ("query", "anchor", "sentence1", "question")
+DOCUMENT = ("content", "document", "passage", "text", "sentence2", "answer")
 LABEL = ("is_relevant", "label", "relevance", "score")
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from homing.data import Builder, Dataset, Mined, Side
 from homing.errors import FormatError
+from homing.formats import pairs
 from homing.formats.examples import examples
 from homing.formats.fields import Record, columns, keys, shown, text_field
 from homing.formats.records import records
@@ -82,9 +83,10 @@ def write(data: Dataset | Mined, path: Path) -> None:
 
 
 def _asked(record: dict[str, Any]) -> bool:
-    """Whether the record's names are those of QUESTION, and nothing else in it could be a query with its candidates."""
-    others = any(name in record for name in (*QUERY, *POSITIVE)) or any(isinstance(value, list) and value for value in record.values())
-    return all(name in record for name in QUESTION) and not others
+    """Whether the record's names are those of QUESTION, and nothing else in it could be a label, or a query with its candidates."""
+    named = any(name in record for name in (*QUERY, *POSITIVE, *pairs.LABEL))
+    listed = any(isinstance(value, list) and any(isinstance(each, dict) for each in value) for value in record.values())
+    return all(name in record for name in QUESTION) and not named and not listed
 
 
 def _rows(data: Dataset | Mined) -> Iterator[tuple[str, str, list[str]]]:
