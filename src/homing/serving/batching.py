@@ -35,7 +35,7 @@ CHUNKS = 4  # of a round: enough to choose texts of like length from, few enough
 LONGEST_WAIT = 60  # seconds that a client is told to wait at most
 SIDE_BY_SIDE = 2  # rounds that a CPU works on at a time
 MOMENT = 0.003  # seconds that a CPU waits at most for as many texts as a thread had last
-TIDY = 5.0  # seconds of encoding after which freed memory goes back to the system
+TIDY = 2.0  # seconds between the times that a thread gives freed memory back to the system
 
 
 class Work:
@@ -188,10 +188,13 @@ class Batcher:
         return True
 
     def _encode_all(self) -> None:
-        tidied, texts = time.monotonic(), 0
+        tidied, untidy, texts = time.monotonic(), False, 0
         while True:
+            if untidy and time.monotonic() - tidied >= TIDY:
+                return_freed_memory()
+                tidied, untidy = time.monotonic(), False
             with self._changed:
-                self._changed.wait_for(lambda: self._ready or self._stopping)
+                self._changed.wait_for(lambda: self._ready or self._stopping, TIDY if untidy else None)
                 self._changed.wait_for(partial(self._as_many, texts), self._moment)
                 if not self._ready:
                     if self._stopping:
@@ -204,12 +207,10 @@ class Batcher:
                 self._share_cores()
             if taken:
                 self._encode(taken)
+            untidy = True
             with self._changed:
                 self._in_hand -= texts
                 self._busy -= 1
-            if time.monotonic() - tidied > TIDY:
-                return_freed_memory()
-                tidied = time.monotonic()
 
     def _as_many(self, texts: int) -> bool:
         return self._untaken >= texts or self._stopping
