@@ -4,9 +4,8 @@
     python benchmarks/merging.py --size 8B --out benchmarks/results/merging.md     # 16 GB written twice, and read five times
     python benchmarks/merging.py --size tiny                                       # a check in seconds, printed
 
-Each merge is a process of its own; the peak is its resident memory's high-water mark, mapped pages of the files included. `whole` loads
-the model by its own reader to verify it, `layers` runs it layer by layer; which one a merge takes is by the machine's free memory, and here
-both are measured where the model fits. Rows are added to the file.
+Each merge is a process of its own; the peak is its resident memory's high-water mark, mapped pages of the files included. Rows of another
+size in the file are kept.
 """
 
 from __future__ import annotations
@@ -43,23 +42,21 @@ HEAD = """# Merging
 Peak resident memory and time of `homing merge` in a process of its own, verification included: random bfloat16 weights in the
 configuration of Qwen3-Embedding, a LoRA of rank 16 on all seven projections of each layer (benchmarks/merging.py).
 
-| size | parameters | files | written | verified | apart | peak memory | seconds | machine |
-|---|---|---|---|---|---|---|---|---|
+| size | parameters | files | written | apart | peak memory | seconds | machine |
+|---|---|---|---|---|---|---|---|
 """
 MERGE = """
 import json, resource, sys
 from pathlib import Path
 from homing import Adapter, Model
-from homing.merging import Plan, plan, write
-base, adapter, out, dtype, way = sys.argv[1:]
-if way != "auto":
-    Plan.whole = property(lambda self: way == "whole")
+from homing.merging import plan, write
+base, adapter, out, dtype = sys.argv[1:]
 adapter = Adapter(Path(adapter))
 said = adapter.conventions
 planned = plan(Model(base, device="meta", max_length=said["max_length"]), adapter, out=out, dtype=dtype or None)
 verified = write(planned).verified
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"way": verified.way, "distance": verified.distance, "peak": peak, "bytes": planned.size}))
+print(json.dumps({"distance": verified.distance, "peak": peak, "bytes": planned.size}))
 """
 
 
@@ -167,11 +164,11 @@ def made_adapter(base: Path, directory: Path) -> Path:
     return directory
 
 
-def measured(size: str, base: Path, adapter: Path, work: Path, dtype: str, way: str) -> str:
+def measured(size: str, base: Path, adapter: Path, work: Path, dtype: str) -> str:
     """A merge in a process of its own, as a row of the table."""
     out = work / "merged"
     began = time.perf_counter()
-    told = [sys.executable, "-c", MERGE, str(base), str(adapter), str(out), dtype, way]
+    told = [sys.executable, "-c", MERGE, str(base), str(adapter), str(out), dtype]
     done = subprocess.run(told, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     seconds = time.perf_counter() - began
     if done.returncode:
@@ -181,7 +178,7 @@ def measured(size: str, base: Path, adapter: Path, work: Path, dtype: str, way: 
     shutil.rmtree(out)
     parameters = Model(base, device="meta").parameters
     return (
-        f"| {size} | {parameters:,} | {SHAPES[size].files} | {dtype or 'bfloat16'}, {said['bytes'] / 2**30:.2f} GiB | {said['way']} | "
+        f"| {size} | {parameters:,} | {SHAPES[size].files} | {dtype or 'bfloat16'}, {said['bytes'] / 2**30:.2f} GiB | "
         f"{said['distance']:.1e} {unit} | {said['peak'] / 2**30:.2f} GiB | {seconds:.0f} | {machine()} |"
     )
 
@@ -190,29 +187,26 @@ def main() -> None:
     """Make, merge, measure; print the rows, and add them to the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SHAPES, default="0.6B")
-    parser.add_argument("--ways", default="", help="whole,layers,auto [both where the size is 0.6B or tiny, else auto]")
     parser.add_argument("--dtypes", default="", help="number formats to write, as bfloat16,float32 [both for 0.6B and tiny, else bfloat16]")
     parser.add_argument("--work", type=Path, help="where models are made, and removed again [a temporary directory]")
     parser.add_argument("--out", type=Path, help="file for the result")
     asked = parser.parse_args()
-    small = asked.size in ("tiny", "0.6B")
-    ways = (asked.ways or ("whole,layers" if small else "auto")).split(",")
-    dtypes = (asked.dtypes or ("bfloat16,float32" if small else "bfloat16")).split(",")
+    dtypes = (asked.dtypes or ("bfloat16,float32" if asked.size in ("tiny", "0.6B") else "bfloat16")).split(",")
     with tempfile.TemporaryDirectory(dir=asked.work) as place:
         work = Path(place)
         base = made_model(SHAPES[asked.size], work / "base")
         adapter = made_adapter(base, work / "adapter")
         rows = []
         for dtype in dtypes:
-            for way in ways:
-                rows.append(measured(asked.size, base, adapter, work, dtype, way))
-                print(rows[-1], flush=True)
+            rows.append(measured(asked.size, base, adapter, work, dtype))
+            print(rows[-1], flush=True)
     if asked.out:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         said = versions()
         used = ", ".join(f"{name} {said[name]}" for name in ("torch", "transformers", "safetensors", "peft") if name in said)
         before = asked.out.read_text(encoding="utf-8") if asked.out.is_file() else HEAD
-        table = before.split("\n\nVersions: ")[0].rstrip("\n") + "\n" + "\n".join(rows)
+        kept = [line for line in before.split("\n\nVersions: ")[0].splitlines() if not line.startswith(f"| {asked.size} |")]
+        table = "\n".join([*kept, *rows])
         asked.out.write_text(f"{table}\n\nVersions: {used}.\n", encoding="utf-8")
 
 

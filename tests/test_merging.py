@@ -28,7 +28,8 @@ from homing.encoders.adapter import tune
 from homing.encoders.change import LowRankChange, change_of
 from homing.encoders.weights import Weights
 from homing.errors import MergeError, ModelError, ResourceError, RunError, SettingError
-from homing.merging import Plan, plan, rank_flips, write
+from homing.merging import Plan, plan, write
+from homing.merging.verification import PROBES, rank_flips
 from homing.shipping.origin import Origin
 
 KINDS = ("lora", "rslora", "dora", "full")
@@ -72,12 +73,6 @@ def base(tiny_model: Path) -> Model:
 @pytest.fixture
 def adapter(base: Model, tmp_path: Path) -> Adapter:
     return learned(base, "lora", tmp_path / "adapter")
-
-
-@pytest.fixture
-def by_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take every model for one that doesn't fit into memory."""
-    monkeypatch.setattr(Plan, "whole", property(lambda self: False))
 
 
 # What is planned.
@@ -261,20 +256,18 @@ def test_ranks_and_alphas_of_single_layers_are_obeyed(tiny_model: Path, tmp_path
     assert np.allclose(merged.encode(TEXTS), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("prefix", ["model.", "encoder.model."])
-def test_names_under_a_prefix_are_found_and_kept(tiny_model: Path, prefix: str, tmp_path: Path) -> None:
+def test_names_under_a_prefix_are_found_and_kept(tiny_model: Path, tmp_path: Path) -> None:
     """A checkpoint may hold the body as a part of something larger."""
     shutil.copytree(tiny_model, tmp_path / "base")
-    named = {f"{prefix}{name}": tensor for name, tensor in load_file(tiny_model / "model.safetensors").items()}
+    named = {f"model.{name}": tensor for name, tensor in load_file(tiny_model / "model.safetensors").items()}
     named["lm_head.weight"] = torch.ones(3, 3)
     save_file(named, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
     base = Model(tmp_path / "base", max_length=64, device="meta")
     adapter = _unnamed(learned(Model(tiny_model, max_length=64, device="cpu"), "lora", tmp_path / "adapter"))
     planned = plan(base, adapter, out=tmp_path / "model")
-    assert all(name.startswith(prefix) for name in planned.changed)
-    if prefix == "model.":  # a name that transformers knows, so that its reader can verify it
-        write(planned)
-        assert Weights(tmp_path / "model").entries.keys() == named.keys()
+    assert all(name.startswith("model.") for name in planned.changed)
+    write(planned)
+    assert Weights(tmp_path / "model").entries.keys() == named.keys()
 
 
 def test_nothing_of_a_failed_merge_is_left_and_the_old_stays(
@@ -345,14 +338,13 @@ def test_what_died_between_two_renames_is_put_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("which", "kind"), [*(("qwen3", kind) for kind in KINDS), ("minilm", "lora"), ("minilm", "dora")])
-def test_a_model_larger_than_memory_is_verified_layer_by_layer(
-    which: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path, by_layers: None
+def test_a_merge_is_verified_layer_by_layer_and_gives_what_peft_gives(
+    which: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     path = request.getfixturevalue("tiny_model" if which == "qwen3" else "minilm")
     adapter = learned(Model(path, max_length=64, device="cpu"), kind, tmp_path / "adapter", step=0.02)
     planned = plan(Model(path, max_length=64, device="meta"), adapter, out=tmp_path / "model", scale=0.5)
     verified = write(planned, TEXTS).verified
-    assert verified.way == "layers"
     assert verified.distance <= 1e-5
     assert (verified.distance > 0) is (kind != "full")  # all weights are put in their place, there is no other computation
     assert (verified.texts, verified.flips) == (7, 0)
@@ -365,7 +357,7 @@ def test_a_model_larger_than_memory_is_verified_layer_by_layer(
 def test_a_layer_at_a_time_is_in_memory(tiny_model: Path) -> None:
     base = Model(tiny_model, max_length=64, device="cpu")
     wanted, own = base.encode(TEXTS), Weights(tiny_model)
-    body = streamed.skeleton(base)
+    body = streamed.skeleton(base.transformer[0].model)
     most = 0
 
     def seen(name: str, output: Tensor) -> None:
@@ -380,6 +372,44 @@ def test_a_layer_at_a_time_is_in_memory(tiny_model: Path) -> None:
     assert np.allclose(got.numpy(), wanted, atol=1e-6)
     assert most == 0  # when a unit has run, nothing is left
     assert list(streamed.units(body)) == ["embed_tokens", "layers.0", "layers.1", "norm"]
+
+
+FAMILIES: dict[str, dict[str, object]] = {
+    "BertModel": {}, "XLMRobertaModel": {}, "MPNetModel": {}, "DistilBertModel": {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 2},
+    "ModernBertModel": {"pad_token_id": 0}, "DebertaV2Model": {}, "AlbertModel": {"embedding_size": 16}, "Qwen2Model": {},
+    "MistralModel": {}, "Gemma3TextModel": {"head_dim": 16}, "T5EncoderModel": {"d_model": 32, "d_ff": 48, "d_kv": 16, "num_heads": 2},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_layer_by_layer_is_the_whole_model_in_every_family(name: str, tmp_path: Path) -> None:
+    """transformers' own forward pass, of the architectures that embedding models are made of."""
+    import transformers
+
+    torch.manual_seed(0)
+    family = getattr(transformers, name)
+    shape = {"vocab_size": 99, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    if "num_key_value_heads" in vars(family.config_class()):
+        shape["num_key_value_heads"] = 1
+    family(family.config_class(**{**shape, **FAMILIES[name]})).save_pretrained(tmp_path)
+    whole = family.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    inputs = {"input_ids": torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]]), "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])}
+    with torch.inference_mode():
+        wanted = whole(**inputs).last_hidden_state
+    hollow = family.from_pretrained(tmp_path, device_map="meta")
+    weights = Weights(tmp_path)
+    placed = weights.place({each: tuple(parameter.shape) for each, parameter in hollow.named_parameters()})
+    passed: list[str] = []
+    body, first = streamed.skeleton(hollow), streamed.first_names(hollow)
+
+    def read(name: str) -> Tensor:
+        return weights[placed[first[name]]]
+
+    with streamed.streamed(body, read, lambda unit, output: passed.append(unit)), torch.inference_mode():
+        got = body(**inputs).last_hidden_state
+    assert torch.allclose(got, wanted, atol=1e-5)
+    assert len(passed) >= 4
+    assert all(parameter.is_meta for parameter in body.parameters())
 
 
 class Fault:
@@ -399,15 +429,13 @@ class Fault:
         }[self.fault]
 
 
-@pytest.mark.parametrize("way", ["whole", "layers"])
 @pytest.mark.parametrize("fault", ["left out", "a tenth off", "of another layer"])
 def test_planted_faults_of_one_layer_are_found(
-    base: Model, adapter: Adapter, fault: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Model, adapter: Adapter, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Plan, "whole", property(lambda self: way == "whole"))
     planted = Fault(fault)
     monkeypatch.setattr(LowRankChange, "apply", lambda self, name, weight: planted(self, name, weight))
-    with pytest.raises(MergeError, match="not reproduce" if way == "whole" else r"layers\.1.*the adapter's activations"):
+    with pytest.raises(MergeError, match=r"layers\.1.*the adapter's activations"):
         homing.merge(base, adapter, out=tmp_path / "model")
     assert {path.name for path in tmp_path.iterdir()} == {"adapter"}
 
@@ -438,12 +466,8 @@ def test_planted_faults_of_the_disk_are_found(
 # Number formats.
 
 
-@pytest.mark.parametrize("way", ["whole", "layers"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_is_bounded_and_its_rank_flips_counted(
-    base: Model, adapter: Adapter, dtype: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Plan, "whole", property(lambda self: way == "whole"))
+def test_half_precision_is_bounded_and_its_rank_flips_counted(base: Model, adapter: Adapter, dtype: str, tmp_path: Path) -> None:
     verified = write(plan(base, adapter, out=tmp_path / "model", dtype=dtype), TEXTS).verified
     assert 0 < verified.distance < 1e-2
     assert verified.pairs == 7 * 21
@@ -454,6 +478,45 @@ def test_half_precision_is_bounded_and_its_rank_flips_counted(
     assert (origin.dtype, origin.verified) == (dtype, verified)
     card = (tmp_path / "model" / "README.md").read_text()
     assert f"{verified.flips} of {verified.pairs} pairs of documents" in card
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_distance_and_rank_flips_in_half_precision_are_what_other_readers_find(
+    base: Model, adapter: Adapter, dtype: str, tmp_path: Path
+) -> None:
+    """PEFT's adapter on its base, and sentence-transformers with the written directory, both whole."""
+    verified = write(plan(base, adapter, out=tmp_path / "model", dtype=dtype)).verified
+    tuning = adapters.load(base, adapter)
+    queries, documents = base.encode(PROBES, "query"), base.encode(PROBES, "document")
+    tuning.detach()
+    theirs = SentenceTransformer(str(tmp_path / "model"), device="cpu", model_kwargs={"dtype": torch.float32})
+    got_queries, got_documents = theirs.encode_query(list(PROBES)), theirs.encode_document(list(PROBES))
+    distances = [1 - (queries * got_queries).sum(axis=1), 1 - (documents * got_documents).sum(axis=1)]
+    assert max(map(np.max, distances)) == pytest.approx(verified.distance, abs=1e-6)
+    assert (verified.flips, verified.pairs) == rank_flips(queries @ documents.T, got_queries @ got_documents.T)
+
+
+def test_half_precision_that_loses_more_is_refused(base: Model, adapter: Adapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of three bits: each is written as it was planned, and the embeddings are not the adapter's any more."""
+
+    def coarse(planned: Plan, name: str, weight: Tensor) -> Tensor:
+        step = weight.float().abs().max() / 2
+        return ((weight.float() / step).round() * step).to(torch.bfloat16)
+
+    monkeypatch.setattr(Plan, "rounded", coarse)
+    with pytest.raises(MergeError, match=r"activations|not reproduce"):
+        homing.merge(base, adapter, out=tmp_path / "model", dtype="bfloat16")
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_adapter_of_weights_that_no_embedding_needs_is_an_error(minilm: Path, tmp_path: Path) -> None:
+    base = Model(minilm, max_length=64, device="cpu")
+    adapter = learned(base, "full", tmp_path / "adapter")
+    own = {name: parameter for name, parameter in base.transformer[0].model.named_parameters() if "pooler" in name}
+    save_file({name: parameter.detach() + 1 for name, parameter in own.items()}, adapter.weights)
+    with pytest.raises(MergeError, match="changes no embedding"):
+        homing.merge(base, adapter, out=tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_half_precision_base_can_be_written_in_float32(tmp_path: Path) -> None:
@@ -541,9 +604,8 @@ def test_the_benchmark_of_memory_measures_a_merge(
     import merging as benchmark
 
     out = tmp_path / "results" / "merging.md"
-    monkeypatch.setattr(sys, "argv", ["merging.py", "--size", "tiny", "--ways", "layers", "--dtypes", "float32", "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", ["merging.py", "--size", "tiny", "--dtypes", "float32", "--out", str(out)])
     benchmark.main()
     (row,) = [line for line in out.read_text().splitlines() if line.startswith("| tiny")]
-    assert "| layers |" in row
     assert "GiB" in row
     assert row in capsys.readouterr().out

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from homing.encoders.model import Model, Tokens
 from homing.encoders.safety import body
 from homing.errors import MergeError, ModelError, SettingError
-from homing.manifest import replace_directory, write_json
+from homing.manifest import demand_disk, replace_directory, write_json
 from homing.shipping.layout import BODY_FILES, CONVENTION_FILES
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def export(model: Model, out: str | Path, *, texts: Sequence[str] = ()) -> Path:
     except ImportError as error:
         raise SettingError("ONNX needs packages that are not installed", got=str(error), remedy="pip install 'homing[onnx]'") from None
     plain = model if (model.device.type, model.dtype) == ("cpu", torch.float32) else model.again("cpu", torch.float32)
+    demand_disk(out, plain.parameters * torch.float32.itemsize)
     with replace_directory(out, FILE) as fresh:
         _write(plain, fresh / FILE)
         for name in (*BODY_FILES, *CONVENTION_FILES):

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from homing.errors import RunError
+from homing.errors import ResourceError, RunError
 
 PACKAGES = ("homing", "torch", "transformers", "sentence-transformers", "peft", "numpy", "rjieba")
 NAME = "manifest.json"
@@ -24,8 +24,8 @@ def demand_replaceable(path: Path, *marks: str) -> None:
 
     `marks` are files that an earlier artefact of the same kind would hold: whatever else lies there is not ours to remove.
     """
-    if path.exists() and not path.is_dir():
-        raise RunError("a file stands where a directory is to be written", where=str(path), remedy="Give another --out.")
+    if (at := next(each for each in (path, *path.absolute().parents) if each.exists())) and not at.is_dir():
+        raise RunError("a file stands where a directory is to be written", where=str(at), remedy="Give another --out.")
     if path.is_dir() and Path.cwd().is_relative_to(path.resolve()):
         raise RunError("the directory is the one that this command runs in", where=str(path), remedy="Give --out a new name in it.")
     if path.is_dir() and any(path.iterdir()) and not any((path / mark).is_file() for mark in marks):
@@ -33,6 +33,17 @@ def demand_replaceable(path: Path, *marks: str) -> None:
             "the directory holds something else than what is to be written, and would be lost", where=str(path),
             got=", ".join(sorted(each.name for each in path.iterdir())[:4]), expected="nothing, or an earlier result of this command",
             remedy="Give another --out, or move what is there.",
+        )  # fmt: skip
+
+
+def demand_disk(path: Path, size: int) -> None:
+    """Raise ResourceError where the disk has no room for the `size` bytes that are to be written at `path`."""
+    parent = next(parent for parent in path.absolute().parents if parent.exists())
+    free = shutil.disk_usage(parent).free
+    if free < size:
+        raise ResourceError(
+            "the disk is too small", where=str(path), got=f"{free / 2**30:.1f} GiB free", expected=f"{size / 2**30:.1f} GiB",
+            remedy="Give a place on another disk, or where there is --dtype a smaller one.",
         )  # fmt: skip
 
 

@@ -145,12 +145,13 @@ def do_merge(work: Work) -> None:
     texts += [test.corpus.texts[document] for document in test.qrels.document[:16].tolist()]
     adapter = Adapter(work.directory / "adapter")
     planned = plan(work.base, adapter, out=work.directory / "model")
-    verified = write(planned, texts).verified
+    origin = write(planned, texts)
+    verified = origin.verified
     if adapter.scale == 0:
         work.say("  dev keeps the base: the model's directory holds the base's own weights")
     else:
         work.say(f"  scale {planned.scale:g}, {planned.chosen}")
-        work.say(f"  {verified.tensors:,} tensors as planned; {verified.texts} texts as with the adapter, {verified.distance:.1e} apart")
+        work.say(f"  {verified.tensors:,} tensors as planned; {verified.texts} texts as with the adapter, {verified.apart(origin.dtype)}")
     if adapter.side == "queries":
         work.say(f"  it encodes queries alone: documents, and an index of them, stay those of {work.base.source}")
 

@@ -298,8 +298,9 @@ class _Side:
         if self.elsewhere is not None:
             others.append(("the model of the other side", self.elsewhere))
         origin = Origin.read(self.model.path)
-        if origin is not None and Path(origin.base).is_dir():
-            others.append(("the untrained base", Model(origin.base, device=self.model.device, dtype=self.model.dtype)))
+        base = self.model.path if self.model.change else None if origin is None else Path(origin.base)
+        if base is not None and base.is_dir():
+            others.append(("the untrained base", Model(base, device=self.model.device, dtype=self.model.dtype)))
         for name, model in others:
             prompted = [self.prompt + text for text in texts]
             rows = _unit(model.encode_tokens(model.tokenize(prompted, "document"))) if not model.prompts["document"] else None

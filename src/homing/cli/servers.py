@@ -19,15 +19,18 @@ SPINS = "10000"  # turns that a thread of PyTorch waits awake for the next layer
 @verb("homing serve model\nHOMING_API_KEY=... homing serve model --host 0.0.0.0 --port 8000")
 @click.argument("model", type=str)
 def serve(model: str, **options: Any) -> None:
-    """Serve a model behind the OpenAI API's embeddings, with scores, probabilities and decisions beside them, until stopped."""
+    """Serve a model behind the OpenAI API's embeddings, with scores, probabilities and decisions beside them, until stopped.
+
+    An adapter's directory is served on its base, not merged.
+    """
     # Before torch. A thread that spins for long keeps the core that others are waited for on, one that sleeps at once is woken too late.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-    from homing.encoders.pair import open_model
+    from homing.encoders.opening import open_local
     from homing.serving import serve as run
 
     chosen = make(options, "serving")
-    run(open_model(model, **asdict(make(options, "encoding"))), chosen)
+    run(open_local(model, **asdict(make(options, "encoding"))), chosen)
 
 
 @settings("encoding", shown=("query_prompt", "document_prompt", "instruction", "max_length"))
@@ -45,8 +48,7 @@ def verify(
     model: str, endpoint: str, documents: str | None, data: str | None, bare: bool, tolerance: float | None, as_json: bool, **options: Any
 ) -> None:
     """Compare a server with the model that it should serve: what it does otherwise is named, with the remedy. Exit code 1: it differs."""
-    from homing.encoders.opening import open_endpoint
-    from homing.encoders.pair import open_model
+    from homing.encoders.opening import open_endpoint, open_local
     from homing.loading import load
     from homing.verifying import verify as compare
 
@@ -58,6 +60,6 @@ def verify(
         texts |= {"queries": [loaded.queries.texts[query] for query in judged], "documents": [loaded.corpus.texts[each] for each in places]}
     asked = open_endpoint(endpoint)
     elsewhere = open_endpoint(documents) if documents is not None else None
-    found = compare(open_model(model, **asdict(make(options, "encoding"))), asked, elsewhere, bare=bare, **texts)
+    found = compare(open_local(model, **asdict(make(options, "encoding"))), asked, elsewhere, bare=bare, **texts)
     click.echo(json.dumps(found.plain(), indent=2, ensure_ascii=False) if as_json else str(found))
     sys.exit(0 if found.equal else 1)

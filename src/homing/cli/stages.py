@@ -201,8 +201,9 @@ def merge(
     """Merge an adapter into its base, verified, as a directory that can be served; a file at a time, so that memory stays small."""
     from homing.encoders.adapter import Adapter
     from homing.encoders.model import Model
+    from homing.manifest import demand_disk, demand_replaceable
     from homing.merging import plan, write
-    from homing.shipping.router import write_router
+    from homing.shipping.router import ROUTER, write_router
 
     trained = Adapter(Path(adapter))
     said = trained.conventions
@@ -217,11 +218,17 @@ def merge(
     if router is not None and trained.side != "queries":
         raise SettingError("--router is for an adapter of queries alone", got=trained.side, remedy="Leave it out.")
     planned = plan(base, trained, out=out, scale=_scale(scale), dtype=dtype)
+    if router is not None:
+        if Path(router).resolve() == Path(out).resolve():
+            raise SettingError("--router and --out are one place", got=router, remedy="Give two.")
+        demand_replaceable(Path(router), ROUTER)
+        demand_disk(Path(router), 2 * planned.size + planned.weights.size)
     click.echo(str(planned))
     if dry_run:
         return
-    verified = write(planned).verified
-    click.echo(f"verified: {verified.tensors:,} tensors, {verified.texts} texts at most {verified.distance:.1e} apart; written to {out}")
+    origin = write(planned)
+    verified = origin.verified
+    click.echo(f"verified: {verified.tensors:,} tensors; {verified.texts} texts {verified.apart(origin.dtype)}; written to {out}")
     if router is not None:
         write_router(Path(out), base.path, Path(router))
         click.echo(f"queries and documents in one: written to {router}")

@@ -157,12 +157,14 @@ class LowRankChange(Change):
     def apply(self, name: str, weight: Tensor) -> Tensor:
         layer = self._layers[name]
         turned = bool(self.config.get("fan_in_fan_out"))
-        own = weight.T if turned else weight
-        change = layer.factor * (self._tensor(layer.b) @ self._tensor(layer.a))
-        if layer.magnitude is not None:
-            sum_ = own + change
-            change = (self._tensor(layer.magnitude) / torch.linalg.vector_norm(sum_, dim=1)).unsqueeze(1) * sum_ - own
-        return weight + self.scale * (change.T if turned else change)
+        own, a, b = weight.T if turned else weight, self._tensor(layer.a), self._tensor(layer.b)
+        if layer.magnitude is None:
+            changed = torch.addmm(own, b, a, alpha=self.scale * layer.factor)
+        else:
+            learned = torch.addmm(own, b, a, alpha=layer.factor)
+            learned *= (self._tensor(layer.magnitude) / torch.linalg.vector_norm(learned, dim=1)).unsqueeze(1)
+            changed = own + self.scale * (learned - own)
+        return changed.T if turned else changed
 
     def beside(self, name: str, weight: Tensor, inputs: Tensor, output: Tensor) -> Tensor:
         layer = self._layers[name]

@@ -63,6 +63,6 @@ def directory_of(path: str | Path) -> Path:
     if not (directory / "config.json").is_file() and not (directory / "modules.json").is_file():
         remedy = "Give the directory that holds modules.json."
         if (directory / "adapter_config.json").is_file():
-            remedy = "This is an adapter: merge it first (homing merge), or give it as --adapter."
+            remedy = "This is an adapter: merge it into its base first (homing merge)."
         raise ModelError("the directory holds no model", where=str(directory), expected="config.json and modules.json", remedy=remedy)
     return directory.resolve()

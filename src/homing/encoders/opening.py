@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from homing.encoders.endpoint import Endpoint
@@ -25,6 +25,10 @@ from homing.encoders.kept import Kept
 from homing.encoders.truncated import Truncated
 from homing.errors import ModelError, SettingError
 from homing.protocols import Encoder
+
+if TYPE_CHECKING:
+    from homing.encoders.model import Model
+    from homing.encoders.pair import Pair
 
 CUT = re.compile(r"(.+)@(\d+)")
 OF_AN_ADDRESS = ("key", "price", "dimensions", "query_prompt", "document_prompt")
@@ -87,11 +91,19 @@ def _open(place: str, name: str | None, say: Callable[[str], None], encoding: di
 
         said = {key: encoding.get(key) for key in ("query_prompt", "document_prompt", "instruction", "max_length")}
         return VLLM(place.removeprefix("vllm:"), name=name, **said)
+    return open_local(place, name=name, **encoding)
+
+
+def open_local(place: str | Path, *, name: str | None = None, **encoding: Any) -> Model | Pair:
+    """The model of a directory or a hub name, or an adapter on its base, not merged; a pair where queries alone were trained.
+
+    Raises what `open_model` and `open_adapter` raise.
+    """
+    from homing.encoders.pair import open_model
+
     path = Path(place).expanduser()
     if any((path / file).is_file() for file in ADAPTERS) and not (path / "modules.json").is_file():
         return open_adapter(path, name=name, **encoding)
-    from homing.encoders.pair import open_model
-
     return open_model(place, name=name, **encoding)
 
 
@@ -119,7 +131,7 @@ def open_endpoint(place: str, name: str | None = None, say: Callable[[str], None
     return Endpoint(url, address.fragment or None, name=name, say=say, **{**given, **said})
 
 
-def open_adapter(path: str | Path, *, base: str | Path | None = None, name: str | None = None, **encoding: Any) -> Encoder:
+def open_adapter(path: str | Path, *, base: str | Path | None = None, name: str | None = None, **encoding: Any) -> Model | Pair:
     """A saved adapter on its base, not merged: under the conventions that it was trained with, unless others are given.
 
     `base`: by default the one that the adapter names. Raises ModelError where it names none, or for another than it was trained on.

@@ -16,15 +16,19 @@ from homing.encoders.change import Change, FullChange
 from homing.encoders.model import Model, Tokens
 
 Read = Callable[[str], Tensor]
-TEXTS, TOKENS = 8, 128  # of what is run through a streamed model, at most
 
 
-def skeleton(model: Model) -> nn.Module:
-    """The model's transformer without weights: parameters that hold nothing, buffers that are there."""
-    body = model.transformer[0].model
+def skeleton(body: Any) -> nn.Module:
+    """A transformers model without weights: parameters that hold nothing, buffers that are there."""
     with init_empty_weights(include_buffers=False):
         empty: nn.Module = type(body)._from_config(body.config, dtype=torch.float32)
     return empty.eval()
+
+
+def first_names(body: nn.Module) -> dict[str, str]:
+    """Each name of each parameter, with the first one that it has: a weight that modules share has several."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(parameter), name) for name, parameter in body.named_parameters(remove_duplicate=False)}
 
 
 def units(body: nn.Module) -> dict[str, nn.Module]:
@@ -61,19 +65,28 @@ def _reader(name: str, read: Read) -> Any:
         for own, parameter in list(unit.named_parameters()):
             if parameter.is_meta:
                 owner, last = _owner(unit, own)
-                setattr(owner, last, nn.Parameter(read(f"{name}.{own}"), requires_grad=False))
+                weight = read(f"{name}.{own}")
+                setattr(owner, last, nn.Parameter(weight if _is_table(unit) else weight.float(), requires_grad=False))
 
     return before
 
 
 def _releaser(name: str, seen: Callable[[str, Tensor], None]) -> Any:
-    def after(unit: nn.Module, inputs: Any, output: Any) -> None:
+    def after(unit: nn.Module, inputs: Any, output: Any) -> Any:
         for own, parameter in list(unit.named_parameters()):
             owner, last = _owner(unit, own)
             setattr(owner, last, nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False))
+        if _is_table(unit):
+            output = output.float()
         seen(name, output[0] if isinstance(output, tuple) else output)
+        return output
 
     return after
+
+
+def _is_table(unit: nn.Module) -> bool:
+    """A table of which a few rows are looked up: it stays as it is stored, and the rows alone are made float32."""
+    return type(unit) is nn.Embedding
 
 
 def _owner(unit: nn.Module, name: str) -> tuple[nn.Module, str]:
@@ -82,7 +95,7 @@ def _owner(unit: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _learned(read: Read, change: Change) -> Read:
-    return lambda name: change.apply(name, read(name)) if name in change.names else read(name)
+    return lambda name: change.apply(name, read(name).float()) if name in change.names else read(name)
 
 
 def _beside(name: str, change: Change) -> Any:
@@ -100,23 +113,28 @@ class Passed:
     outputs: dict[str, Tensor]
 
 
-def run(model: Model, tokens: Tokens, read: Read, beside: Change | None = None) -> Passed:
-    """Run a few texts through the model's transformer with the weights that `read` gives, and through what follows it.
+def run(model: Model, tokens: Tokens, read: Read, beside: Change | None = None, *, done: Callable[[], object] = lambda: None) -> Passed:
+    """Run a few texts, as one chunk, in float32 on the CPU through a model on the device "meta", with the weights that `read` gives.
 
-    `beside`: an adapter whose change is put beside the weights, layer by layer; where it can only be put into them, it is.
+    `beside`: an adapter whose change is put beside the weights, layer by layer; where it can only be put into them, it is. `done` is
+    called after each unit.
     """
     outputs: dict[str, Tensor] = {}
+
+    def seen(name: str, output: Tensor) -> None:
+        outputs[name] = output
+        done()
+
     own, device = model.transformer[0].model, model.device
-    body = skeleton(model)
-    if isinstance(beside, FullChange):
-        read = _learned(read, beside)
-    elif beside is not None:
+    body, first = skeleton(own), first_names(own)
+    source = _learned(read, beside) if isinstance(beside, FullChange) else read
+    if beside is not None and not isinstance(beside, FullChange):
         for name in beside.names:
             module = body.get_submodule(name.removesuffix(".weight"))
             module.register_forward_hook(_beside(name, beside))
     model.transformer[0].model, model.device = body, torch.device("cpu")
     try:
-        with streamed(body, read, outputs.__setitem__), torch.inference_mode():
+        with streamed(body, lambda name: source(first[name]), seen), torch.inference_mode():
             pooled = model.embed_padded(tokens, np.arange(len(tokens)))
     finally:
         model.transformer[0].model, model.device = own, device

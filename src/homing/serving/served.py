@@ -62,15 +62,16 @@ class Served:
         self.pair = self.queries is not self.documents
         self.fingerprint = encoder.digest[:FINGERPRINT]
         self.fingerprints = {kind: encoder.digest_of(kind)[:FINGERPRINT] for kind in KINDS}
-        self.decision = Decision.read(self.queries.path)
-        self.dimensions = self._dimensions(dimensions)
+        plain = self.queries.change == ""  # an adapter on its base, whose directory speaks of the base alone
+        self.decision = Decision.read(self.queries.path) if plain else None
+        self.dimensions = self._dimensions(dimensions, named=plain)
         self.created = int(time.time())
 
-    def _dimensions(self, asked: str) -> list[int]:
-        """The lengths an embedding may have, longest first: its own, and those that were asked for or that the directory names."""
+    def _dimensions(self, asked: str, *, named: bool) -> list[int]:
+        """The lengths an embedding may have, longest first: its own, and those asked for or (`named`) that the directory names."""
         whole, file = self.encoder.dimension, self.queries.path / CONVENTIONS
-        named = json.loads(file.read_text(encoding="utf-8")).get("dimensions") if file.is_file() else None
-        shorter = [int(part) for part in asked.split(",") if part.strip()] or [int(each) for each in named or ()]
+        said = json.loads(file.read_text(encoding="utf-8")).get("dimensions") if named and file.is_file() else None
+        shorter = [int(part) for part in asked.split(",") if part.strip()] or [int(each) for each in said or ()]
         if any(not 0 < each <= whole for each in shorter):
             raise SettingError("--dimensions is out of range", got=str(shorter), expected=f"1 to {whole}, the model's own")
         return sorted({whole, *shorter}, reverse=True)

@@ -82,12 +82,9 @@ def _made(origin: Origin) -> str:
 
 def _verified(verified: Verified, dtype: str) -> str:
     """How the written directory was verified, in a sentence."""
-    unit = "at most {:.1e} apart in a number" if dtype == "float32" else "at most {:.1e} apart in cosine"
-    way = "the directory loaded afresh" if verified.way == "whole" else "layer by layer"
-    flips = "" if dtype == "float32" else f", {verified.flips:,} of {verified.pairs:,} pairs of documents ranked the other way round"
     return (
-        f"Each of {verified.tensors:,} tensors was read again and compared; {verified.texts} texts, as queries and as documents, embedded "
-        f"alike ({way}) as with the adapter on its base: {unit.format(verified.distance)}{flips}."
+        f"Each of {verified.tensors:,} tensors was read again and compared; {verified.texts} texts, as queries and as documents, went "
+        f"through both layer by layer and embed as with the adapter on its base: {verified.apart(dtype)}."
     )
 
 

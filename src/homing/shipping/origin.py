@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,22 @@ MERGED, EVALUATED, DIMENSIONS = "merged", "evaluated", "dimensions"
 class Verified:
     """How the written weights were compared with the adapter on its base.
 
-    `way`: whole (the directory loaded by its own reader), or layers (one at a time, for a model larger than memory). `texts` were
-    embedded as queries and as documents; `distance` is the largest difference of a number (float32), or of direction, 1 - cosine (half
-    precision). `flips` of `pairs`: two documents that a query ranks the other way round after rounding.
+    `texts` were embedded as queries and as documents; `distance` is the largest difference of a number (float32), or of direction,
+    1 - cosine (half precision). `flips` of `pairs`: two documents that a query ranks the other way round after rounding.
     """
 
-    way: str
     tensors: int
     texts: int
     distance: float
     flips: int
     pairs: int
+
+    def apart(self, dtype: str) -> str:
+        """How far apart the embeddings are, in words; `dtype` is the number format of the written weights."""
+        if dtype == "float32":
+            return f"at most {self.distance:.1e} apart in a number"
+        flips = f"{self.flips:,} of {self.pairs:,} pairs of documents ranked the other way round"
+        return f"at most {self.distance:.1e} apart in cosine, {flips}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,10 @@ class Origin:
     def read(cls, directory: Path) -> Origin | None:
         """The origin of a model's directory, None where it says none."""
         said = _said(directory).get(MERGED)
-        return None if said is None else cls(**{**said, "verified": Verified(**said["verified"])})
+        if said is None:
+            return None
+        known = {each.name: said["verified"][each.name] for each in fields(Verified)}
+        return cls(**{**said, "verified": Verified(**known)})
 
 
 def write_evaluated(directory: Path, evaluated: Mapping[str, Any], dimensions: Sequence[int]) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from homing.encoders.directory import weights_digest
-from homing.encoders.safety import INDEX, modules, read_json, shards
+from homing.encoders.safety import INDEX, body, modules, read_json, shards
 from homing.errors import ModelError
-from homing.manifest import replace_directory, write_json
+from homing.manifest import demand_disk, replace_directory, write_json
 from homing.shipping.layout import BODY_FILES, LENGTH, SETTINGS
 
 ROUTER = "router_config.json"
@@ -32,6 +32,8 @@ def write_router(queries: Path, documents: Path, out: Path) -> Path:
             "the documents' model is not the one that the query encoder was trained beside", where=str(documents),
             got=f"digest {weights_digest(documents)}", expected=said["digest"], remedy=f"Give {said['model']} as it was then.",
         )  # fmt: skip
+    sources = [body(source) / name for source in (queries, documents) for name in shards(body(source))]
+    demand_disk(out, sum(file.stat().st_size for file in sources))
     with replace_directory(out, ROUTER) as fresh:
         structure: dict[str, list[str]] = {}
         types: dict[str, str] = {}
