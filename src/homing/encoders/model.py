@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Normalize, Pooling, Transformer
 from torch import Tensor
@@ -26,7 +27,8 @@ from homing.encoders import packed
 from homing.encoders.devices import default_device, fast_dtype, token_budget, use_real_cores
 from homing.encoders.directory import CONVENTIONS, directory_of, prompts, weights_digest
 from homing.encoders.packed import Packer
-from homing.encoders.safety import body, read_json, refuse_unsafe
+from homing.encoders.safety import WEIGHTS, body, read_json, refuse_unsafe
+from homing.encoders.safety import modules as listed_modules
 from homing.errors import ModelError, NotFittedError, PoolingError
 from homing.progress import BAR
 from homing.protocols import Kind
@@ -69,7 +71,7 @@ class Model:
     directory doesn't say is empty (prompts) or an error (pooling). The score of a query and a document is the inner product of their
     embeddings, which are normalised where the model's similarity is the cosine.
 
-    The device "meta" reads no weights: the model then says what it is, and encodes nothing.
+    The device "meta" reads no weights of the transformer: the model then says what it is, and encodes nothing.
 
     Raises ModelError where the directory cannot be used, or is not safe to load (safety.py), PoolingError where it doesn't say its
     pooling, or says one that cannot be right.
@@ -300,7 +302,7 @@ def _load(path: Path, pooling: str | None, device: torch.device, dtype: torch.dt
             trusted = {"trust_remote_code": trust}
             own = Transformer(str(path), model_kwargs=arguments | trusted, processor_kwargs=trusted, config_kwargs=trusted)
             modules = [own, Pooling(own.get_embedding_dimension(), pooling), Normalize()]
-            model = SentenceTransformer(modules=modules, device=None if device.type == "meta" else str(device))
+            model = SentenceTransformer(modules=modules, device=str(device))
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, SafetensorError) as error:
         raise ModelError(
             "sentence-transformers cannot load this directory",
@@ -318,6 +320,8 @@ def _load(path: Path, pooling: str | None, device: torch.device, dtype: torch.dt
             remedy="Download the model again.",
         )
     _demand_all_weights(model[0].model, path)
+    if said and device.type == "meta":
+        _fill(model, path)
     if said and pooling is not None and _pooling(model).pooling_mode != pooling:
         raise PoolingError(
             "--pooling contradicts the model's directory",
@@ -346,6 +350,14 @@ def _demand_all_weights(own: Any, path: Path) -> None:
             got=f"{len(missing):,} missing: {', '.join(missing[:3])}" + (", …" if len(missing) > 3 else ""),
             remedy="Give a directory whose config.json and weights are of one model, under the names that transformers gives them.",
         )  # fmt: skip
+
+
+def _fill(model: SentenceTransformer, path: Path) -> None:
+    """Read the weights of what follows the transformer, which are small, though the device is "meta"."""
+    for each, module in zip(listed_modules(path)[1:], list(model)[1:], strict=True):
+        file = path / str(each["path"]) / WEIGHTS
+        if any(True for _ in module.parameters()) and file.is_file():
+            module.load_state_dict(load_file(file), assign=True)
 
 
 def _architectures(path: Path) -> list[object]:
