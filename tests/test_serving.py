@@ -27,6 +27,7 @@ import torch
 
 from homing import Model, Serving, merge
 from homing.calibration import Calibration
+from homing.cli import main
 from homing.decision import ChosenOn, Decision, Threshold
 from homing.encoders.opening import open_local
 from homing.encoders.pair import open_model, write_document_model
@@ -337,19 +338,29 @@ def test_a_pair_serves_both_sides(tiny_model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("side", ["both", "queries"])
-def test_an_adapter_is_served_on_its_base_as_if_merged(side: str, tiny_model: Path, tmp_path: Path) -> None:
+def test_an_adapter_is_served_on_its_base_as_if_merged(
+    side: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What `homing serve ADAPTER` answers is what the merged model answers; the base's decision is not the adapter's."""
     base = Path(shutil.copytree(tiny_model, tmp_path / "qwen3"))
     Decision(Threshold.of(0.6, 0.7, ChosenOn("dev", 40, 400, 0.25, "abc"), normalised=True)).write(base)
-    adapter = learned(Model(base, max_length=64), "lora", tmp_path / "adapter", step=0.02, scale=0.5)
+    adapter = learned(Model(base, max_length=256), "lora", tmp_path / "adapter", step=0.02, scale=0.5)
     said = json.loads((adapter.path / "homing.json").read_text())
     (adapter.path / "homing.json").write_text(json.dumps(said | {"train": side}))
-    merged = merge(Model(base, max_length=64), adapter, out=tmp_path / "model")
-    texts = [text[:100] for text in TEXTS]
+    merged = merge(Model(base, max_length=256), adapter, out=tmp_path / "model")
+    of_queries, of_documents = (":query", ":document") if side == "queries" else ("", "")
     with Server(open_local(adapter.path), Serving(port=0, name="qwen3")).in_background() as url:
         for kind in ("query", "document"):
-            np.testing.assert_allclose(Client(url).embed(texts, task=kind), merged.encode(texts, kind), atol=1e-5)  # type: ignore[arg-type]
+            np.testing.assert_allclose(Client(url).embed(TEXTS, task=kind), merged.encode(TEXTS, kind), atol=1e-5)  # type: ignore[arg-type]
         assert all(each["decision"] is None for each in Client(url).ask("/v1/models")[1]["data"])
+        for local in (adapter.path, tmp_path / "model"):
+            with pytest.raises(SystemExit) as stopped:
+                main(["verify", str(local), "--endpoint", f"{url}/v1#qwen3{of_queries}", "--documents", f"{url}/v1#qwen3{of_documents}"])
+            assert stopped.value.code == 0, capsys.readouterr()
+    with Server(Model(base, max_length=256), Serving(port=0)).in_background() as url, pytest.raises(SystemExit) as stopped:
+        main(["verify", str(adapter.path), "--endpoint", f"{url}/v1#qwen3"])
+    assert stopped.value.code == 1
+    assert "untrained base" in " ".join(capsys.readouterr().out.split()) or side == "queries"
 
 
 def test_each_of_many_requests_gets_its_own_embeddings(url: str, model: Model) -> None:
