@@ -151,6 +151,18 @@ def test_an_adapter_without_a_base_is_named(tiny_model: Path, tmp_path: Path) ->
     assert open_adapter(path, base=tiny_model).dimension == 64
 
 
+def test_an_adapter_whose_base_has_moved_is_named(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "base").symlink_to(tiny_model)
+    monkeypatch.chdir(tmp_path)
+    path = learned(Model("base"), tmp_path / "adapter")
+    assert open_adapter(path).dimension == 64
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="not where it was") as error:
+        open_adapter(path)
+    assert str(path) in str(error.value)
+
+
 def test_evaluate_takes_all_of_them(
     server: FakeServer, minilm: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -147,7 +147,16 @@ def open_adapter(path: str | Path, *, base: str | Path | None = None, name: str 
     own: dict[str, Any] = {"max_length": said.get("max_length"), "document_prompt": said.get("prompts", {}).get("document")}
     if encoding.get("instruction") is None:
         own["query_prompt"] = said.get("prompts", {}).get("query")
-    if not (directory_of(source) / "modules.json").is_file():
+    try:
+        directory = directory_of(source)
+    except ModelError as error:
+        if base is not None:
+            raise
+        raise ModelError(
+            "the adapter's base is not where it was at the training", where=str(trained.path), got=source,
+            remedy=f"Go where {source} lies, or merge: homing merge {trained.path} --model BASE --out model.",
+        ) from error  # fmt: skip
+    if not (directory / "modules.json").is_file():
         own["pooling"] = said.get("pooling")
     keywords = {**own, **{key: value for key, value in encoding.items() if value is not None}}
     model = Model(source, name=name or trained.path.name, **keywords)
