@@ -345,7 +345,7 @@ def test_a_merge_that_is_not_the_adapter_is_refused(trained: Adapter, base: Mode
 
     right = LowRankChange.apply
     monkeypatch.setattr(LowRankChange, "apply", twice)
-    with pytest.raises(MergeError, match="not reproduce"):
+    with pytest.raises(MergeError, match="do not give the adapter's activations"):
         homing.merge(base, trained, out=tmp_path / "model")
     assert os.listdir(tmp_path) == []
 
