@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -30,7 +31,9 @@ def serve(model: str, **options: Any) -> None:
     from homing.serving import serve as run
 
     chosen = make(options, "serving")
-    run(open_local(model, **asdict(make(options, "encoding"))), chosen)
+    with ThreadPoolExecutor(1) as loading:  # as the server warms up apart
+        opened = loading.submit(open_local, model, **asdict(make(options, "encoding"))).result()
+    run(opened, chosen)
 
 
 @settings("encoding", shown=("query_prompt", "document_prompt", "instruction", "max_length"))

@@ -4,10 +4,11 @@ The tokenising thread takes whatever has come since it last looked. An encoding 
 a few chunks' tokens: a text of each request in turn, so that a request of thousands of texts delays nobody's single one. Within a round
 texts of like length share a chunk, shortest chunks first, and a request is answered as soon as its last text is done.
 
-On a CPU two threads encode side by side, each with its share of what waits and of the cores, and one that is alone has all cores: a
-small batch leaves cores idle between one layer's product and the next, which the other thread's batch then fills. A text that comes
-alone is encoded at once. Where a thread's last round had more texts than wait now, their clients are likely to come again: on a CPU it
-gives them a moment.
+On a CPU two threads encode side by side, each with its share of what waits and of the cores: a small batch leaves cores idle between one
+layer's product and the next, which the other thread's batch then fills. The first has all cores where it is alone, the second works
+beside it only, on its share: OpenMP's threads wait awake for the next product only while there are no more of them than cores, counted
+over all threads that ever encoded. A text that comes alone is encoded at once. Where a thread's last round had more texts than wait
+now, their clients are likely to come again: on a CPU it gives them a moment.
 """
 
 from __future__ import annotations
@@ -98,7 +99,10 @@ class Batcher:
         self._untaken, self._in_hand, self._busy = 0, 0, 0  # texts that are ready, texts of rounds now, threads that have a round
         self._cores_of_a_round = self._cores
         self._stopping = False
-        runs = [("tokenising", self._tokenise_all), *(("encoding", self._encode_all) for _ in range(self.rounds))]
+        runs = [
+            ("tokenising", self._tokenise_all),
+            *(("encoding", partial(self._encode_all, number == 0)) for number in range(self.rounds)),
+        ]
         self._threads = [threading.Thread(target=self._guarded, args=(run,), name=name, daemon=True) for name, run in runs]
 
     def start(self) -> None:
@@ -187,14 +191,14 @@ class Batcher:
         work.tokenised(tokens)
         return True
 
-    def _encode_all(self) -> None:
+    def _encode_all(self, first: bool) -> None:
         tidied, untidy, texts = time.monotonic(), False, 0
         while True:
             if untidy and time.monotonic() - tidied >= TIDY:
                 return_freed_memory()
                 tidied, untidy = time.monotonic(), False
             with self._changed:
-                self._changed.wait_for(lambda: self._ready or self._stopping, TIDY if untidy else None)
+                self._changed.wait_for(lambda: self._stopping or (self._ready and (first or self._busy)), TIDY if untidy else None)
                 self._changed.wait_for(partial(self._as_many, texts), self._moment)
                 if not self._ready:
                     if self._stopping:
@@ -204,7 +208,8 @@ class Batcher:
                 texts = len(taken)
                 self._in_hand += texts
                 self._busy += 1
-                self._share_cores()
+                self._share_cores(first)
+                self._changed.notify_all()
             if taken:
                 self._encode(taken)
             untidy = True
@@ -215,9 +220,9 @@ class Batcher:
     def _as_many(self, texts: int) -> bool:
         return self._untaken >= texts or self._stopping
 
-    def _share_cores(self) -> None:
+    def _share_cores(self, first: bool) -> None:
         """Let this thread's round have its part of the cores. Of the libraries beneath, one keeps the number a thread, one a process."""
-        cores = max(1, self._cores // self._busy)
+        cores = max(1, self._cores // (self._busy if first else self.rounds))
         if cores != self._cores_of_a_round or cores != torch.get_num_threads():
             torch.set_num_threads(cores)
             self._cores_of_a_round = cores

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
 
@@ -60,7 +61,8 @@ class Server:
 
     def run(self) -> None:
         """Serve until told to stop; returns when everything that was accepted is answered."""
-        self._warm_up()
+        with ThreadPoolExecutor(1) as apart:  # its threads of OpenMP end with it, and don't count beside those that encode
+            apart.submit(self._warm_up).result()
         self.service.batcher.start()
         log("started", url=self.url, model=self.served.name, fingerprint=self.served.fingerprint, key=self.key is not None)
         if self.key is None and self.settings.host not in LOOPBACK:
