@@ -61,6 +61,10 @@ def verify(
         judged = loaded.qrels.queries[:32].tolist()
         places = list(dict.fromkeys(loaded.qrels.of(loaded.qrels.queries[:32]).document.tolist()))[:64]
         texts |= {"queries": [loaded.queries.texts[query] for query in judged], "documents": [loaded.corpus.texts[each] for each in places]}
+    if documents is None and "#" not in endpoint:
+        served = sorted(open_endpoint(f"{endpoint}#any").client.models())
+        if len(served) == 2 and served == [f"{served[0].removesuffix(':document')}:{kind}" for kind in ("document", "query")]:
+            endpoint, documents = f"{endpoint}#{served[1]}", f"{endpoint}#{served[0]}"  # homing serve, of a query encoder and its base
     asked = open_endpoint(endpoint)
     elsewhere = open_endpoint(documents) if documents is not None else None
     found = compare(open_local(model, **asdict(make(options, "encoding"))), asked, elsewhere, bare=bare, **texts)
