@@ -13,6 +13,7 @@ import click
 
 from homing.cli.options import make, settings, verb
 
+KERNELS = "64"  # that oneDNN keeps, one for each layer's shape and number of tokens; its 1,024 take ever more memory
 SPINS = "10000"  # turns that a thread of PyTorch waits awake for the next layer's work: some 0.2 ms
 
 
@@ -27,6 +28,7 @@ def serve(model: str, **options: Any) -> None:
     # Before torch. A thread that spins for long keeps the core that others are waited for on, one that sleeps at once is woken too late.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
     from homing.encoders.opening import open_local
     from homing.serving import serve as run
 
