@@ -53,7 +53,7 @@ def verify(
     model: str, endpoint: str, documents: str | None, data: str | None, bare: bool, tolerance: float | None, as_json: bool, **options: Any
 ) -> None:
     """Compare a server with the model that it should serve: what it does otherwise is named, with the remedy. Exit code 1: it differs."""
-    from homing.encoders.opening import open_endpoint, open_local
+    from homing.encoders.opening import open_local, open_sides
     from homing.loading import load
     from homing.verifying import verify as compare
 
@@ -63,12 +63,7 @@ def verify(
         judged = loaded.qrels.queries[:32].tolist()
         places = list(dict.fromkeys(loaded.qrels.of(loaded.qrels.queries[:32]).document.tolist()))[:64]
         texts |= {"queries": [loaded.queries.texts[query] for query in judged], "documents": [loaded.corpus.texts[each] for each in places]}
-    if documents is None and "#" not in endpoint:
-        served = sorted(open_endpoint(f"{endpoint}#any").client.models())
-        if len(served) == 2 and served == [f"{served[0].removesuffix(':document')}:{kind}" for kind in ("document", "query")]:
-            endpoint, documents = f"{endpoint}#{served[1]}", f"{endpoint}#{served[0]}"  # homing serve, of a query encoder and its base
-    asked = open_endpoint(endpoint)
-    elsewhere = open_endpoint(documents) if documents is not None else None
+    asked, elsewhere = open_sides(endpoint, documents)
     found = compare(open_local(model, **asdict(make(options, "encoding"))), asked, elsewhere, bare=bare, **texts)
     click.echo(json.dumps(found.plain(), indent=2, ensure_ascii=False) if as_json else str(found))
     sys.exit(0 if found.equal else 1)

@@ -131,6 +131,19 @@ def open_endpoint(place: str, name: str | None = None, say: Callable[[str], None
     return Endpoint(url, address.fragment or None, name=name, say=say, **{**given, **said})
 
 
+def open_sides(queries: str, documents: str | None = None) -> tuple[Endpoint, Endpoint | None]:
+    """The server that embeds queries, and the one that embeds documents where that is another.
+
+    An address that names no model is both where homing serve has a query encoder and its base behind it. Raises as `open_endpoint` does.
+    """
+    if documents is None and is_address(queries) and not urlsplit(queries).fragment:
+        served = sorted(open_endpoint(f"{queries.removesuffix('#')}#any").client.models())
+        name = served[0].removesuffix(":document") if served else ""
+        if served == [f"{name}:document", f"{name}:query"]:
+            documents, queries = (f"{queries.removesuffix('#')}#{each}" for each in served)
+    return open_endpoint(queries), None if documents is None else open_endpoint(documents)
+
+
 def open_adapter(path: str | Path, *, base: str | Path | None = None, name: str | None = None, **encoding: Any) -> Model | Pair:
     """A saved adapter on its base, not merged: under the conventions that it was trained with, unless others are given.
 
