@@ -26,7 +26,8 @@ from homing import Adapter, Mining, Model, Splits, Training
 from homing.batches import Batch
 from homing.encoders.change import LowRankChange
 from homing.errors import JudgmentError, MergeError, ModelError, TrainingError
-from homing.training import _Session, _Texts
+from homing.tokenised import Tokenised
+from homing.training import _Session
 
 SETTINGS = Training(tuning="lora", epochs=2, batch_size=8, evaluations=3, learning_rate=3e-3, scale=1.0)
 
@@ -233,7 +234,7 @@ def test_queries_only_leaves_the_documents_to_the_base(base: Model, mined: homin
 
 def test_texts_are_tokenised_as_the_encoder_does(base: Model, mined: homing.Mined, trained: Adapter, tiny_model: Path) -> None:
     """Token for token what sentence-transformers feeds the model, prompts included, in the file that training maps."""
-    texts = _Texts(base, mined.train, mined.query, mined.positive, trained.path.parent / "again")
+    texts = Tokenised(base, mined.train, mined.query, mined.positive, trained.path.parent / "again")
     theirs = SentenceTransformer(str(tiny_model), device="cpu")
     theirs.max_seq_length = 64
     for kind, place, known in (("query", texts.query, mined.train.queries.texts), ("document", texts.document, mined.train.corpus.texts)):

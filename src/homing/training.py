@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +15,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from homing.batches import MINED, Batch, Groups, epoch_batches, judge
+from homing.batches import Batch, Groups, epoch_batches
 from homing.data import Dataset, Ints, Mined
 from homing.data import digest as digest_texts
 from homing.encoders import adapter as adapters
@@ -30,9 +28,11 @@ from homing.encoders.directory import CONVENTIONS
 from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
 from homing.encoders.fused import fuse
 from homing.encoders.memory import total
-from homing.encoders.model import Model, Tokens
+from homing.encoders.model import Model
 from homing.encoders.step import Step
 from homing.errors import JudgmentError, SettingError, TrainingError
+from homing.fixed import against, embedded
+from homing.journal import CHECKPOINT_ONLY, Journal
 from homing.losses import Contrast
 from homing.manifest import demand_replaceable, replace_directory, write_json
 from homing.negatives import redraw
@@ -41,13 +41,12 @@ from homing.progress import BAR
 from homing.schedule import Pace, default_learning_rate, learning_rate
 from homing.selection import SCALES, DevLists, Look, Looks, plan_looks, smallest_scale
 from homing.settings import Training
+from homing.tokenised import Tokenised
 from homing.tracking import Trackers
 
-KEPT_CHECKPOINTS = 3
 LOOKS_SHARE = 0.1  # of the training's time is for looks at dev
 ENCODING_SPEED = 3.0  # tokens encoded in the time that training takes for one: forward against forward and backward
 A_MOMENT = 8192  # tokens that a look may always take: a second or two on a CPU
-MOST_DOCUMENTS = 1 << 15  # that stand against a query of fixed documents at once
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
 
 
@@ -101,7 +100,7 @@ def train(
     finally:
         session.detach()
     with replace_directory(out, *adapters.MARKS) as fresh:
-        shutil.copytree(best, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns("optimizer.safetensors", "state.json", "README.md"))
+        shutil.copytree(best, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*CHECKPOINT_ONLY, "README.md"))
         said = json.loads((fresh / CONVENTIONS).read_text(encoding="utf-8"))
         write_json(fresh / CONVENTIONS, {**said, "scale": scale, "train": settings.train})
     return Adapter(out)
@@ -128,37 +127,6 @@ def deciding(settings: Training) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if name != "report_to"}
 
 
-class _Texts:
-    """The texts that training touches, tokenised once for all epochs and mapped from disk; queries come first.
-
-    `query` and `document` map positions in the dataset to positions in `tokens`, -1 for a text that training does not touch.
-    """
-
-    def __init__(self, model: Model, data: Dataset, queries: NDArray[np.integer], documents: NDArray[np.integer], logs: Path) -> None:
-        queries, documents = np.unique(queries), np.unique(documents)
-        texts = [data.queries.texts[query] for query in queries.tolist()], [data.corpus.texts[each] for each in documents.tolist()]
-        name = digest_texts([model.digest, str(len(queries)), *texts[0], *texts[1]])
-        place = logs / "tokens" / name
-        if not place.is_dir():
-            both = [model.tokenize(texts[0], "query"), model.tokenize(texts[1], "document")]
-            with replace_directory(place) as fresh:
-                np.save(fresh / "ids.npy", np.concatenate([each.ids for each in both]))
-                np.save(fresh / "offsets.npy", np.concatenate([both[0].offsets, both[0].offsets[-1] + both[1].offsets[1:]]))
-        self.tokens = Tokens(np.load(place / "ids.npy", mmap_mode="r"), np.load(place / "offsets.npy"))
-        self.query = np.full(len(data.queries), -1, dtype=np.int64)
-        self.document = np.full(len(data.corpus), -1, dtype=np.int64)
-        self.query[queries] = np.arange(len(queries))
-        self.document[documents] = len(queries) + np.arange(len(documents))
-
-    def query_lengths(self) -> NDArray[np.int64]:
-        """Tokens by position in the dataset, 0 for a text that training does not touch."""
-        return np.where(self.query >= 0, self.tokens.lengths[self.query], 0)
-
-    def document_lengths(self) -> NDArray[np.int64]:
-        """Tokens by position in the corpus, 0 for a text that training does not touch."""
-        return np.where(self.document >= 0, self.tokens.lengths[self.document], 0)
-
-
 class _Figures(NamedTuple):
     """What an update will say when the device has caught up."""
 
@@ -182,13 +150,14 @@ class _Session:
         self.trackers = Trackers(
             settings.report_to.split(","), logs, {**asdict(settings), "parameters": base.parameters}, logs.parent.name, say
         )  # fmt: skip
+        self.journal = Journal(logs)
         self.groups = Groups(mined)
         self.pace = Pace.of(len(self.groups), settings)
         self.objective = Objective(settings, base.dimension)
         self.fixed = self._fixed_documents(mined.train) if settings.train == "queries" else None
         pooled = [] if mined.pool is None else [mined.pool.document[np.isin(mined.pool.query, self.groups.queries)]]
         documents = np.concatenate([mined.positive, mined.negative[mined.negative >= 0], *pooled])
-        self.texts = _Texts(base, mined.train, mined.query, documents[:0] if self.fixed is not None else documents, logs)
+        self.texts = Tokenised(base, mined.train, mined.query, documents[:0] if self.fixed is not None else documents, logs / "tokens")
         self.group_tokens = self.groups.tokens(self.texts.query_lengths(), self.texts.document_lengths())
         self.fingerprint = self._fingerprint()
 
@@ -215,15 +184,10 @@ class _Session:
         self.waiting: _Figures | None = None
 
     def _fixed_documents(self, data: Dataset) -> NDArray[np.float32]:
-        """The base's embeddings of the whole corpus, shape (documents, dimension), encoded once and kept beside the logs."""
-        place = self.logs / "documents" / digest_texts([self.model.digest, *data.corpus.texts])
-        if not place.is_dir():
-            embeddings = self.model.encode(data.corpus.texts, "document", progress="documents, once")
-            with replace_directory(place) as fresh:
-                np.save(fresh / "embeddings.npy", embeddings)
-        self.began = time.monotonic()  # an index that exists holds these: they are not the training's time
-        kept: NDArray[np.float32] = np.load(place / "embeddings.npy", mmap_mode="r")
-        return kept
+        """The base's embeddings of the whole corpus: those of an index that exists, so that they are not the training's time."""
+        found = embedded(self.model, data.corpus, self.logs / "documents")
+        self.began = time.monotonic()
+        return found
 
     def _fingerprint(self) -> str:
         """What must be equal for a checkpoint to be gone on from."""
@@ -270,7 +234,7 @@ class _Session:
                     self._evaluate()
             self._updates()
             scale = self._choose_scale() if self.plan.choose else 1.0 if self.settings.scale is None else self.settings.scale
-        return self._checkpoint(self.best_update), scale
+        return self.journal.checkpoint(self.best_update), scale
 
     def _updates(self) -> None:
         """Every update that is still to come, with looks at dev between them."""
@@ -334,7 +298,7 @@ class _Session:
         device = self.model.device
         documents, relevance, fixed = batch.documents, batch.relevance, None
         if self.fixed is not None:
-            documents, relevance = self._whole_corpus(batch)
+            documents, relevance = against(batch, self.mined, self.settings.seed, self.pace.update)
             fixed = on_device(np.ascontiguousarray(self.fixed[documents]), device)
         relation = on_device(relevance, device)
         taught = self.teacher.teach(batch.queries, documents, device) if self.teacher is not None else None
@@ -344,19 +308,6 @@ class _Session:
             return self.objective(embeddings[:queries], embeddings[queries:] if fixed is None else fixed, relation, taught)
 
         return loss
-
-    def _whole_corpus(self, batch: Batch) -> tuple[Ints, NDArray[np.int8]]:
-        """The corpus (or its batch and a sample, where it is large) as what stands against the batch's queries, and their relevance."""
-        corpus = len(self.mined.train.corpus)
-        documents = np.arange(corpus, dtype=np.int32)
-        if corpus > MOST_DOCUMENTS:
-            sample = np.random.default_rng([self.settings.seed, self.pace.update]).choice(corpus, MOST_DOCUMENTS, replace=False)
-            documents = np.union1d(sample, batch.documents).astype(np.int32)
-        relevance = np.zeros((len(batch.queries), len(documents)), dtype=np.int8)
-        row, column = np.nonzero(batch.relevance == MINED)
-        relevance[row, np.searchsorted(documents, batch.documents[column])] = MINED
-        judge(relevance, self.mined, batch.queries, documents)
-        return documents, relevance
 
     def _flush(self) -> None:
         """Log what the last update found. Raises TrainingError where it is not finite."""
@@ -458,7 +409,7 @@ class _Session:
         """The smallest share of what was learned that is as good on dev as the best; scales.json holds what each one gave."""
         if self.base_look is None or self.best_look is None:
             raise TrainingError("the training ended before its first look at dev", remedy="Train longer: --epochs or --minutes.")
-        self.tuning.restore(Adapter(self._checkpoint(self.best_update)).weights)
+        self.tuning.restore(Adapter(self.journal.checkpoint(self.best_update)).weights)
         looks = {0.0: self.base_look, 1.0: self.best_look}
         general: dict[float, float] = {}
         for scale in SCALES if self.general is None else (0.0, *SCALES, 1.0):
@@ -487,9 +438,6 @@ class _Session:
             self.say("nothing that was learned is better on dev than the base by more than the standard error: keep the base")
         return chosen
 
-    def _checkpoint(self, update: int) -> Path:
-        return self.logs / "checkpoints" / f"step-{update:07d}"
-
     def _save(self) -> None:
         """Write a checkpoint: the weights, the optimiser, and where the training stands."""
         self._flush()
@@ -498,71 +446,39 @@ class _Session:
             for index, parameter in enumerate(self.trained)
             for name, value in self.optimizer.state[parameter].items()
         }
-        pace = {name: value for name, value in asdict(self.pace).items() if name not in ("settings", "updates_an_epoch")}
         kept_looks = {"base": self.base_look, "best": self.best_look}
-        looks = {name: None if look is None else [look.figures, look.per_query.tolist()] for name, look in kept_looks.items()}
-        with replace_directory(self._checkpoint(self.pace.update)) as fresh:
-            self.tuning.save(fresh)
-            save_file(moments, str(fresh / "optimizer.safetensors"))
-            state = {
-                "fingerprint": self.fingerprint,
-                "pace": pace,
-                "best_update": self.best_update,
-                "unimproved": self.unimproved,
-                "plan": asdict(self.plan),
-            }
-            write_json(fresh / "state.json", {**state, "budget": self.step.budget, "looks": looks})
-        kept = {self._checkpoint(self.best_update).name, *(path.name for path in self._checkpoints()[-KEPT_CHECKPOINTS:])}
-        for path in self._checkpoints():
-            if path.name not in kept:
-                shutil.rmtree(path)
-
-    def _checkpoints(self) -> list[Path]:
-        return sorted((self.logs / "checkpoints").glob("step-*"))
+        state = {
+            "fingerprint": self.fingerprint,
+            "pace": {name: value for name, value in asdict(self.pace).items() if name not in ("settings", "updates_an_epoch")},
+            "best_update": self.best_update,
+            "unimproved": self.unimproved,
+            "plan": asdict(self.plan),
+            "budget": self.step.budget,
+            "looks": {name: None if look is None else [look.figures, look.per_query.tolist()] for name, look in kept_looks.items()},
+        }
+        self.journal.save(self.pace.update, self.tuning.save, moments, state, self.best_update)
 
     def _resume(self) -> dict[str, Any] | None:
         """Go on from the last whole checkpoint of the same training, whose state is returned; anything else is cleared away."""
-        for path in reversed(self._checkpoints()):
-            state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            if state.get("fingerprint") != self.fingerprint:
-                break
-            self.tuning.restore(Adapter(path).weights)
-            moments = load_file(path / "optimizer.safetensors")
-            for index, parameter in enumerate(self.trained if moments else ()):
-                self.optimizer.state[parameter] = {
-                    name: moments[f"{index}.{name}"].to(parameter.device) for name in ("step", "exp_avg", "exp_avg_sq")
-                }
-            for name, value in state["pace"].items():
-                setattr(self.pace, name, value)
-            self.best_update, self.unimproved, self.step.budget = state["best_update"], state["unimproved"], state["budget"]
-            looks = {name: None if kept is None else Look(kept[0], np.array(kept[1])) for name, kept in state["looks"].items()}
-            self.base_look, self.best_look = looks["base"], looks["best"]
-            self._cut_log()
-            self.say(f"going on from update {self.pace.update} of {self.pace.updates} ({path})")
-            return state
-        for name in ("checkpoints", "metrics.jsonl", "scales.json"):
-            there = self.logs / name
-            shutil.rmtree(there) if there.is_dir() else there.unlink(missing_ok=True)
-        self.logs.mkdir(parents=True, exist_ok=True)
-        return None
-
-    def _cut_log(self) -> None:
-        """Drop what was logged after the checkpoint: it will be done again."""
-        file = self.logs / "metrics.jsonl"
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-        kept = []
-        for line in lines:
-            try:
-                if json.loads(line)["step"] <= self.pace.update:
-                    kept.append(line)
-            except ValueError:  # the line that a kill cut short
-                break
-        temporary = file.with_suffix(".partial")
-        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, file)
+        last = self.journal.last(self.fingerprint)
+        if last is None:
+            self.journal.begin()
+            return None
+        path, state, moments = last
+        self.tuning.restore(Adapter(path).weights)
+        for index, parameter in enumerate(self.trained if moments else ()):
+            self.optimizer.state[parameter] = {
+                name: moments[f"{index}.{name}"].to(parameter.device) for name in ("step", "exp_avg", "exp_avg_sq")
+            }
+        for name, value in state["pace"].items():
+            setattr(self.pace, name, value)
+        self.best_update, self.unimproved, self.step.budget = state["best_update"], state["unimproved"], state["budget"]
+        looks = {name: None if kept is None else Look(kept[0], np.array(kept[1])) for name, kept in state["looks"].items()}
+        self.base_look, self.best_look = looks["base"], looks["best"]
+        self.journal.cut(self.pace.update)
+        self.say(f"going on from update {self.pace.update} of {self.pace.updates} ({path})")
+        return state
 
     def _log(self, figures: dict[str, Any]) -> None:
-        finite = {name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in figures.items()}
-        with (self.logs / "metrics.jsonl").open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(finite) + "\n")
-        self.trackers.log(figures["step"], {name: value for name, value in finite.items() if name != "step" and value is not None})
+        line = self.journal.log(figures)
+        self.trackers.log(line["step"], {name: value for name, value in line.items() if name != "step" and value is not None})

@@ -1,0 +1,43 @@
+"""The texts that training touches, tokenised once for all epochs and mapped from disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homing.data import Dataset, digest
+from homing.encoders.model import Model, Tokens
+from homing.manifest import replace_directory
+
+
+class Tokenised:
+    """`tokens` of the queries and documents that are named, queries first; kept below `directory` by the digest of model and texts.
+
+    `query` and `document` map positions in the dataset, shapes (queries,) and (documents,), to positions in `tokens`; -1 for a text that
+    was not named.
+    """
+
+    def __init__(self, model: Model, data: Dataset, queries: NDArray[np.integer], documents: NDArray[np.integer], directory: Path) -> None:
+        queries, documents = np.unique(queries), np.unique(documents)
+        texts = [data.queries.texts[query] for query in queries.tolist()], [data.corpus.texts[each] for each in documents.tolist()]
+        place = directory / digest([model.digest, str(len(queries)), *texts[0], *texts[1]])
+        if not place.is_dir():
+            both = [model.tokenize(texts[0], "query"), model.tokenize(texts[1], "document")]
+            with replace_directory(place) as fresh:
+                np.save(fresh / "ids.npy", np.concatenate([each.ids for each in both]))
+                np.save(fresh / "offsets.npy", np.concatenate([both[0].offsets, both[0].offsets[-1] + both[1].offsets[1:]]))
+        self.tokens = Tokens(np.load(place / "ids.npy", mmap_mode="r"), np.load(place / "offsets.npy"))
+        self.query = np.full(len(data.queries), -1, dtype=np.int64)
+        self.document = np.full(len(data.corpus), -1, dtype=np.int64)
+        self.query[queries] = np.arange(len(queries))
+        self.document[documents] = len(queries) + np.arange(len(documents))
+
+    def query_lengths(self) -> NDArray[np.int64]:
+        """Tokens of each query of the dataset, 0 for one that was not named."""
+        return np.where(self.query >= 0, self.tokens.lengths[self.query], 0)
+
+    def document_lengths(self) -> NDArray[np.int64]:
+        """Tokens of each document of the corpus, 0 for one that was not named."""
+        return np.where(self.document >= 0, self.tokens.lengths[self.document], 0)
