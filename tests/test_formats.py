@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
+import pickle
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from openpyxl import Workbook
 
 from homing import formats
 from homing.checking import check
@@ -75,11 +82,43 @@ def test_a_beir_folder_may_be_packed_and_its_other_qrels_are_counted(tmp_path: P
     assert "1 qrels files were left alone" in str(check(found)).replace("\n  ", " ")
 
 
-@pytest.mark.parametrize(("start", "kind"), [(b"\xd0\xcf\x11\xe0", "xls"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")])
-def test_what_cannot_be_read_is_called_by_its_name(tmp_path: Path, start: bytes, kind: str) -> None:
-    with pytest.raises(FormatError, match=kind) as error:
-        load(put(tmp_path / "data", start + b"\x00" * 600))
-    assert "Save it as" in error.value.remedy
+FOREIGN = {
+    "xls": b"\xd0\xcf\x11\xe0", "UTF-16": b"\xff\xfe", "UTF-16 text": b"\xfe\xff", "a PDF": b"%PDF-1.7",
+    "an Arrow table": b"ARROW1\0\0", "UTF-16 text, unmarked": '[{"query"'.encode("utf-16-le"), "by bzip2": bz2.compress(b"x"),
+    "by xz": lzma.compress(b"x"), "a pickle": pickle.dumps([{"query": "q"}], protocol=4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_cannot_be_read_is_called_by_its_name(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(FormatError, match=kind.partition(",")[0]) as error:
+        load(put(tmp_path / "data", FOREIGN[kind] + b"\x00" * 600))
+    assert error.value.remedy.startswith(("Save", "Unpack"))
+
+
+def test_a_zip_is_a_workbook_or_told_to_be_unpacked_whatever_its_name(tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "data.xlsx", "w") as archive:
+        archive.writestr("data.json", GOOD)
+    with pytest.raises(FormatError, match="cannot be read") as error:
+        load(tmp_path / "data.xlsx")
+    assert "unpack it" in error.value.remedy
+    book = Workbook()
+    for row in (("query", "positive"), ("q", "d")):
+        book.active.append(row)
+    book.save(tmp_path / "book.xlsx")
+    assert judgments(load((tmp_path / "book.xlsx").rename(tmp_path / "book.zip"))) == [("q", "d", 1)]
+
+
+def test_null_is_an_empty_text_as_an_empty_cell_is(tmp_path: Path) -> None:
+    pairs = {"query": ["q", "q", None, "q"], "content": ["d", None, "e", "f"], "label": [1, 0, 1, 0]}
+    pq.write_table(pa.table(pairs), tmp_path / "a.parquet")
+    rows = [",".join("" if value is None else str(value) for value in row) for row in zip(*pairs.values(), strict=True)]
+    table = put(tmp_path / "a.csv", "\n".join((",".join(pairs), *rows)))
+    assert judgments(load(tmp_path / "a.parquet")) == judgments(load(table)) == [("q", "d", 1), ("q", "f", 0)]
+    assert load(tmp_path / "a.parquet").notes == load(table).notes
+    records = [CANDIDATES, {"query": "q", "documents": [{"content": None, "label": 1}]}, {"query": None, "documents": []}]
+    notes = load(put(tmp_path / "a.json", records)).notes
+    assert (notes["empty_documents"], notes["empty_queries"]) == (1, 1)
 
 
 def test_the_names_that_other_tools_give_to_columns(tmp_path: Path) -> None:
@@ -153,6 +192,13 @@ def test_candidates_of_all_lists_are_the_querys(tmp_path: Path) -> None:
         ("0.0", 0),
         (-2, 0),
         ("-1", 0),
+        ("Yes", 1),
+        ("no", 0),
+        ("irrelevant", 0),
+        ("是", 1),
+        ("否", 0),
+        ("相关", 1),
+        ("不相关", 0),
     ],
 )
 def test_labels(tmp_path: Path, label: object, grade: int) -> None:
@@ -264,7 +310,7 @@ REFUSED: dict[str, tuple[str | bytes, type[HomingError], list[str]]] = {
     "broken line": (f"{GOOD}\n\n{GOOD[:-1]}\n", FormatError, ["line 3: broken JSON at line 3, column"]),
     "two records in a line": (f"{GOOD}\n{GOOD}{GOOD}\n", FormatError, ["line 2", "after the end of the record"]),
     "object at the top": (json.dumps({"data": [CANDIDATES]}, indent=1), FormatError, ["single JSON object", "'data'", "a list of records"]),
-    "object at the top in a line": (json.dumps({"data": [CANDIDATES]}), FormatError, ["line 1", "'data'", "'query'"]),
+    "object at the top in a line": (json.dumps({"data": [CANDIDATES]}), FormatError, ["line 1", "'data'", "Write the list", "alone"]),
     "nested too deeply": ("[" * 100_000, FormatError, ["record 1 (line 1)", "nested too deeply"]),
     "number too long": ('[{"query": ' + "1" * 5000 + "}]", FormatError, ["record 1 (line 1)"]),
     "key twice": ('[{"query": "q", "query": "r"}]', FormatError, ["record 1", "'query' occurs twice"]),
@@ -281,7 +327,7 @@ REFUSED: dict[str, tuple[str | bytes, type[HomingError], list[str]]] = {
     "unknown keys": ('[{"asked": "q", "answer": "a"}]', FormatError, ["record 1", "'asked', 'answer'", "'query'"]),
     "unknown columns": ("asked,answer\nq,a\n", FormatError, ["line 2", "'asked', 'answer'"]),
     "query missing": (f'[{GOOD}, {{"documents": []}}]', FormatError, ["record 2", "'query' is missing", "'documents'"]),
-    "query null": ('[{"query": null, "documents": [{"content": "d", "label": 1}]}]', FormatError, ["record 1", "'query'", "got null"]),
+    "query null": ('[{"query": null, "documents": [{"content": "d", "label": 1}]}]', JudgmentError, ["there is no query"]),
     "no list": (f'[{GOOD}, {{"query": "q", "documents": null}}]', FormatError, ["record 2", "no list of candidates"]),
     "list of strings alone": (f'[{GOOD}, {{"query": "q", "documents": ["d"]}}]', FormatError, ["record 2", "no list of candidates"]),
     "candidate no object": ('[{"query": "q", "documents": [{"content": "d", "label": 1}, "e"]}]', FormatError, ["documents[2]", "'e'"]),
@@ -293,7 +339,8 @@ REFUSED: dict[str, tuple[str | bytes, type[HomingError], list[str]]] = {
     "label nan": (one('"content": "d", "label": "nan"'), FormatError, ["got 'nan'"]),
     "label null": (one('"content": "d", "is_relevant": null'), FormatError, ["'is_relevant'", "got null"]),
     "label infinite": (one('"content": "d", "label": Infinity'), FormatError, ["got Infinity"]),
-    "label between": (one('"content": "d", "label": 0.7'), FormatError, ["got 0.7", "whole number"]),
+    "label between": (one('"content": "d", "label": 0.7'), FormatError, ["got 0.7", "whole number", "Choose the value from which"]),
+    "label between, as a text": (one('"content": "d", "label": "0.7"'), FormatError, ["got '0.7'", "Choose the value from which"]),
     "label a word": (one('"content": "d", "label": "maybe"'), FormatError, ["got 'maybe'"]),
     "label a list": (one('"content": "d", "label": [1]'), FormatError, ["got a list of 1"]),
     "label too large": (one('"content": "d", "label": 4294967296'), FormatError, ["got 4294967296"]),
@@ -343,7 +390,6 @@ REFUSED_FOLDERS: dict[str, tuple[dict[str, str | bytes], type[HomingError], list
     "id with a tab": ({"corpus": '{"_id": "a\\tb", "text": "x"}\n'}, FormatError, ["corpus.jsonl line 1", "without tabs"]),
     "id a boolean": ({"corpus": '{"_id": true, "text": "x"}\n'}, FormatError, ["corpus.jsonl line 1", "got true"]),
     "text a number": ({"corpus": '{"_id": "d1", "text": 3}\n'}, FormatError, ["corpus.jsonl line 1", "'text'", "got 3"]),
-    "text null": ({"queries": '{"_id": "q1", "text": null}\n'}, FormatError, ["queries.jsonl line 1", "got null"]),
     "a list": ({"corpus": '[{"_id": "d1", "text": "x"}]'}, FormatError, ["corpus.jsonl line 1", "an object"]),
     "broken": ({"corpus": '{"_id": "d1", "text": "x"}\n{"_id": \n'}, FormatError, ["corpus.jsonl line 2", "broken JSON at line 2, column"]),
     "empty corpus": ({"corpus": "\n", "train": "\n"}, JudgmentError, ["there is no document"]),

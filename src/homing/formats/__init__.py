@@ -10,7 +10,7 @@ from typing import Protocol
 from homing.data import Builder, Side
 from homing.errors import FormatError
 from homing.formats import beir, candidates, flagembedding, llamaindex, pairs, rows, sentence_transformers, swift, tevatron, trec
-from homing.formats.fields import keys
+from homing.formats.fields import keys, shown
 from homing.formats.records import records
 
 _LOOKED_AT = 100  # records, at most, until one tells its format
@@ -45,15 +45,23 @@ def detect(path: Path) -> str:
             if module.recognises(record.value):
                 return name
         if not any(isinstance(value, list) for value in record.value.values()) or "query" not in record.value:
+            around = next((key for key, value in record.value.items() if _holds_records(value)), None)
             raise FormatError(
                 "the first record is of no known format",
                 where=record.where,
                 got=f"the keys {keys(record.value)}",
                 expected="'query' with lists of {'content', 'is_relevant'}, 'query' with 'positive' (and 'negative'), "
                 "or 'query' with 'content' and 'is_relevant'",
-                remedy="Rename the keys to these; the README's 'Formats' shows each.",
-            )
+                remedy="Rename the keys (of a table: its first row) to these; the README's 'Formats' shows each."
+                if around is None else f"Write the list of records under {shown(around)} alone, without an object around it.",
+            )  # fmt: skip
     return "candidates"
+
+
+def _holds_records(value: object) -> bool:
+    """Whether this is a list of records, which somebody put into an object."""
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and any(module.recognises(first) for _, module in _BY_RECORD)
 
 
 def named(name: str | None, path: Path) -> str:

@@ -1,7 +1,8 @@
 """Judged candidates: `{"query": …, KEY: [{"content": …, "is_relevant": …}, …], …}`, as JSON, JSONL or Parquet.
 
 Every key that holds a list of objects is a list of candidates; the judgments of all of them are the query's. A candidate's label may
-also be called `label`: true or false, a whole number, or one of these as a string. Other keys are columns of the query.
+also be called `label`: true or false, a whole number, one of these as a string, or a word like yes and no. Other keys are columns of
+the query.
 """
 
 from __future__ import annotations

@@ -13,7 +13,10 @@ from homing.errors import FormatError
 
 _HIGHEST = 2**31 - 1
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
-_WORDS = {"true": True, "false": False}
+_DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+")
+RELEVANT = ("true", "yes", "y", "relevant", "是", "相关", "对")
+IRRELEVANT = ("false", "no", "n", "not", "not relevant", "irrelevant", "否", "不相关", "无关", "不是")
+_WORDS = {**dict.fromkeys(RELEVANT, True), **dict.fromkeys(IRRELEVANT, False)}
 
 
 class Record(NamedTuple):
@@ -24,7 +27,12 @@ class Record(NamedTuple):
 
 
 def text_field(value: object, key: str, where: str) -> str:
-    """`value` as a text, stripped, perhaps empty. Raises FormatError where it is not a string, or one that UTF-8 cannot hold."""
+    """`value` as a text, stripped, perhaps empty: null is an empty text, as an empty cell of a table is.
+
+    Raises FormatError where it is not a string, or one that UTF-8 cannot hold.
+    """
+    if value is None:
+        return ""
     if not isinstance(value, str):
         raise FormatError(f"{key!r} has the wrong type", where=where, got=shown(value), expected="a string", remedy=f"Make {key!r} a text.")
     if not value.isascii():
@@ -57,7 +65,7 @@ def columns(record: Record, own: Collection[str]) -> dict[str, str]:
 
 
 def relevance_field(value: object, key: str, where: str, notes: Counter[str]) -> int:
-    """`value` as a relevance, 0 and more: true and false, a whole number, or one of these as a string.
+    """`value` as a relevance, 0 and more: true and false, a whole number, one of these as a string, or a word for yes or no.
 
     A negative grade (in TREC's files: junk) is 0, and counted in `notes["negative_grades"]`. Raises FormatError for anything else,
     NaN and null among it.
@@ -70,12 +78,14 @@ def relevance_field(value: object, key: str, where: str, notes: Counter[str]) ->
         grade = int(grade)
     if not isinstance(grade, int) or grade > _HIGHEST:
         missing = value is None or str(value).strip().lower() in ("", "nan")
+        between = isinstance(grade, float) or bool(isinstance(value, str) and _DECIMAL.fullmatch(value.strip()))
+        cut = "Choose the value from which a document is relevant to its query, and write true from there on, false below."
         raise FormatError(
             f"{key!r} is no relevance",
             where=where,
             got=shown(value),
             expected="true, false or a whole number (0: not relevant, 1 and more: relevant)",
-            remedy="Label this candidate, or remove it." if missing else f"Correct {key!r}.",
+            remedy="Label this candidate, or remove it." if missing else cut if between else f"Correct {key!r}.",
         )
     if grade < 0:
         notes["negative_grades"] += 1

@@ -10,10 +10,21 @@ from homing.errors import FormatError
 
 GZIP = b"\x1f\x8b"
 ENDING = ".gz"
+_UNPACK, _TO_UTF8 = "Unpack it, or pack it by gzip.", "Save it as UTF-8 (in Excel: CSV UTF-8)."
 _FOREIGN = (
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook (.xls)", "Save it as .xlsx, or as CSV UTF-8."),
-    (b"\xff\xfe", "UTF-16 text", "Save it as UTF-8 (in Excel: CSV UTF-8)."),
-    (b"\xfe\xff", "UTF-16 text", "Save it as UTF-8 (in Excel: CSV UTF-8)."),
+    (b"\xff\xfe", "UTF-16 text", _TO_UTF8),
+    (b"\xfe\xff", "UTF-16 text", _TO_UTF8),
+    (b"[\x00", "UTF-16 text", _TO_UTF8),
+    (b"{\x00", "UTF-16 text", _TO_UTF8),
+    (b"(\xb5/\xfd", "packed by Zstandard", _UNPACK),
+    (b"7z\xbc\xaf", "packed by 7-Zip", _UNPACK),
+    (b"\xfd7zX", "packed by xz", _UNPACK),
+    (b"BZh", "packed by bzip2", _UNPACK),
+    (b"Rar!", "packed by RAR", _UNPACK),
+    (b"%PDF", "a PDF", "Save what is judged in it as a table or as JSON; the README's 'Formats' shows each."),
+    (b"ARRO", "an Arrow table", "Save it as Parquet (datasets: to_parquet; pyarrow: parquet.write_table)."),
+    (b"\x80\x04\x95", "a pickle, which can run any code when it is loaded", "Save it as JSONL or Parquet."),
 )
 
 

@@ -17,13 +17,13 @@ from typing import Any
 
 from homing.data import text_id
 from homing.errors import FormatError
-from homing.formats.fields import Record, shown
+from homing.formats.fields import IRRELEVANT, RELEVANT, Record, shown
 from homing.formats.records import records
 from homing.judgments import Judgment, Mark
 
 _WORDS: dict[Mark, tuple[str, ...]] = {
-    "relevant": ("1", "1.0", "relevant", "yes", "y", "true", "是", "相关", "对"),
-    "not": ("0", "0.0", "not", "not relevant", "no", "n", "false", "否", "不相关", "无关", "不是"),
+    "relevant": ("1", "1.0", *RELEVANT),
+    "not": ("0", "0.0", *IRRELEVANT),
     "unsure": ("u", "unsure", "?", "不确定", "不知道"),
 }
 _MARK = {word: mark for mark, words in _WORDS.items() for word in words}

@@ -72,7 +72,7 @@ def spreadsheet(path: Path, notes: Counter[str]) -> Iterator[Record]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what the sheet has beside its cells (styles, validations) does not matter here
-            book = load_workbook(path, read_only=True, data_only=True)
+            book = load_workbook(io.BytesIO(path.read_bytes()), read_only=True, data_only=True)  # by its path, its name would decide
         try:
             for place, sheet in enumerate(book.worksheets):
                 header: list[str] = []
@@ -99,7 +99,7 @@ def spreadsheet(path: Path, notes: Counter[str]) -> Iterator[Record]:
             raise
         raise FormatError(
             "the spreadsheet cannot be read", where=str(path), got=f"{type(error).__name__}: {error}"[:120], expected="an .xlsx file",
-            remedy="Save it as .xlsx or as CSV (UTF-8) from the program that made it.",
+            remedy="Save it as .xlsx or as CSV (UTF-8) from the program that made it; unpack it where it is a zip of other files.",
         ) from None  # fmt: skip
 
 

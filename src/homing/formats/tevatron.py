@@ -11,7 +11,7 @@ from typing import Any
 from homing.data import Builder, Dataset, Mined, Side
 from homing.errors import FormatError
 from homing.formats.examples import Text, examples
-from homing.formats.fields import Record, columns, shown, text_field
+from homing.formats.fields import Record, columns, keys, shown, text_field
 from homing.formats.records import records
 from homing.formats.writing import write_records
 
@@ -30,7 +30,12 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     wrong.
     """
     for record in records(path, into.notes):
-        text = text_field(record.value.get("query"), "query", record.where)
+        if "query" not in record.value:
+            raise FormatError(
+                "'query' is missing", where=record.where, got=f"the keys {keys(record.value)}", expected=f"'query' and {POSITIVE!r}",
+                remedy="Give each record its query.",
+            )  # fmt: skip
+        text = text_field(record.value["query"], "query", record.where)
         judged = [(passage, grade) for name, grade in ((POSITIVE, 1), (NEGATIVE, 0)) for passage in _passages(record, name)]
         into.notes.update(["empty_documents"] * sum(not passage for passage, _ in judged))
         if not text:
