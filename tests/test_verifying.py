@@ -180,6 +180,30 @@ def test_refused_lengths_are_named(model: Model) -> None:
     assert "refused (status 400: long)" in found.findings[0].what
 
 
+@pytest.mark.parametrize("limit", [8, 16, 32, 64])
+def test_a_model_that_reads_little_is_sent_what_it_reads(tiny_model: Path, limit: int) -> None:
+    model = Model(tiny_model, query_prompt="q: ", max_length=limit)
+    counted = Workshop(model, "query", "")
+    lengths: list[int] = []
+
+    def refuse(texts: list[Any]) -> str | None:
+        lengths.append(max(map(len, counted.ids(texts, truncate=False))))
+        return "long" if lengths[-1] > limit else None
+
+    found = verified(model, right(model), refuse=refuse)
+    assert found.equal, str(found)
+    assert [each.what for each in found.findings] == [f"texts longer than {limit} tokens are refused; the model cuts them"]
+    assert sum(length > limit for length in lengths) == 2  # the long text, of each side
+    if limit > 8:
+        named = {each.what for each in verified(model, by_ids(model, lambda ids: ids[: limit // 2])).findings}
+        assert f"long texts are cut at {limit // 2} tokens, end token lost" in named
+
+
+def test_a_prompt_that_leaves_no_room_is_an_error(tiny_model: Path) -> None:
+    with pytest.raises(SettingError, match="0 different query texts"):
+        verified(full := Model(tiny_model, max_length=8), right(full))
+
+
 def test_length_is_named(model: Model) -> None:
     embed = right(model)
     found = verified(model, lambda texts: 7 * embed(texts))

@@ -138,14 +138,17 @@ def verify(
 
     `documents_endpoint`: where documents are embedded elsewhere than queries. `bare`: the server puts the prompts, so texts are sent
     without. A `homing serve` is asked with its parameter `task` as well. `tolerance`: the cosine distance that a number format may cost.
+    Texts are shortened to the model's length: what a server does beyond it is asked with a text of its own.
 
-    Raises SettingError for less than two queries or documents, EndpointError where the server cannot be asked.
+    Raises SettingError for less than two queries or documents that fit, EndpointError where the server cannot be asked.
     """
-    if len(set(queries)) < 2 or len(set(documents)) < 2:
+    texts: dict[Kind, list[str]] = {"query": _shortened(model, queries, "query"), "document": _shortened(model, documents, "document")}
+    if min(map(len, texts.values())) < 2:
         raise SettingError(
-            "there is too little to compare", got=f"{len(queries)} queries, {len(documents)} documents", expected="2 of each"
-        )
-    texts: dict[Kind, list[str]] = {"query": list(dict.fromkeys(queries)), "document": list(dict.fromkeys(documents))}
+            "there is too little to compare", got=" and ".join(f"{len(each)} different {kind} texts" for kind, each in texts.items()),
+            expected=f"2 of each, with room beside the prompt in the model's {_of(model, 'query').max_length} tokens",
+            remedy="Give more texts, or raise --max-length.",
+        )  # fmt: skip
     servers: dict[Kind, Endpoint] = {"query": endpoint, "document": documents_endpoint or endpoint}
     sides = [_Side(model, kind, server, texts[kind], tolerance) for kind, server in servers.items()]
     compared, findings = list[Compared](), list[Finding]()
@@ -170,7 +173,7 @@ class _Side:
 
     def __init__(self, model: Model | Pair, kind: Kind, endpoint: Endpoint, texts: list[str], tolerance: float) -> None:
         self.kind, self.endpoint, self.texts, self.tolerance = kind, endpoint, texts, tolerance
-        self.model = model if isinstance(model, Model) else (model.queries if kind == "query" else model.documents)
+        self.model = _of(model, kind)
         self.elsewhere = None if isinstance(model, Model) else (model.documents if kind == "query" else model.queries)
         self.prompt, other = model.prompts[kind], model.prompts["document" if kind == "query" else "query"]
         self.workshop = Workshop(self.model, kind, other)
@@ -313,13 +316,13 @@ class _Side:
         limit = self.model.max_length
         said = self.serves.get("max_model_len")
         candidates = [*LENGTHS, *([int(said)] if isinstance(said, int) else [])]
-        for share in (0.95, 1.25):
-            text = self._of_tokens(int(limit * share) - 8)
+        for tokens in (limit * 15 // 16, limit * 5 // 4 + 1):
+            text = self._of_tokens(tokens)
             try:
                 row = _unit(self._ask([text]))
             except RefusedError as error:
                 room = f"Start the server with room for {limit} tokens (vLLM: --max-model-len {limit})."
-                if share > 1:
+                if tokens > limit:
                     self._find(f"texts longer than {limit} tokens are refused; the model cuts them", "Cut them in the client.", fails=False)
                 else:
                     self._find(f"texts of {self._count(text)} tokens are refused ({error.got[:100]})", room)
@@ -346,19 +349,36 @@ class _Side:
         return int(self.model.token_counts([text], self.kind)[0])
 
     def _of_tokens(self, tokens: int) -> str:
-        """A text of about so many tokens, prompt included, its sentences numbered so that each place of it counts."""
-        many = max(1, tokens // 4)
-        words = [f"{number}. {FILLER}" for number in range(many)]
-        low, high = 1, many
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if self._count("".join(words[:middle])) <= tokens else (low, middle - 1)
-        text = "".join(words[:low])
-        for word in [*FILLER.split()] * 2:
-            if self._count(f"{text} {word}") > tokens:
-                break
-            text = f"{text} {word}"
-        return text.strip()
+        """A text of as many tokens, prompt included, as whole words give; its sentences are numbered, so that each place of it counts."""
+        words = "".join(f"{number}. {FILLER}" for number in range(tokens // 4 + 1)).split()
+        fits = _most(len(words), lambda many: self._count(" ".join(words[:many])) <= tokens)
+        return " ".join(words[: max(1, fits)])
+
+
+def _of(model: Model | Pair, kind: Kind) -> Model:
+    """The model of this side."""
+    return model if isinstance(model, Model) else (model.queries if kind == "query" else model.documents)
+
+
+def _shortened(model: Model | Pair, texts: Sequence[str], kind: Kind) -> list[str]:
+    """The different texts, each cut to what fits into the model's length beside its prompt; without those that nothing is left of."""
+    own = _of(model, kind)
+
+    def fitting(text: str) -> str:
+        return text[: _most(len(text), lambda end: own.token_counts([text[:end]], kind)[0] <= own.max_length)].strip()
+
+    counts = own.token_counts(texts, kind).tolist() if texts else []
+    cut = (text if count <= own.max_length else fitting(text) for text, count in zip(texts, counts, strict=True))
+    return list(dict.fromkeys(filter(None, cut)))
+
+
+def _most(most: int, holds: Callable[[int], Any]) -> int:
+    """The largest number from 0 to `most` up to which `holds` (by halving), 0 being taken for granted."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low
 
 
 def _unit(rows: Floats32) -> Floats32:

@@ -15,7 +15,7 @@ from homing.encoders.model import Model
 from homing.protocols import Kind
 
 POOLED = ("lasttoken", "mean", "cls", "max")
-LENGTHS = (16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 16384)
+LENGTHS = (8, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 16384)
 CUTS = ("end token kept", "end token lost", "beginning cut off")
 Ids = list[int]
 Make = Callable[[str], str]
