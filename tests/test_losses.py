@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from homing.batches import MINED, NEGATIVE, POSITIVE, UNJUDGED
 from homing.errors import SettingError
-from homing.losses import Contrast, contrastive, cosent, distillation, embedding_distillation, matryoshka, sigmoid
+from homing.losses import Contrast, contrastive, cosent, distillation, embedding_distillation, matryoshka
 
 U, P, N, M = UNJUDGED, POSITIVE, NEGATIVE, MINED
 
@@ -251,7 +251,6 @@ def test_no_nan_in_the_losses_of_scores(kind: str) -> None:
     empty = kind != "one of each kind"
     for loss, nothing in (
         (lambda s: cosent(s, relevance), empty),
-        (lambda s: sigmoid(s, relevance, 20.0, -5.0), kind == "nothing judged"),
         (lambda s: distillation(s, torch.full_like(s, torch.nan), relevance == 9, 0.05, 1.0), True),
         (lambda s: distillation(s, unit(1, 2, 3), torch.tensor([[True, False, False]] * 2), 0.05, 1.0), True),
     ):
@@ -282,16 +281,6 @@ def test_cosent_is_that_of_sentence_transformers_on_the_judged_pairs() -> None:
         gradients(lambda q, d: cosent(normalized(q) @ normalized(d).T, RELEVANCE, torch.tensor(20.0)), queries, documents),
         gradients(lambda q, d: oracle.compute_loss_from_embeddings([q[query], d[document]], labels), queries.double(), documents.double()),
     )
-
-
-def test_sigmoid_is_binary_cross_entropy_on_the_judged_pairs() -> None:
-    judged = (RELEVANCE == P) | (RELEVANCE == N)
-    inputs = unit(0, *RELEVANCE.shape), torch.tensor(20.0), torch.tensor(-5.0)
-
-    def oracle(scores: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-        return nn.BCEWithLogitsLoss()((scale * scores + bias)[judged], (RELEVANCE == P)[judged].double())
-
-    assert_same(gradients(lambda s, a, b: sigmoid(s, RELEVANCE, a, b), *inputs), gradients(oracle, *(i.double() for i in inputs)))
 
 
 def test_distillation_is_that_of_sentence_transformers_where_all_is_known() -> None:
@@ -388,7 +377,6 @@ def test_arithmetic_is_in_float32(dtype: torch.dtype) -> None:
     known = RELEVANCE != U
     for loss in (
         lambda s: cosent(s, RELEVANCE),
-        lambda s: sigmoid(s, RELEVANCE, 20.0, -5.0),
         lambda s: distillation(s, s.flip(0), known, 0.05, 1.0),
         lambda s: embedding_distillation(s, s.flip(0)),
     ):
@@ -401,7 +389,7 @@ def test_nothing_depends_on_a_value_that_the_host_would_have_to_read() -> None:
     scores, relevance, number = queries @ documents.T, RELEVANCE.to("meta"), torch.tensor(1.0, device="meta")
     losses = [contrastive(queries, documents, relevance, number, **form).loss for form in FORMS]
     losses += [matryoshka(lambda q, d: contrastive(q, d, relevance, number), queries, documents, [4]).loss]
-    losses += [cosent(scores, relevance, number), sigmoid(scores, relevance, number, number)]
+    losses += [cosent(scores, relevance, number)]
     losses += [distillation(scores, scores, relevance != U, number, 1.0)]
     losses += [embedding_distillation(queries, torch.empty(5, width, device="meta")) for width in (8, 12)]
     for loss in losses:

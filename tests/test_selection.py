@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytrec_eval
 from hypothesis import assume, given
 from hypothesis import strategies as some
 from numpy.typing import NDArray
+from scipy.stats import sem
 from sklearn.metrics import average_precision_score
 
 import homing
@@ -20,7 +22,7 @@ from homing.data import Corpus, Dataset, Qrels, Queries
 from homing.encoders.model import Tokens
 from homing.errors import JudgmentError
 from homing.protocols import Kind
-from homing.selection import FEWEST_LISTS, FEWEST_TO_CHOOSE, STAND_INS, DevLists, Look, plan_looks, smallest_scale
+from homing.selection import FEWEST_LISTS, FEWEST_TO_CHOOSE, STAND_INS, DevLists, Look, best_scale, plan_looks
 from tiny import made_data
 
 TEMPERATURE = 0.05
@@ -182,14 +184,25 @@ def test_looks_compete_by_ndcg_then_by_loss() -> None:
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
+def look_of(per_query: Sequence[float] | NDArray[np.float64], ap: float = 0.5) -> Look:
+    values = np.array(per_query, dtype=np.float64)
+    return Look({"nDCG@10": float(values.mean()), "AP": ap}, values)
+
+
 def test_a_scale_by_hand() -> None:
-    """Best is 1 with mean 0.6. 0.5 is behind by 0.05 on average, its standard error is 0.05 also; 0.25 is behind by 0.1 of each."""
+    """0.25 gains 0.025 with a standard error of 0.075, which is no gain; AP chooses between the others, whose nDCG@10 is nearly equal."""
     base = np.array([0.5, 0.5, 0.7, 0.7])
-    found = {0.25: base - 0.1, 0.5: base - np.array([0.0, 0.0, 0.0, 0.2]), 1.0: base}
-    assert smallest_scale(found) == 0.5
-    assert smallest_scale({**found, 0.5: base - np.array([0.0, 0.0, 0.1, 0.2])}) == 1.0  # behind by 0.075, error 0.048
-    assert smallest_scale({1.0: np.array([0.4]), 0.0: np.array([0.3])}) == 1.0  # one query has no error
-    assert smallest_scale({1.0: np.array([0.3]), 0.0: np.array([0.4])}) == 0.0
+    looks = {
+        0.0: look_of(base),
+        0.25: look_of(base + np.array([-0.1, 0.1, -0.1, 0.2]), ap=0.9),
+        0.5: look_of(base + 0.1, ap=0.6),
+        1.0: look_of(base + 0.09, ap=0.7),
+    }
+    assert best_scale(looks) == 1.0
+    assert best_scale({**looks, 1.0: look_of(base + 0.09, ap=0.605)}) == 0.5
+    assert best_scale({0.0: looks[0.0], 0.25: looks[0.25]}) == 0.0
+    assert best_scale({0.0: look_of([0.3]), 1.0: look_of([0.4])}) == 1.0  # one query has no error
+    assert best_scale({0.0: look_of([0.4]), 1.0: look_of([0.3])}) == 0.0
 
 
 per_query = some.lists(some.floats(0, 1).map(lambda value: round(value, 4)), min_size=2, max_size=40)
@@ -197,33 +210,38 @@ per_query = some.lists(some.floats(0, 1).map(lambda value: round(value, 4)), min
 
 @given(per_query)
 def test_equal_scales_keep_the_base(values: list[float]) -> None:
-    assert smallest_scale({scale: np.array(values) for scale in reversed(SCALES)}) == 0.0
+    assert best_scale({scale: look_of(values) for scale in reversed(SCALES)}) == 0.0
 
 
-@given(per_query, some.sampled_from(SCALES), some.integers(0, 2**31))
+@given(per_query, some.integers(0, 2**31))
+def test_equal_gains_take_the_smallest_scale(values: list[float], seed: int) -> None:
+    gained = np.array(values) + 0.1 + np.random.default_rng(seed).normal(0, 0.01, len(values))
+    assert best_scale({0.0: look_of(values), **{scale: look_of(gained) for scale in reversed(SCALES[1:])}}) == 0.25
+
+
+@given(per_query, some.sampled_from(SCALES[1:]), some.integers(0, 2**31))
 def test_a_clearly_better_scale_is_taken(values: list[float], winner: float, seed: int) -> None:
     """The queries differ far more from one another than the scales do: only the paired difference shows it."""
     random = np.random.default_rng(seed)
     found = {scale: 10 * np.array(values) + random.normal(0, 0.001, len(values)) for scale in SCALES}
     found[winner] = found[winner] + 0.1
-    assert smallest_scale(found) == winner
+    assert best_scale({scale: look_of(each) for scale, each in found.items()}) == winner
 
 
-@given(some.lists(some.tuples(*[some.floats(0, 1)] * 5), min_size=2, max_size=30))
-def test_the_rule_of_one_standard_error(values: list[tuple[float, ...]]) -> None:
-    table = np.array(values)
-    means = [sum(column) / len(column) for column in table.T.tolist()]
-    best = means.index(max(means))
-    assume(sum(abs(mean - max(means)) < 1e-9 for mean in means) == 1)
-    passing = []
-    for place in range(5):
-        behind = [row[best] - row[place] for row in values]
-        mean = sum(behind) / len(behind)
-        error = math.sqrt(sum((each - mean) ** 2 for each in behind) / (len(behind) - 1) / len(behind))
-        assume(place == best or abs(mean - error) > 1e-9)
-        if place == best or mean <= error:
-            passing.append(SCALES[place])
-    assert smallest_scale(dict(zip(SCALES, table.T, strict=True))) == min(passing)
+@given(some.lists(some.tuples(*[some.floats(0, 1)] * 5), min_size=2, max_size=30), some.tuples(*[some.floats(0, 1)] * 5))
+def test_the_rule_of_the_scale(values: list[tuple[float, ...]], ap: tuple[float, ...]) -> None:
+    """The same in plain Python, with scipy's standard error of the mean."""
+    best, most = 0.0, -math.inf
+    for place in range(1, 5):
+        gains = [row[place] - row[0] for row in values]
+        gain, error = sum(gains) / len(gains), float(sem(gains))
+        assume(abs(gain - error) > 1e-9)
+        total = sum(row[place] for row in values) / len(values) + ap[place]
+        assume(abs(total - most) > 1e-9)
+        if gain > error and total > most:
+            best, most = SCALES[place], total
+    table = np.array(values).T
+    assert best_scale({scale: look_of(table[place], ap[place]) for place, scale in enumerate(SCALES)}) == best
 
 
 @given(some.floats(0, 1e5), some.floats(0, 200), some.integers(1, 12), some.sampled_from([None, 0.5]))

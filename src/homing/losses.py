@@ -99,23 +99,6 @@ def cosent(
     return F.softplus(_log_sum(-logits, positive) + _log_sum(logits, negative))[0]
 
 
-def sigmoid(
-    scores: Float[Tensor, "queries documents"],
-    relevance: Int8[Tensor, "queries documents"],
-    scale: float | Float[Tensor, ""],
-    bias: float | Float[Tensor, ""],
-) -> Float[Tensor, ""]:
-    """The logistic loss -log sigmoid(y (scale s + bias)), y = 1 at a judged positive and -1 at a judged negative, mean over judged pairs.
-
-    Where `scale` and `bias` are learned, sigmoid(scale s + bias) becomes the probability that a document is relevant.
-
-    Source: SigLIP (Zhai et al. 2023, arXiv 2303.15343), which takes every other pair of the batch for a negative: here only judged ones.
-    """
-    positive, negative = relevance == POSITIVE, relevance == NEGATIVE
-    logits = scores.float() * scale + bias
-    return _mean(F.softplus(torch.where(positive, -logits, logits)), positive | negative)
-
-
 def distillation(
     scores: Float[Tensor, "queries documents"],
     teacher: Float[Tensor, "queries documents"],

@@ -39,7 +39,7 @@ from homing.negatives import redraw
 from homing.objective import Objective, Taught
 from homing.progress import BAR
 from homing.schedule import Pace, default_learning_rate, learning_rate
-from homing.selection import SCALES, DevLists, Look, Looks, plan_looks, smallest_scale
+from homing.selection import SCALES, DevLists, Look, Looks, best_scale, plan_looks
 from homing.settings import Training
 from homing.tokenised import Tokenised
 from homing.tracking import Trackers
@@ -406,7 +406,7 @@ class _Session:
         )
 
     def _choose_scale(self) -> float:
-        """The smallest share of what was learned that is as good on dev as the best; scales.json holds what each one gave."""
+        """The share of what was learned that is best on dev, 0 where none beats the base; scales.json holds what each one gave."""
         if self.base_look is None or self.best_look is None:
             raise TrainingError("the training ended before its first look at dev", remedy="Train longer: --epochs or --minutes.")
         self.tuning.restore(Adapter(self.journal.checkpoint(self.best_update)).weights)
@@ -419,7 +419,7 @@ class _Session:
             if self.general is not None:
                 general[scale] = self.general.look().figures["nDCG@10"]
         self.tuning.set_scale(1.0)
-        chosen = smallest_scale({scale: look.per_query for scale, look in looks.items()})
+        chosen = best_scale(looks)
         found = [
             {
                 "scale": scale,
