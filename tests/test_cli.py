@@ -6,8 +6,10 @@ import errno
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from homing.cli import main
+from homing.cli import cli, main
+from homing.cli.options import VERBS
 from homing.loading import load, save_dataset
 from homing.settings import Splitting
 from homing.splitting import split
@@ -103,3 +105,11 @@ def test_what_is_no_dataset_is_told_how_to_become_one(place: Path, capsys: pytes
     (place / "run").mkdir()
     (place / "dataset").rename(place / "run" / "dataset")
     main(["mine", "run", "--out", "mined"])  # a run has one
+
+
+def test_the_help_lists_every_verb_once_on_a_line_of_its_own() -> None:
+    listed = [name for names in VERBS.values() for name in names]
+    assert sorted(listed) == sorted(cli.commands)
+    lines = CliRunner().invoke(cli, ["--help"]).output.splitlines()
+    assert all(sum(line.split()[:1] == [name] for line in lines) == 1 for name in listed)
+    assert max(map(len, lines)) <= 80

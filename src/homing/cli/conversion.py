@@ -21,7 +21,7 @@ from homing.errors import SettingError
 )
 @click.option("--dataset", type=str, default=None, metavar="DIR", help="of a directory of mined rows: the dataset [the one beside it]")
 def convert(source: str, to: str, out: str, format: str | None, split: Literal["train", "dev", "test"] | None, dataset: str | None) -> None:
-    """Write judgments, or mined rows, as other programs take them; SOURCE is anything that can be read."""
+    """Write judgments or mined rows as other programs take them; SOURCE is anything that can be read."""
     from homing.converting import convert as write
     from homing.converting import one_side
     from homing.data import Dataset, Mined, Splits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -35,6 +36,12 @@ EVERY: dict[str, type[Any]] = {
     "judging": Judging,
     "serving": Serving,
 }  # those of a recipe, and the others
+VERBS = {
+    "Whole runs": ("demo", "check", "run", "status", "compare"),
+    "Stage by stage": ("split", "mine", "train", "merge", "evaluate", "report"),
+    "Judgments": ("audit", "judge", "convert"),
+    "Deployment": ("serve", "verify", "export"),
+}
 CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -51,6 +58,15 @@ class Verb(click.Command):
         formatter.write("\n")
         formatter.write_text(" ".join((self.help or "").split()))
         self.format_options(ctx, formatter)
+
+
+class Verbs(click.Group):
+    """The verbs as they are used, under headings; what each does up to the first pause of its help."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, names in VERBS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, re.split("[,.:;]", self.commands[name].help or "")[0]) for name in names])
 
 
 def _flag(each: Any) -> str:
@@ -102,7 +118,7 @@ def make(options: dict[str, Any], section: str) -> Any:
     return EVERY[section](**given(options, section))
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=Verbs, context_settings=CONTEXT)
 @click.version_option(package_name="homing")
 def cli() -> None:
     """Align a text-embedding model with one retrieval task, and prove it.

@@ -77,7 +77,7 @@ def split(
     data: str, dev: str | None, test: str | None, corpus: str | None, format: str | None, out: str, judgments: Sequence[str],
     **options: Any,
 ) -> None:  # fmt: skip
-    """Deal queries to train, dev and test, so that nothing leaks between them."""
+    """Deal queries to sides that share nothing: train, dev and test."""
     from homing.data import Splits
     from homing.formats.judgments import read
     from homing.judgments import obey_before_split
