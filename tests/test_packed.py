@@ -131,6 +131,28 @@ def gradients(model: Model, embed: Callable[[Tokens, np.ndarray], Tensor]) -> di
     return {name: p.grad for name, p in model.transformer.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("name", BODIES)
+def test_tokens_that_fill_a_row_up_are_read_by_nobody(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Embeddings and gradients are those of the row without them, and a few numbers of tokens are all that the model sees."""
+    kind, config = BODIES[name]
+    torch.manual_seed(1)
+    model = Model(directory(tmp_path, tiny_model, kind(config)), device="cpu")
+    with torch.no_grad():
+        bare = model.embed(TOKENS, TEXTS)
+    expected = gradients(model, model.embed)
+    seen = list[int]()
+    model.transformer[0].register_forward_pre_hook(lambda _, asked: seen.append(asked[0]["input_ids"].shape[1]))
+    monkeypatch.setattr(packed, "LONG", 50)
+    with torch.no_grad():
+        torch.testing.assert_close(model.embed(TOKENS, TEXTS), bare, atol=1e-6, rtol=0)
+        model.embed(TOKENS, np.array([1, 2]))  # too short to be filled
+        model.embed(TOKENS, np.array([1, 6]))
+    got = gradients(model, model.embed)
+    assert seen == [128, 42, 80, 128]  # of 118, 42, 71 and 118
+    for each in expected:
+        assert float((got[each] - expected[each]).norm() / max(1e-9, float(expected[each].norm()))) < 1e-5, each
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_gradients_of_an_adapter_agree_with_padding(tiny_model: Path, checkpointing: bool) -> None:
     model = Model(tiny_model, device="cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -203,6 +204,21 @@ def test_dense_scores_of_given_pairs_and_of_a_search_agree() -> None:
     row, _ = np.indices(run.document.shape)
     scores = retriever.score(["a", "cc"], row.ravel(), run.document.ravel())
     assert np.array_equal(scores.reshape(run.score.shape), run.score)
+
+
+def test_dense_scores_of_many_pairs_need_little_memory() -> None:
+    retriever = Dense(Letters())  # type: ignore[arg-type]
+    documents = ["a" * (1 + number % 7) + "b" * (number % 11) for number in range(100)]
+    retriever.fit(documents)
+    query, document = np.divmod(np.arange(200_000), 100)
+    query %= 3
+    tracemalloc.start()
+    scores = retriever.score(["a", "b", "ab"], query, document)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    counts = np.array([[text.count("a"), text.count("b")] for text in documents])
+    assert np.array_equal(scores, (np.array([[1, 0], [0, 1], [1, 1]])[query] * counts[document]).sum(axis=1))
+    assert peak < 4 * len(query) + 3 * 2**20  # the scores, and a block of pairs
 
 
 @given(

@@ -4,7 +4,7 @@ A transformer works on each token by itself but for its attention. So the tokens
 positions start anew with each text, and the attention is told where texts begin. It is registered with transformers as `sdpa`, which
 stays what it was for every call that brings no `Packing`. On CUDA, in half precision, PyTorch's own kernel for texts of any length
 attends (FlashAttention-2, Dao 2023, arXiv 2307.08691); elsewhere texts of equal length attend together, as views of the row. The
-states are padded once, for the pooling.
+states are padded once, for the pooling. On a CPU a long row ends in tokens that nobody reads, so that few lengths of rows occur.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ except ImportError:  # before PyTorch 2.10
 HALF = (torch.float16, torch.bfloat16)
 UNKNOWN = ("softcap", "s_aux", "position_bias", "cache")  # what some models hand to their attention and ours doesn't know
 FEW = (3, 1, 12, 12, 5)  # lengths of the trial's texts
+FILLED = 16  # on a CPU a row has a multiple of these tokens: oneDNN keeps a kernel for each number that ever occurs (docs/log.md)
+LONG = 512  # tokens of a row that is filled up: what is added is below a thirtieth of it
 MOST_APART = {torch.float32: 1e-4}  # distance of the two embeddings over their length; in half precision a cosine of 0.98
 MOST_APART_IN_HALF = 0.2
 
@@ -48,7 +50,8 @@ MOST_APART_IN_HALF = 0.2
 class Packing:
     """Where the texts of a packed row are.
 
-    `runs` are (texts, length) of neighbours of equal length, `offsets` (texts + 1,) int32 on the row's device is where each text starts.
+    `runs` are (texts, length) of neighbours of equal length, tokens that fill the row up among them as one; `offsets` (texts + 1,) int32
+    on the row's device is where each text starts.
     """
 
     runs: list[tuple[int, int]]
@@ -186,24 +189,25 @@ class Packer:
         lengths = tokens.lengths[texts]
         packed = np.argsort(-lengths, kind="stable")
         ids = np.concatenate([tokens[text] for text in texts[packed].tolist()]).astype(np.int64)
+        filling = -len(ids) % FILLED if self.device.type == "cpu" and len(ids) >= LONG else 0
         offsets = np.zeros(len(texts) + 1, dtype=np.int64)
         np.cumsum(lengths[packed], out=offsets[1:])
         inside = np.arange(len(ids)) - np.repeat(offsets[:-1], lengths[packed])
         longest = int(lengths.max())
         starts = packed * longest + (longest - lengths[packed] if self.left else 0)
         distinct, counts = np.unique(-lengths, return_counts=True)
-        packing = Packing(
-            list(zip(counts.tolist(), (-distinct).tolist(), strict=True)), on_device(offsets.astype(np.int32), self.device), longest
-        )
+        runs = [*zip(counts.tolist(), (-distinct).tolist(), strict=True), *([(1, filling)] if filling else [])]
+        packing = Packing(runs, on_device(offsets.astype(np.int32), self.device), longest)
+        positions = inside if self.first is None else _after_padding(ids, offsets, self.first)
 
         features = {
-            "input_ids": on_device(ids, self.device)[None],
-            "position_ids": on_device(inside if self.first is None else _after_padding(ids, offsets, self.first), self.device)[None],
+            "input_ids": on_device(np.pad(ids, (0, filling), "edge"), self.device)[None],
+            "position_ids": on_device(np.pad(positions, (0, filling), "edge"), self.device)[None],
             "attention_mask": torch.empty(1, 1, 0, 0, dtype=torch.bool, device=self.device),  # with four axes it is not made into a mask
             "packing": packing,
         }
         body, *rest = self.transformer
-        states = body(features)["token_embeddings"][0]
+        states = body(features)["token_embeddings"][0, : len(ids)]
         place = on_device(np.repeat(starts, lengths[packed]) + inside, self.device)
         padded = states.new_zeros(len(texts) * longest, states.shape[-1]).index_copy(0, place, states)
         mask = torch.zeros(len(texts) * longest, dtype=torch.int64, device=self.device).index_fill(0, place, 1)

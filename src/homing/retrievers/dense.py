@@ -17,7 +17,7 @@ from homing.protocols import Encoder
 BLOCK_SCORES = 1 << 22  # scores worked out at once on a CPU, which bound the memory
 _QUERIES = 256  # of these at once, likewise; the rest of a block are documents, so that each is read once
 _DOCUMENTS = 1 << 16  # of these at most: those on disk in another type are turned into float32
-_PAIRS = 1 << 16  # given pairs scored at once
+_PAIRS = 1 << 12  # given pairs scored at once
 
 Floats32 = NDArray[np.float32]
 
