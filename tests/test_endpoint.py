@@ -102,6 +102,54 @@ def test_what_does_not_pass_is_given_up_and_said(server: FakeServer) -> None:
         Endpoint("http://127.0.0.1:9/v1", "x", client=Client("http://127.0.0.1:9/v1", wait=0.001)).encode(["x"], "document")
 
 
+PASSING: list[Any] = [
+    {"code": 429, "message": "slow down"}, {"code": "rate_limit_exceeded", "message": "slow down"}, {"status": "RESOURCE_EXHAUSTED"},
+    {"type": "overloaded_error", "message": "Overloaded"}, {"code": 502, "message": "upstream"}, {"type": "server_error"},
+    {"message": "The model is overloaded, try again."}, "upstream request timed out", {"message": "请求过于频繁"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", PASSING, ids=str)
+def test_an_error_in_an_answer_of_status_200_that_passes_is_tried_again(server: FakeServer, said: Any) -> None:
+    found = endpoint(server)
+    assert found.dimension == 6
+    server.faults = [lambda answer: {"error": said}, lambda answer: {"object": "error", "error": said}]
+    assert np.allclose(found.encode(TEXTS, "document"), embed(TEXTS), atol=1e-6)
+    assert found.cost["retries"] == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ({"error": {"code": "invalid_api_key", "message": "no such key"}}, "wants another key.*no such key"),
+        ({"error": {"code": "insufficient_quota", "message": "pay"}}, "no quota left.*pay"),
+        ({"error": {"code": 404, "message": "no such model"}}, "(?s)cannot be asked so.*no such model.*The server has: fake"),
+        ({"error": {"message": "a fault of its own"}}, "cannot be asked so.*status 200 with an error: a fault of its own"),
+        ({"error": "a fault of its own"}, "cannot be asked so.*status 200 with an error: a fault of its own"),
+        ({"object": "error", "message": "a fault of its own", "code": 40303, "error": ""}, "cannot be asked so.*a fault of its own"),
+        ({"error": {"type": "server_error", "message": "down"}}, "does not answer.*down, after 4 tries"),
+        ({"data": None, "error": None}, "no list of embeddings"),
+    ],
+)
+def test_an_error_in_an_answer_of_status_200_that_stays_is_said(server: FakeServer, said: Any, named: str) -> None:
+    server.faults = [lambda answer: said] * 9
+    with pytest.raises(EndpointError, match=named):
+        endpoint(server).encode(["x"], "document")
+
+
+def test_a_refusal_in_an_answer_of_status_200_halves_the_request(server: FakeServer) -> None:
+    found = endpoint(server)
+    assert found.dimension == 6
+    server.faults = [lambda answer: {"error": {"type": "invalid_request_error", "message": "too many inputs"}}]
+    assert np.allclose(found.encode(TEXTS, "document"), embed(TEXTS), atol=1e-6)
+    assert found.cost["retries"] == 0
+
+
+def test_an_empty_error_beside_embeddings_is_none(server: FakeServer) -> None:
+    server.faults = [lambda answer: answer | {"error": None}] * 2
+    assert np.allclose(endpoint(server).encode(["x"], "document"), embed(["x"]), atol=1e-6)
+
+
 def test_the_number_of_texts_a_request_is_learned_from_refusals(server: FakeServer) -> None:
     server.refuse = lambda texts: "batch size is invalid, it should not be larger than 10" if len(texts) > 10 else None
     found = endpoint(server)

@@ -181,6 +181,28 @@ def test_faults_that_pass_are_waited_out_and_those_that_do_not_are_left_open(ser
     assert [each.mark for each in judged.judgments[7:]] == (["relevant", "unsure", "not"] * 6)[7:]
 
 
+def test_an_error_in_an_answer_of_status_200_counts_as_the_status_it_means(server: FakeChat, tmp_path: Path) -> None:
+    """Those that pass are tried again, a refused pair is left open, and what stays is named; what was answered is kept."""
+    _, suspects = made_data(6)
+    server.faults = [
+        lambda body: JSONResponse({"error": {"code": 429, "message": "rate limited"}}),
+        lambda body: JSONResponse({"error": {"message": "Provider returned error: overloaded"}}),
+        lambda body: JSONResponse({"choices": [{"error": {"code": 502, "message": "cut off"}, "message": {"content": ""}}]}),
+    ]
+    asked = judge(server)
+    ask_chat(suspects, asked, tmp_path, Judging(known=2, limit=1, concurrency=1))
+    assert asked.client.retries == 3
+    server.faults = [
+        lambda body: JSONResponse({"error": {"code": "content_filter", "message": "not this one"}}),
+        lambda body: JSONResponse({"error": {"code": "wallet_empty", "message": "top up first"}}),
+    ]
+    with pytest.raises(EndpointError, match=r"cannot be asked so.*status 200 with an error: wallet_empty top up first"):
+        ask_chat(suspects, asked, tmp_path, Judging(known=2, concurrency=1))
+    judged = ask_chat(suspects, judge(server), tmp_path, Judging(known=2, concurrency=1))
+    assert judged.judgments[1].note == "the server refuses: status 200 with an error: content_filter not this one"
+    assert len(server.pairs) == len(set(server.pairs))
+
+
 @pytest.mark.parametrize(
     ("takes", "form"),
     [

@@ -156,6 +156,38 @@ def test_pairs_are_near_duplicates_as_the_join_says(texts: list[str], threshold:
     assert {tuple(pair) for pair in every[found].tolist()} == joined
 
 
+def test_a_query_is_no_negative_of_its_own() -> None:
+    """In a corpus of questions the query itself is what shares most words with it."""
+    builder = Builder()
+    for number in range(6):
+        query = builder.query(f"how do I mend a bicycle chain of kind {number}")
+        builder.document(f"How do I mend a bicycle chain of kind {number}?")
+        builder.judge(query, builder.document(f"broken links of model {number}, and their repair"), 1)
+    for settings in (replace(BM25_, negatives=8), replace(BM25_, negatives=8, first_rank=40, last_rank=50)):  # the second: by chance alone
+        data = builder.dataset()
+        mined = mine(data, settings)
+        for query, document, *_ in negatives(mined):
+            assert data.corpus.texts[document].lower() != data.queries.texts[query] + "?"
+        assert (mined.negative >= 0).all()
+
+
+@pytest.mark.parametrize("relevance", [1, -1])
+def test_chance_finds_what_is_left_where_nearly_all_is_judged(relevance: int) -> None:
+    builder, free = Builder(), {7, 170, 299}
+    query = builder.query("anything")
+    for number in range(300):
+        document = builder.document(f"{number} {'abcdefghij'[number % 10] * 9} {number * number}")
+        if number not in free:
+            builder.judge(query, document, relevance if number else 1)
+    mined = mine(builder.dataset(), Mining(retriever="list"))
+    assert {document for _, document, *_ in negatives(mined)} == free
+    other = builder.query("another")
+    builder.judge(other, 0, 1)
+    both = mine(builder.dataset(), Mining(retriever="list"))
+    assert {document for asked, document, *_ in negatives(both) if asked == query} == free
+    assert [asked for asked, *_ in negatives(both)] == [query] * 3 + [other] * 3
+
+
 def test_what_a_person_was_unsure_of_is_not_mined() -> None:
     data = pairs()
     hardest = int(mine(data).negative[0, 0])

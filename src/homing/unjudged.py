@@ -1,7 +1,8 @@
 """Unjudged documents of the corpus that a query may learn from as negatives: found by a retriever, sifted, or taken by chance.
 
-Nobody judged them, so what is probably relevant is left out: near-duplicates of a positive, and what a model scores nearly as high as it
-scores the positive (positive-aware mining: Moreira et al., NV-Retriever, arXiv 2407.15831, which takes 95 % of the positive's score).
+Nobody judged them, so what is probably relevant is left out: near-duplicates of a positive, the query's own words where they stand in the
+corpus, and what a model scores nearly as high as it scores the positive (positive-aware mining: Moreira et al., NV-Retriever,
+arXiv 2407.15831, which takes 95 % of the positive's score).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from homing.cache import cache_directory
 from homing.data import Dataset, Floats, Ints, Mined, digest
 from homing.errors import SettingError
-from homing.near import THRESHOLD, alike
+from homing.near import THRESHOLD, alike, normal_form
 from homing.negatives import EASY, HARD, MEDIUM, RANDOM, keys, mixed, places
 from homing.progress import BAR
 from homing.protocols import Encoder
@@ -30,6 +31,7 @@ from homing.settings import Mining
 HARDEST = 10  # documents that count as hard
 _COMPARED = 1 << 15  # pairs of texts compared with each other together: what bounds the memory, and what a kill can cost
 _SPARE = 4  # drawn by chance for each that is wanted: some are judged, or drawn twice
+_MORE = 8  # times as many where those are not enough
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ def found(train: Dataset, queries: Ints, settings: Mining, retriever: BM25 | Den
     window = run.document[:, settings.first_rank - 1 :]
     row, column = np.nonzero(window >= 0)
     query, document = queries[row], window[row, column]
-    keep = np.flatnonzero(~_judged(train, query, document))
+    keep = np.flatnonzero(~_judged(train, query, document) & ~_is_the_query(train, query, document))
     for member in members(retriever):
         if isinstance(member, Dense):
             keep = keep[_below(train, query[keep], document[keep], settings.cap, member)]
@@ -78,15 +80,16 @@ def found(train: Dataset, queries: Ints, settings: Mining, retriever: BM25 | Den
     return Unjudged(query, document, kind, (column + settings.first_rank).astype(np.int32), score, source)
 
 
-def by_chance(train: Dataset, queries: Ints, held: Unjudged, wanted: int, seed: int) -> Unjudged:
+def by_chance(train: Dataset, queries: Ints, held: Unjudged, wanted: int, seed: int, draws: int = 0) -> Unjudged:
     """Up to `wanted` documents by chance for each of these queries (queries,), none judged, in `held` or near a positive.
 
-    What is drawn depends on the seed, the query and the documents' texts: neither their order nor other queries move it.
+    What is drawn depends on the seed, the query and the documents' texts: neither their order nor other queries move it. `draws`: looked
+    at for each query, by default a few times `wanted`; a query that this leaves short, as most of the corpus is judged for it, has more.
     """
     every = np.arange(len(train.corpus), dtype=np.int32)
     key = keys(train.corpus.texts, every)
     order = np.argsort(key, kind="stable")
-    draws = min(len(every), _SPARE * wanted)
+    draws = min(len(every), draws or _SPARE * wanted)
     start = mixed(keys(train.queries.texts, queries) + np.uint64(seed))
     # The documents whose keys come next after as many points that the query decides; all of them where there are hardly more.
     if draws < len(every):
@@ -101,13 +104,22 @@ def by_chance(train: Dataset, queries: Ints, held: Unjudged, wanted: int, seed: 
     pair = _pair(train, query, document)
     first = np.zeros(len(pair), dtype=bool)
     first[np.unique(pair, return_index=True)[1]] = True
-    keep = np.flatnonzero(first & ~_judged(train, query, document) & ~np.isin(pair, _pair(train, held.query, held.document)))
-    keep = keep[places(row[keep]) < 2 * wanted]
+    free = first & ~_judged(train, query, document) & ~np.isin(pair, _pair(train, held.query, held.document))
+    keep = np.flatnonzero(free & ~_is_the_query(train, query, document))
+    keep = keep[places(row[keep]) < draws // 2] if draws < len(every) else keep
     keep = keep[~_like_a_positive(train, query[keep], document[keep])]
     keep = keep[places(row[keep]) < wanted]
+    short = np.bincount(row[keep], minlength=len(queries)) < wanted
+    anew = bool(short.any()) and draws < len(every)
+    keep = keep[~short[row[keep]]] if anew else keep
     count = len(keep)
     none, source = np.zeros(count, dtype=np.int32), np.full(count, Mined.SOURCES.index("random"), dtype=np.int32)
-    return Unjudged(query[keep], document[keep], np.full(count, RANDOM, dtype=np.int32), none, np.zeros(count), source)
+    these = Unjudged(query[keep], document[keep], np.full(count, RANDOM, dtype=np.int32), none, np.zeros(count), source)
+    if not anew:
+        return these
+    more = by_chance(train, queries[short], held, wanted, seed, _MORE * draws)
+    by_query = np.argsort(np.append(these.query, more.query), kind="stable")
+    return Unjudged(**{name: np.append(values, getattr(more, name))[by_query] for name, values in vars(these).items()})
 
 
 def members(retriever: BM25 | Dense | Fused) -> tuple[BM25 | Dense, ...]:
@@ -138,6 +150,17 @@ def _below(train: Dataset, query: Ints, document: Ints, cap: float, dense: Dense
     limit = lowest - (1 - cap) * np.abs(lowest)  # cap * lowest where that is positive
     below: NDArray[np.bool_] = dense.score(texts, row[: len(query)], document) <= limit[row[: len(query)]]
     return below
+
+
+def _is_the_query(train: Dataset, query: Ints, document: Ints) -> NDArray[np.bool_]:
+    """Whether each of these documents is its query, but for case and punctuation, as in a corpus of questions."""
+    forms: dict[str, int] = {}
+    asked, row = np.unique(query, return_inverse=True)
+    of_query = np.array([forms.setdefault(normal_form(train.queries.texts[each]), len(forms)) for each in asked.tolist()], dtype=np.int64)
+    told, place = np.unique(document, return_inverse=True)
+    of_document = np.array([forms.get(normal_form(train.corpus.texts[each]), -1) for each in told.tolist()], dtype=np.int64)
+    same: NDArray[np.bool_] = of_query[row] == of_document[place]
+    return same
 
 
 def _like_a_positive(train: Dataset, query: Ints, document: Ints) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ import binascii
 import json
 import os
 import random
+import re
 import time
 import weakref
 from collections.abc import Sequence
@@ -28,6 +29,17 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 REFUSALS = (400, 413, 422)
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is not waited for
 LONGEST_BACK_OFF = 60.0
+# What an error without a number means, by the words of its code, type or status; the first that fits counts.
+MEANINGS = (
+    (re.compile(r"rate.?limit|too.?many.?requests|throttl|exhausted|quota"), 429),
+    (re.compile(r"auth|api.?key|permission|forbidden"), 401),
+    (re.compile(r"not.?found"), 404),
+    (re.compile(r"overload|unavailable|time.?out|deadline|capacity|internal|server.?error"), 503),
+    (re.compile(r"invalid|bad.?request|too.?long|context.?length|unsupported|moderation|content.?(filter|policy)"), 400),
+)
+PASSES = re.compile(
+    r"rate.?limit|too many requests|overload|tim(ed|e).?out|try again|稍后|频繁|繁忙|限流|过载"
+)  # in its message: try again
 
 
 class RefusedError(EndpointError):
@@ -38,7 +50,8 @@ class Client:
     """Speaks to `URL/embeddings`, `URL/chat/completions` and `URL/models`, from several threads at once.
 
     429, time-outs, 5xx and broken connections are tried again after a back-off that doubles and is drawn at random up to its half, or
-    after what the server's Retry-After says; where one request is told to wait, all of them do.
+    after what the server's Retry-After says; where one request is told to wait, all of them do. An answer of status 200 that holds an
+    error in place of what was asked for, as gateways give it, counts as the status that the error means.
 
     The key is read from the environment variable that `key` names, by default OPENAI_API_KEY where it is set; it is in no message, no
     repr and nothing that is kept. Over http it goes to this machine alone unless its variable is named.
@@ -147,21 +160,25 @@ class Client:
         tries = tries or self._tries
         for attempt in range(tries):
             self._pause(self._not_before - time.monotonic())
-            asked = 0.0
+            asked, status = 0.0, 0
             try:
                 answer = self._http.request(method, self.url + path, content=body, headers={"Content-Type": "application/json"})
             except httpx2.TransportError as error:
                 problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             else:
-                if answer.status_code == 200:
+                status = answer.status_code
+                failed = _failed(answer.content) if status == 200 else None
+                if status == 200 and failed is None:
                     return answer.content
-                problem, asked = f"status {answer.status_code}: {_message(answer)}", _retry_after(answer.headers.get("retry-after", ""))
-                self._give_up(answer, problem, asked)
+                problem = f"status {status}{' with an error' if failed is not None else ''}: {_message(answer)}"
+                status = status if failed is None else _status(failed)
+                asked = _retry_after(answer.headers.get("retry-after", ""))
+                self._give_up(answer, status, problem, asked)
             if attempt + 1 < tries:
                 back_off = min(LONGEST_BACK_OFF, self._wait * 2**attempt) * random.uniform(0.5, 1.0)
                 with self._lock:
                     self.retries += 1
-                    if problem.startswith("status 429"):
+                    if status == 429:
                         self._not_before = max(self._not_before, time.monotonic() + max(asked, back_off))
                 self._pause(max(asked, back_off))
         raise EndpointError(
@@ -173,9 +190,9 @@ class Client:
         if self.stop.wait(max(0.0, seconds)):
             raise EndpointError("the request was called off", where=self.url)
 
-    def _give_up(self, answer: httpx2.Response, problem: str, asked: float) -> None:
+    def _give_up(self, answer: httpx2.Response, status: int, problem: str, asked: float) -> None:
         """Raise what another try would not mend."""
-        status, problem = answer.status_code, self._clean(problem)
+        problem = self._clean(problem)
         if status in REFUSALS:
             raise RefusedError("the server refuses the request", where=self.url, got=problem)
         if status in (401, 403):
@@ -235,15 +252,42 @@ def _row(said: Any) -> NDArray[np.float32]:
     return row
 
 
+def _failed(content: bytes) -> Any:
+    """The error that an answer of status 200 holds in place of embeddings or choices, or in its first choice; None where it is none."""
+    if b'"error"' not in content:
+        return None
+    try:
+        said = _json(content)
+        if said.get("data"):
+            return None
+        if choices := said.get("choices"):
+            return choices[0].get("error")
+        return said.get("error") or (said if said.get("object") == "error" else None)
+    except (ValueError, AttributeError, TypeError, LookupError):
+        return None
+
+
+def _status(error: Any) -> int:
+    """The HTTP status that an error means: the number that it holds, or what its words say; 200 where neither tells."""
+    said = error if isinstance(error, dict) else {"message": error}
+    named = [str(said[name]) for name in ("code", "status", "status_code", "type") if said.get(name)]
+    numbers = [int(each) for each in named if re.fullmatch("[45][0-9][0-9]", each)]
+    if numbers:
+        return numbers[0]
+    meant = next((status for word in named for meaning, status in MEANINGS if meaning.search(word.lower())), 0)
+    return meant or (429 if PASSES.search(str(said.get("message", "")).lower()) else 200)
+
+
 def _message(answer: httpx2.Response) -> str:
     """The error that a server wrote, wherever in its answer it stands."""
     try:
         said = answer.json()
-        error = said.get("error") or said.get("message") or said.get("detail") or said
+        choices = said.get("choices")
+        error = said.get("error") or said.get("message") or said.get("detail") or (choices and choices[0].get("error")) or said
         if isinstance(error, dict):
             return " ".join(str(error[name]) for name in ("code", "message") if error.get(name)) or str(error)
         return str(error)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, LookupError, TypeError):
         return answer.text[:300]
 
 
