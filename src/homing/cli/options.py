@@ -124,8 +124,8 @@ def cli() -> None:
     """Align a text-embedding model with one retrieval task, and prove it.
 
     \b
-    homing demo                                          see it work, without data
-    homing run data.json --model MODEL --out runs/mine   from judgments to a verdict
+    homing demo                                         see it work, without data
+    homing run data.json --model MODEL --out runs/mine  from judgments to verdict
     """
 
 
