@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from homing.data import Builder, Dataset, Mined, Qrels
 from homing.errors import JudgmentError, RunError
-from homing.mining import FILE, mine, read_mined, save_mined
+from homing.mining import FILE, POOL, mine, read_mined, save_mined
 from homing.retrievers.bm25 import score_lists
 from homing.settings import Mining
 
@@ -196,6 +196,7 @@ def test_rows_that_are_not_there_or_of_other_data_are_errors(tmp_path: Path) -> 
     save_mined(mine(data), tmp_path)
     with pytest.raises(JudgmentError, match="unknown"):
         read_mined(tmp_path, dataset([("x", [("y", 1)])]))
-    (tmp_path / FILE).write_text("not Parquet")
-    with pytest.raises(RunError, match="no mined rows"):
-        read_mined(tmp_path, data)
+    for name in (POOL, FILE):
+        (tmp_path / name).write_text("not Parquet")
+        with pytest.raises(RunError, match=f"{name}: there are no mined rows"):
+            read_mined(tmp_path, data)

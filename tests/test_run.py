@@ -180,6 +180,21 @@ def test_a_removed_artefact_is_made_again(finished: tuple[Path, str], tmp_path: 
     assert (out / "report.html").is_file()
 
 
+def test_an_artefact_that_is_damaged_is_made_again(finished: tuple[Path, str], tmp_path: Path) -> None:
+    import shutil
+
+    out = Path(shutil.copytree(finished[0], tmp_path / "copy"))
+    for stage, name in (("mine", "mined/pool.parquet"), ("merge", "model/model.safetensors"), ("evaluate", "evaluation/metrics.json")):
+        whole = (out / name).read_bytes()
+        (out / name).write_bytes(whole[: len(whole) // 2])
+        code, printed = homing_run("run", out / "recipe.toml")
+        assert code == 0, printed
+        plan = dict(line.split(None, 1) for line in printed.splitlines()[: len(STAGES)])
+        first = next(stage for stage, what in plan.items() if what != "kept")
+        assert (first, plan[first]) == (stage, f"again: {artefact(stage)} is not as it was left")
+        assert (out / name).stat().st_size >= 0.9 * len(whole)
+
+
 def _start(data: Path, model: Path, out: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "homing", "run", str(data), "--model", str(model), "--out", str(out), *FLAGS]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

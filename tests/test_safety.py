@@ -75,6 +75,26 @@ def test_a_download_that_is_not_whole_is_refused_in_words(model: Path) -> None:
     Model(model, device="cpu").encode(["a"])
 
 
+def test_what_other_programs_made_of_a_model_is_refused_by_its_name(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    for method in ("bitsandbytes", "gptq"):
+        write_json(model / "config.json", {**config, "quantization_config": {"quant_method": method, "bits": 8}})
+        with pytest.raises(ModelError, match=f"quantised; got {method}.*\n.*quantised from"):
+            Model(model, device="cpu")
+    write_json(model / "config.json", config)
+    (model / "model.safetensors").rename(model / "model-Q8_0.gguf")
+    with pytest.raises(ModelError, match=r"no weights that are read here; got model-Q8_0.gguf.*\n.*original directory"):
+        Model(model, device="cpu")
+
+
+def test_weights_that_are_no_numbers_are_found_by_what_they_give(model: Path) -> None:
+    weights = load_file(model / "model.safetensors")
+    weights["layers.0.mlp.up_proj.weight"][0, 0] = float("nan")
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"not finite; got 2 of 2 texts.*\n.*damaged"):
+        Model(model, device="cpu").encode(["one", "two"])
+
+
 def test_weights_that_transformers_would_make_up_are_refused(model: Path) -> None:
     weights = load_file(model / "model.safetensors")
     for changed in (

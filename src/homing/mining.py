@@ -217,7 +217,7 @@ def _with_changes(train: Dataset, path: Path) -> Dataset:
     """The training split as judges changed it before it was mined."""
     if not path.is_file():
         return train
-    table = pq.read_table(path)
+    table = _table(path, "query_id")
     query = _positions(table["query_id"], train.queries.ids, "query", path)
     document = _positions(table["document_id"], train.corpus.ids, "document", path)
     return train.changed(Qrels(query, document, table["relevance"].to_numpy()))
@@ -229,11 +229,7 @@ def read_mined(directory: Path, train: Dataset) -> Mined:
     Raises RunError where there is no such file, JudgmentError where it names a query or document that `train` does not hold.
     """
     path = directory / FILE
-    try:
-        table = pq.read_table(path)
-        _ = table["sources"]
-    except (FileNotFoundError, pa.ArrowInvalid, KeyError) as error:
-        raise RunError("there are no mined rows here", where=str(path), remedy="Run `homing mine` again.") from error
+    table = _table(path, "sources")
     train = _with_changes(train, directory / CHANGES)
     width = np.diff(table["negative_ids"].combine_chunks().offsets.to_numpy())
     query = _positions(table["query_id"], train.queries.ids, "query", path)
@@ -249,11 +245,24 @@ def read_mined(directory: Path, train: Dataset) -> Mined:
     return mined
 
 
+def _table(path: Path, column: str) -> pa.Table:
+    """One of the files that `save_mined` wrote. Raises RunError where it is missing, not whole, or lacks this column."""
+    try:
+        table = pq.read_table(path)
+        _ = table[column]
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise RunError(
+            "there are no mined rows here, or not whole ones", where=str(path), got=str(error).splitlines()[0][:200],
+            remedy="Run `homing mine` again.",
+        ) from error  # fmt: skip
+    return table
+
+
 def _read_pool(path: Path, train: Dataset) -> Pool | None:
     """The pool beside the rows; None for rows that came without one."""
     if not path.is_file():
         return None
-    table = pq.read_table(path)
+    table = _table(path, "query_id")
     query, document = (
         _positions(table[name], known, what, path)
         for name, known, what in (("query_id", train.queries.ids, "query"), ("document_id", train.corpus.ids, "document"))

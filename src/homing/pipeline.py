@@ -40,6 +40,8 @@ class Run:
                 reasons[stage] = f"{artefact(stage)} is missing"
             elif done["depends"] != now:
                 reasons[stage] = changes(done["depends"], now)
+            elif stage != "report" and self._digest(stage) != done["digest"]:  # the report may be written anew, and nothing reads it
+                reasons[stage] = f"again: {artefact(stage)} is not as it was left"
             elif again := [before for before in after(stage, self.work.stages) if before in reasons]:
                 reasons[stage] = f"after {again[0]}"
         return reasons

@@ -226,13 +226,21 @@ class Model:
         return name
 
     def encode_tokens(self, tokens: Tokens, *, progress: str = "") -> NDArray[np.float32]:
-        """Embeddings of tokenised texts, shape (texts, dimension); `progress` names a bar that shows while it takes seconds."""
+        """Embeddings of tokenised texts, shape (texts, dimension); `progress` names a bar that shows while it takes seconds.
+
+        Raises ModelError for embeddings that are not finite.
+        """
         out = np.empty((len(tokens), self.dimension), dtype=np.float32)
         bar = tqdm(total=len(tokens.ids), desc=progress, unit=" tokens", unit_scale=True, disable=not progress, **BAR)
         with torch.inference_mode(), bar:
             for chunk in self.chunks(tokens.lengths):
                 out[chunk] = self.embed(tokens, chunk).cpu().numpy()
                 bar.update(int(tokens.lengths[chunk].sum()))
+        if broken := int((~np.isfinite(out).all(axis=1)).sum()):
+            raise ModelError(
+                "the model gives embeddings that are not finite", where=str(self.path), got=f"{broken:,} of {len(out):,} texts",
+                remedy="Its weights are damaged (download it again), or training diverged (a smaller --learning-rate).",
+            )  # fmt: skip
         return out
 
     def encode(self, texts: Sequence[str], kind: Kind = "document", *, progress: str = "") -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from typing import Any
 from homing.errors import ModelError
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+OTHER_WEIGHTS = ("*.gguf", "*.onnx", "*.h5", "*.msgpack")  # made from a model's own, for other programs
 NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 OWN_MODULES = "sentence_transformers."
@@ -72,7 +73,12 @@ def shards(directory: Path) -> list[str]:
         return [WEIGHTS]
     if not (directory / INDEX).is_file():
         _refuse_pickles(directory)
-        raise ModelError("the directory holds no weights", where=str(directory), expected=WEIGHTS, remedy="Download the model again.")
+        others = sorted(file.name for pattern in OTHER_WEIGHTS for file in directory.rglob(pattern))
+        raise ModelError(
+            f"the directory holds no weights{' that are read here' if others else ''}", where=str(directory), got=", ".join(others[:3]),
+            expected=WEIGHTS,
+            remedy="Take the model's original directory, which these were made from." if others else "Download the model again.",
+        )  # fmt: skip
     index = read_json(directory / INDEX)
     placed = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(placed, dict) or not placed:
@@ -92,11 +98,12 @@ def shards(directory: Path) -> list[str]:
 def refuse_unsafe(directory: Path, *, trust_remote_code: bool = False) -> None:
     """Look at a model's directory before anything in it is loaded.
 
-    Raises ModelError for weights that are pickles, for files that were never fetched, for a path that leaves the directory, and, unless
-    `trust_remote_code`, for code that comes with the model; with it the code's repository is named on the standard error.
+    Raises ModelError for weights that are pickles or quantised, for files that were never fetched, for a path that leaves the directory,
+    and, unless `trust_remote_code`, for code that comes with the model; with it the code's repository is named on the standard error.
     """
     listed = modules(directory)
     _refuse_pointers(body(directory))
+    _refuse_quantised(body(directory))
     if str(listed[0]["type"]).rsplit(".", 1)[-1] == "Transformer":
         shards(body(directory))
     for each in listed[1:]:
@@ -137,6 +144,18 @@ def _refuse_pointers(directory: Path) -> None:
                     "the file is git-lfs's pointer to what was not fetched", where=str(file),
                     remedy="Fetch it: git lfs pull in that directory, or download the model with hf download.",
                 )  # fmt: skip
+
+
+def _refuse_quantised(directory: Path) -> None:
+    said = read_json(directory / "config.json") if (directory / "config.json").is_file() else {}
+    how = said.get("quantization_config") if isinstance(said, dict) else None
+    if how:
+        raise ModelError(
+            "the weights are quantised", where=str(directory / "config.json"),
+            got=str(how.get("quant_method", "quantization_config")) if isinstance(how, dict) else "quantization_config",
+            expected="weights in float32, bfloat16 or float16",
+            remedy="Take the model that it was quantised from: what training adds to quantised weights cannot be merged into them exactly.",
+        )  # fmt: skip
 
 
 def _refuse_pickles(directory: Path) -> None:
