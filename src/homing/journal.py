@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -49,10 +50,18 @@ class Journal:
                 shutil.rmtree(path)
 
     def last(self, fingerprint: str) -> tuple[Path, dict[str, Any], dict[str, Tensor]] | None:
-        """The last checkpoint with its state and moments; None where there is none, or its state has another `fingerprint`."""
+        """The last checkpoint that is whole, with its state and moments; None where there is none, or its state has another
+        `fingerprint`. What comes after it is done again, to the same bytes."""
         for path in reversed(self._checkpoints()):
-            state: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
-            return (path, state, load_file(path / MOMENTS)) if state.get("fingerprint") == fingerprint else None
+            try:
+                state: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
+                for weights in path.glob("*.safetensors"):
+                    with safe_open(weights, "pt"):  # refuses a file that is longer or shorter than its head says
+                        pass
+                moments = load_file(path / MOMENTS)
+            except (OSError, ValueError, SafetensorError):
+                continue
+            return (path, state, moments) if state.get("fingerprint") == fingerprint else None
         return None
 
     def cut(self, update: int) -> None:

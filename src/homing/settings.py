@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any, Literal
 
 from homing.errors import SettingError
@@ -15,6 +17,17 @@ def _setting(default: Any, help: str, flag: str = "") -> Any:
 def _demand(holds: bool, name: str, got: object, expected: str) -> None:
     if not holds:
         raise SettingError(f"--{name} is out of range", got=repr(got), expected=expected)
+
+
+def _demand_numbers(settings: Any) -> None:
+    """Raise SettingError for a text where a number belongs, and for what is infinite or no number."""
+    for each in fields(settings):
+        value, kinds = getattr(settings, each.name), str(each.type).split(" | ")
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        wanted = value is not None and ("int" in kinds or "float" in kinds)
+        if (wanted and not number) or (number and not math.isfinite(value)):
+            name = each.metadata["flag"] or each.name.replace("_", "-")
+            raise SettingError(f"--{name} is no finite number", got=repr(value), expected=str(each.type))
 
 
 POOLINGS = ("lasttoken", "mean", "cls", "max", "weightedmean", "mean_sqrt_len_tokens")
@@ -32,6 +45,7 @@ class Encoding:
     trust_remote_code: bool = _setting(False, "run code that comes with the model, as you")
 
     def __post_init__(self) -> None:
+        _demand_numbers(self)
         if self.query_prompt is not None and self.instruction is not None:
             raise SettingError("--query-prompt and --instruction exclude each other", remedy="Give one of the two.")
         _demand(self.pooling is None or self.pooling in POOLINGS, "pooling", self.pooling, " or ".join(POOLINGS))
@@ -48,6 +62,7 @@ class Splitting:
     seed: int = _setting(42, "seed of everything drawn")
 
     def __post_init__(self) -> None:
+        _demand_numbers(self)
         _demand(self.by in ("group", "query"), "split-by", self.by, "group or query")
         _demand(0 < self.dev < 1, "dev-share", self.dev, "a share between 0 and 1")
         _demand(0 < self.test < 1, "test-share", self.test, "a share between 0 and 1")
@@ -71,6 +86,7 @@ class Mining:
     seed: int = _setting(42, "seed of everything drawn")
 
     def __post_init__(self) -> None:
+        _demand_numbers(self)
         _demand(self.negatives >= 0, "negatives", self.negatives, "0 or more")
         _demand(0 <= self.hard <= self.negatives, "hard-negatives", self.hard, f"0 to {self.negatives} (--negatives)")
         most = self.negatives - self.hard
@@ -114,6 +130,7 @@ class Training:
     seed: int = _setting(42, "seed of everything drawn")
 
     def __post_init__(self) -> None:
+        _demand_numbers(self)
         _demand(self.train in ("both", "queries"), "train", self.train, "both or queries")
         _demand(self.tuning is None or self.tuning in TUNINGS, "tuning", self.tuning, " or ".join(TUNINGS))
         _demand(self.rank >= 1, "lora-rank", self.rank, "1 or more")
@@ -149,6 +166,7 @@ class Evaluating:
     seed: int = _setting(42, "seed of everything drawn")
 
     def __post_init__(self) -> None:
+        _demand_numbers(self)
         _demand(self.resamples >= 100, "resamples", self.resamples, "100 or more")
         _demand(self.top_k >= 10, "top-k", self.top_k, "10 or more")
         _demand(0 < self.worthwhile < 1, "worthwhile", self.worthwhile, "between 0 and 1")
@@ -163,6 +181,7 @@ class Auditing:
     seed: int = _setting(42, "seed of everything drawn")
 
     def __post_init__(self) -> None:
+        _demand_numbers(self)
         _demand(self.top >= 1, "top", self.top, "1 or more")
         _demand(self.queries is None or self.queries >= 1, "queries", self.queries, "1 or more")
 
@@ -176,6 +195,7 @@ class Comparing:
     anew: bool = _setting(True, "with --from: train from the base too, and compare")
 
     def __post_init__(self) -> None:
+        _demand_numbers(self)
         _demand(1 <= self.seeds <= 100, "seeds", self.seeds, "1 to 100")
 
 
@@ -195,6 +215,7 @@ class Judging:
     seed: int = _setting(42, "seed of everything drawn")
 
     def __post_init__(self) -> None:
+        _demand_numbers(self)
         _demand(self.relevant in (2, 3), "relevant-from", self.relevant, "2 or 3")
         _demand(self.known >= 2, "known", self.known, "2 or more")
         _demand(-1 <= self.kappa <= 1, "least-kappa", self.kappa, "-1 to 1")
@@ -228,6 +249,7 @@ class Serving:
     timeout: float = _setting(60.0, "seconds that a request may take")
 
     def __post_init__(self) -> None:
+        _demand_numbers(self)
         _demand(0 <= self.port <= 65535, "port", self.port, "0 to 65535")
         _demand(":" not in self.name and "@" not in self.name, "name", self.name, "a name without ':' and '@'")
         _demand(all(part.strip().isdigit() for part in self.dimensions.split(",") if part), "dimensions", self.dimensions, "like 512,256")
@@ -245,4 +267,5 @@ class Reporting:
     texts: bool = _setting(True, "the data's texts in the report, or none of them")
 
     def __post_init__(self) -> None:
+        _demand_numbers(self)
         _demand(self.language in ("en", "zh"), "language", self.language, "en or zh")

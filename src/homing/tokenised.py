@@ -23,12 +23,13 @@ class Tokenised:
         queries, documents = np.unique(queries), np.unique(documents)
         texts = [data.queries.texts[query] for query in queries.tolist()], [data.corpus.texts[each] for each in documents.tolist()]
         place = directory / digest([model.digest, str(len(queries)), *texts[0], *texts[1]])
-        if not place.is_dir():
+        if (kept := _kept(place)) is None:
             both = [model.tokenize(texts[0], "query"), model.tokenize(texts[1], "document")]
             with replace_directory(place) as fresh:
                 np.save(fresh / "ids.npy", np.concatenate([each.ids for each in both]))
                 np.save(fresh / "offsets.npy", np.concatenate([both[0].offsets, both[0].offsets[-1] + both[1].offsets[1:]]))
-        self.tokens = Tokens(np.load(place / "ids.npy", mmap_mode="r"), np.load(place / "offsets.npy"))
+            kept = _read(place)
+        self.tokens = kept
         self.query = np.full(len(data.queries), -1, dtype=np.int64)
         self.document = np.full(len(data.corpus), -1, dtype=np.int64)
         self.query[queries] = np.arange(len(queries))
@@ -41,3 +42,16 @@ class Tokenised:
     def document_lengths(self) -> NDArray[np.int64]:
         """Tokens of each document of the corpus, 0 for one that was not named."""
         return np.where(self.document >= 0, self.tokens.lengths[self.document], 0)
+
+
+def _read(place: Path) -> Tokens:
+    return Tokens(np.load(place / "ids.npy", mmap_mode="r"), np.load(place / "offsets.npy"))
+
+
+def _kept(place: Path) -> Tokens | None:
+    """The tokens kept there; None where there are none, or not all."""
+    try:
+        tokens = _read(place)
+    except (OSError, ValueError, EOFError):
+        return None
+    return tokens if tokens.offsets[-1] == len(tokens.ids) else None

@@ -109,8 +109,13 @@ def train(
 def resolved(base: Model, settings: Training, start: Adapter | None = None) -> Training:
     """The settings with what was left open chosen by the model's size and the free memory; kind, rank and alpha are those of `start`.
 
-    Raises SettingError where another kind is asked for than that of `start`.
+    Raises SettingError where another kind is asked for than that of `start`, or dimensions that the model's embeddings don't have.
     """
+    if not all(1 <= int(part) <= base.dimension for part in settings.dimensions.split(",") if part):
+        raise SettingError(
+            "--dimensions names one that the model's embeddings don't have", got=settings.dimensions,
+            expected=f"each from 1 to {base.dimension}", remedy="Name shorter embeddings than the model's own, as 256,128.",
+        )  # fmt: skip
     if start is not None:
         if settings.tuning not in (None, start.tuning):
             raise SettingError(
