@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from homing.data import SIDES, Builder, Dataset, Splits
 from homing.errors import FormatError, HomingError, JudgmentError, SettingError
-from homing.loading import SPLIT, load, load_splits, read_dataset, save_dataset
+from homing.loading import SPLIT, Halves, load, load_splits, read_dataset, save_dataset
 
 
 def rows_file(path: Path, **positives: str) -> Path:
@@ -71,12 +71,22 @@ def test_folder_with_three_sides_is_taken_as_split(tmp_path: Path) -> None:
     assert [part.qrels.queries.tolist() for part in splits] == [[0], [1], [2]]
 
 
-@pytest.mark.parametrize("sides", [("train",), ("test",), ("train", "test")])
-def test_folder_without_all_sides_is_to_be_split_and_says_what_was_pooled(tmp_path: Path, sides: tuple[str, ...]) -> None:
-    data = load_splits(folder(tmp_path / "b", *sides))
+@pytest.mark.parametrize("side", SIDES)
+def test_folder_with_one_side_is_to_be_split(tmp_path: Path, side: str) -> None:
+    data = load_splits(folder(tmp_path / "b", side))
     assert isinstance(data, Dataset)
-    assert len(data.qrels) == len(sides)
-    assert data.notes == ({"pooled_splits": len(sides)} if len(sides) > 1 else {})
+    assert len(data.qrels) == 1
+    assert data.notes == ({"dealt_anew": 1} if side != "train" else {})
+
+
+@pytest.mark.parametrize("sides", [("train", "test"), ("train", "dev"), ("dev", "test")])
+def test_of_two_sides_the_last_is_the_test(tmp_path: Path, sides: tuple[str, ...]) -> None:
+    halves = load_splits(folder(tmp_path / "b", *sides))
+    assert isinstance(halves, Halves)
+    names = halves.train.queries.ids
+    assert [[names[query] for query in part.qrels.queries.tolist()] for part in halves] == [[f"{side}-q"] for side in sides]
+    assert halves.train.corpus is halves.test.corpus
+    assert halves.train.notes == ({"dev_as_test": 1} if sides == ("train", "dev") else {})
 
 
 def test_load_pools_what_was_split(tmp_path: Path) -> None:
@@ -102,13 +112,48 @@ def test_one_file_is_a_dataset(tmp_path: Path) -> None:
     assert len(data.qrels) == 2
 
 
-@pytest.mark.parametrize("given_flag", ["dev", "test"])
-def test_dev_or_test_alone_names_the_missing_flag(tmp_path: Path, given_flag: str) -> None:
+def test_dev_alone_says_what_to_type(tmp_path: Path) -> None:
     path = rows_file(tmp_path / "a.jsonl", q="d")
-    missing = {"dev": "--test", "test": "--dev"}[given_flag]
-    with pytest.raises(SettingError, match=f"--{given_flag} is given without {missing}") as caught:
-        load_splits(path, **{given_flag: path})
-    assert caught.value.remedy
+    for train in (path, folder(tmp_path / "b", "train"), folder(tmp_path / "c", "test")):
+        with pytest.raises(SettingError, match="--dev is given without --test") as caught:
+            load_splits(train, dev=path)
+        assert "--test" in caught.value.remedy
+
+
+def test_test_alone_leaves_dev_to_be_dealt(tmp_path: Path) -> None:
+    train, test = rows_file(tmp_path / "a.jsonl", q="d", r="e"), rows_file(tmp_path / "t.jsonl", s="f")
+    halves = load_splits(train, test=test)
+    assert isinstance(halves, Halves)
+    assert [len(part.qrels.queries) for part in halves] == [2, 1]
+
+
+@pytest.mark.parametrize(("missing", "there"), [("dev", ("train", "dev")), ("dev", SIDES), ("test", ("train", "test")), ("test", SIDES)])
+def test_a_folder_s_own_side_stands_for_a_path_that_is_missing(tmp_path: Path, missing: str, there: tuple[str, ...]) -> None:
+    given_side = "test" if missing == "dev" else "dev"
+    path = rows_file(tmp_path / "a.jsonl", asked="document")
+    splits = load_splits(folder(tmp_path / "b", *there), **{given_side: path})
+    assert isinstance(splits, Splits)
+    names = splits.queries.texts
+    found = {side: [names[query] for query in part.qrels.queries.tolist()] for side, part in zip(SIDES, splits, strict=True)}
+    assert found == {"train": ["train query"], missing: [f"{missing} query"], given_side: ["asked"]}
+
+
+@pytest.mark.parametrize("there", [("train",), ("train", "test")])
+def test_a_folder_without_a_dev_leaves_it_to_be_dealt(tmp_path: Path, there: tuple[str, ...]) -> None:
+    halves = load_splits(folder(tmp_path / "b", *there), test=rows_file(tmp_path / "a.jsonl", asked="document"))
+    assert isinstance(halves, Halves)
+    assert [halves.train.queries.texts[query] for query in halves.train.qrels.queries.tolist()] == ["train query"]
+
+
+def test_a_trec_folder_of_two_splits(tmp_path: Path) -> None:
+    (tmp_path / "collection.tsv").write_text("d\tdocument\n")
+    (tmp_path / "queries.tsv").write_text("one\tfirst\ntwo\tsecond\n")
+    for name, query in (("qrels.train.txt", "one"), ("qrels.dev.txt", "two"), ("qrels.txt", "one")):
+        (tmp_path / name).write_text(f"{query} 0 d 1\n")
+    halves = load_splits(tmp_path)
+    assert isinstance(halves, Halves)
+    assert [part.qrels.queries.tolist() for part in halves] == [[0], [1]]
+    assert halves.train.notes == {"dev_as_test": 1, "ignored_qrels": 1}
 
 
 def test_a_side_without_a_positive_is_named(tmp_path: Path) -> None:

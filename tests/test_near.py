@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from homing.near import THRESHOLD, alike, near_duplicates, normal_form
+from homing.near import THRESHOLD, alike, join, near_duplicates, normal_form
 
 WORDS = st.sampled_from(
     ["find", "files", "in", "the", "tree", "of", "c++", "合同", "解除", "的", "条件", "ですか", "x", "7", "?", "…", "Größe"]
@@ -107,3 +109,28 @@ def test_sketches_of_long_texts_miss_no_pair_that_the_join_finds() -> None:
 @given(st.text(st.characters(max_codepoint=127)))
 def test_ascii_is_folded_as_any_text_is(text: str) -> None:
     assert normal_form(text) == (" ".join(re.findall("[a-z0-9]+", text.lower())) or "".join(text.replace("\0", " ").split()))
+
+
+@given(TEXTS, st.sampled_from([0.1, 0.5, THRESHOLD, 1.0]), st.integers(0, 30), st.integers(1, 40))
+def test_beyond_a_bound_the_pairs_connect_what_all_pairs_connect(texts: list[str], threshold: float, most: int, chunk: int) -> None:
+    every = brute_force(texts, threshold)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("homing.near._CHUNK", chunk)
+        found = join(texts, threshold, most)
+    assert {tuple(pair) for pair in found.pairs.tolist()} <= {tuple(pair) for pair in every}
+    assert found.complete or len(every) > most
+    if found.complete:
+        assert found.pairs.tolist() == every
+    graph = coo_array((np.ones(len(every)), np.array(every, dtype=int).reshape(-1, 2).T), shape=(len(texts), len(texts)))
+    label = connected_components(graph, directed=False)[1]
+    assert [[one == other for other in found.group] for one in found.group] == [[one == other for other in label] for one in label]
+
+
+def test_a_template_makes_few_pairs_beyond_the_bound() -> None:
+    texts = [f"what is the price of the item with the number {number} in the catalogue?" for number in range(2000)]
+    whole, bounded = join(texts), join(texts, most=1000)
+    assert whole.complete
+    assert len(whole.pairs) > 200_000
+    assert not bounded.complete
+    assert len(bounded.pairs) < 300_000
+    assert bounded.group.tolist() == whole.group.tolist()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homing.checking import check, leaks
 from homing.data import Builder, Dataset, Splits
 from homing.errors import SplitError
-from homing.near import near_duplicates
+from homing.near import join, near_duplicates
 from homing.settings import Splitting
-from homing.splitting import freeze, split
+from homing.splitting import deal_dev, freeze, split
 
 Judgments = list[tuple[str, str, int]]
 
@@ -262,3 +264,78 @@ def test_ids_that_came_to_stand_for_other_texts_give_way() -> None:
     found = freeze(named("changed document"), old, Splitting())
     assert len(set(found.test.corpus.ids)) == len(found.test.corpus) == 80
     assert judged(found) == judged(old)
+
+
+def halves(rows: list[tuple[str, str, int]], test: list[tuple[str, str, int]]) -> tuple[Dataset, Dataset]:
+    builder = Builder()
+    for side, judged_rows in (("train", rows), ("test", test)):
+        for query, document, relevance in judged_rows:
+            builder.judge(builder.query(query), builder.document(document), relevance, side)  # type: ignore[arg-type]
+    train = builder.dataset("train")
+    return train, train.with_qrels(builder.qrels("test"))
+
+
+@pytest.mark.parametrize("by", ["group", "query"])
+@pytest.mark.parametrize("shared", [1, 2, 6])
+def test_dev_is_dealt_from_train_without_a_leak_and_test_stays(shared: int, by: str) -> None:
+    rows = [(question(3 * number), f"document {number // shared}", 1) for number in range(240)]
+    rows += [(question(3 * number) + "!", f"further {number}", 1) for number in range(0, 60, 2)]
+    test = [(question(3 * number), f"document {number}", 1) for number in range(1000, 1050)]
+    test += [rows[0], (rows[1][0] + "?", "another", 1)]  # in train, and nearly so
+    settings = Splitting(by=by)  # type: ignore[arg-type]
+    found = deal_dev(*halves(rows, test), settings)
+    assert judged(found) == sorted(test)
+    kept, dev = texts(found.train), texts(found.dev)
+    lost = {found.queries.texts[query] for query in found.removed}
+    assert kept | dev | lost == {query for query, _, _ in rows}
+    assert not kept & dev
+    assert len(dev) >= 0.5 * 0.1 * len(kept | dev)
+    assert len(dev) == found.dev.notes["dev_from_train"] <= 0.3 * len(kept)
+    for one, other in near_duplicates(found.queries.texts).tolist():
+        ends = {found.queries.texts[one], found.queries.texts[other]}
+        assert not (ends & kept and ends & dev)
+    leak = {(each.first, each.second): each for each in leaks(found)}
+    assert (leak["train", "dev"].queries, leak["train", "dev"].near_queries) == (0, 0)
+    assert by == "query" or leak["train", "dev"].positives == 0
+    of_test = [leak["train", "test"], leak["dev", "test"]]
+    assert sum(each.queries for each in of_test) + sum(text in lost for text in {rows[0][0]}) == 1
+    assert found.by == "given"
+    same_again = deal_dev(*halves(rows, test), settings)
+    assert texts(same_again.dev) == dev
+    more = deal_dev(*halves([*rows, ("something quite different, new and apart", "its answer", 1)], test), settings)
+    assert len(texts(more.dev) ^ dev) <= 1
+    assert texts(deal_dev(*halves(rows, test), Splitting(by=by, seed=7)).dev) != dev  # type: ignore[arg-type]
+
+
+def test_a_train_too_dense_to_deal_dev_from_is_an_error() -> None:
+    rows = [(question(3 * number), "the only document", 1) for number in range(40)]
+    with pytest.raises(SplitError, match="split-by query"):
+        deal_dev(*halves(rows, [("elsewhere", "another", 1)]))
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 15)), min_size=30, max_size=70), st.sampled_from(["group", "query"]))
+def test_with_too_many_near_duplicates_nothing_leaks_either(listed: list[tuple[int, int]], by: str) -> None:
+    rows = [(f"{question(query // 4 * 3)} {'x' * (query % 4)}", f"document {document}", 1) for query, document in listed]
+    data, settings = dataset(rows), Splitting(by=by)  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("homing.ties.join", partial(join, most=1))
+        patch.setattr("homing.splitting._MOST_REMOVED", 1.0)
+        try:
+            found = split(data, settings)
+        except SplitError:
+            return
+    assert_sound(data, found)
+
+
+def test_templated_queries_are_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("homing.ties.join", partial(join, most=100))
+    monkeypatch.setattr("homing.checking.join", partial(join, most=100))
+    rows = [(f"what is the price of the item with number {number} in the catalogue?", f"document {number}", 1) for number in range(200)]
+    with pytest.raises(SplitError, match="of each template"):
+        split(dataset(rows))
+    found = check(dataset(rows))
+    assert found.template > 150
+    assert any("as a template's are" in warning for warning in found.warnings)
+    mixed = split(dataset(rows[:40] + apart(300)))
+    assert {query for query, _, _ in rows[:40]} <= texts(mixed.train)
+    assert all(each.near_queries == 0 for each in leaks(mixed))

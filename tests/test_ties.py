@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import homing
+from homing.checking import leaks
 from homing.data import SIDES, Builder, Splits
-from homing.loading import load_splits, save_dataset
+from homing.loading import load_splits, read_dataset, save_dataset
+from homing.rundir import STAGES
 from homing.ties import groups_of_given
-from test_run import homing_run
+from test_run import FLAGS, homing_run
 from tiny import made_records
 
 WORDS = ["amber", "basalt", "cedar", "delta", "ember", "fjord", "garnet", "harbour"]
@@ -94,3 +96,29 @@ def test_a_given_split_that_is_clean_says_nothing(files: list[Path], tmp_path: P
     splits = load_splits(files[0], files[1], tmp_path / "test.json")
     assert isinstance(splits, Splits)
     assert list(_leaked(splits)) == []
+
+
+def test_a_run_with_train_and_test_alone(files: list[Path], tiny_model: Path, tmp_path: Path) -> None:
+    """Test stays as it came, dev comes from train without a leak, and what test has of train stands in the verdict."""
+    train = json.loads(files[0].read_text()) + made_records(24, seed=5)
+    (tmp_path / "train.json").write_text(json.dumps(train))
+    code, printed = homing_run(
+        "run", tmp_path / "train.json", "--test", files[2], "--model", tiny_model, "--out", tmp_path / "run", *FLAGS, "--split-by", "query"
+    )
+    assert code == 0, printed
+    assert "test is taken as it is given" in printed
+    splits = read_dataset(tmp_path / "run" / "dataset")
+    of_test = json.loads(files[2].read_text())
+    asked = {splits.queries.texts[query] for query in splits.test.qrels.queries.tolist()}
+    assert asked == {record["query"] for record in of_test}
+    found = {(leak.first, leak.second): leak for leak in leaks(splits)}
+    assert (found["train", "dev"].queries, found["train", "dev"].near_queries) == (0, 0)
+    assert len(splits.dev.qrels.queries) == splits.dev.notes["dev_from_train"] > 0
+    said = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
+    assert any(note.startswith("Test was given as it is") for note in said["verdict"]["notes"])
+    assert homing_run("run", tmp_path / "run" / "recipe.toml")[1].count("kept") == len(STAGES)
+    code, printed = homing_run("check", tmp_path / "train.json", "--test", files[2], "--dev", files[1])
+    assert code == 0
+    code, printed = homing_run("split", tmp_path / "train.json", "--dev", files[1], "--out", tmp_path / "dataset")
+    assert code == 2
+    assert "Give the file as --test" in " ".join(printed.split())

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from homing.data import SIDES, Dataset, Ints, Qrels, Side, Splits
-from homing.near import near_duplicates
+from homing.data import SIDES, Dataset, Qrels, Side, Splits
+from homing.near import Near, join
 from homing.protocols import Kind
 
 WIDTH = 80  # columns of the table
@@ -38,6 +38,9 @@ NOTES = {
     "ignored_qrels": "qrels files of other names (left alone)",
     "ignored_sheets": "further sheets of a workbook (left alone)",
     "other_values": "further values of a query's column (the first taken)",
+    "dev_as_test": "queries of dev taken as test (there is no other)",
+    "dev_from_train": "queries dealt from train to dev",
+    "dealt_anew": "queries of dev or test alone (dealt anew)",
     "newer_judgments_of_test": "new judgments of frozen test queries (left out)",
 }
 _SAID_BETTER = {"records_without_positive", "records_without_candidates"}  # notes that the counts of queries cover
@@ -113,7 +116,8 @@ class Check:
 
     `without_candidates` counts the queries of the data that have no judgment at all; `without_positive` and `without_negative` are
     among those that have one. `near_duplicates` counts pairs of queries; `by` is how the splits were made. `lengths` is empty without a
-    tokenizer, `leaks` and `sides` without splits. `columns`: how many different values each column of the queries has.
+    tokenizer, `leaks` and `sides` without splits. `columns`: how many different values each column of the queries has. `template`: where
+    near-duplicates are too many to be counted, the queries of the largest group of them, and then `near_duplicates` is less than all.
     """
 
     queries: int
@@ -133,6 +137,7 @@ class Check:
     max_length: int | None
     by: str | None
     columns: dict[str, int]
+    template: int = 0
 
     @property
     def warnings(self) -> list[str]:
@@ -182,7 +187,7 @@ class Check:
             "queries without a judgment": self.without_candidates,
             "queries without a positive": self.without_positive,
             "queries without a negative": self.without_negative,
-            "pairs of near-duplicate queries": self.near_duplicates,
+            "pairs of near-duplicate queries" + (", at the least" if self.template else ""): self.near_duplicates,
             "queries removed by the split": self.removed,
         }
         notes = {NOTES.get(name, name.replace("_", " ")): count for name, count in self.notes.items() if name not in _SAID_BETTER}
@@ -220,6 +225,11 @@ class Check:
         judged = self.queries - self.without_candidates - self.removed
         if judged and self.without_negative == judged:
             yield "there are no judged negatives at all: they are mined from the whole corpus, where nobody judged what is found."
+        if self.template:
+            yield (
+                f"{self.template:,} of {self.queries:,} queries are near-duplicates of one another, as a template's are: they cannot be on "
+                "two sides of a split, and teach and test one thing. Give one or a few of each template."
+            )
         if self.without_positive:
             yield f"{self.without_positive:,} of {judged:,} judged queries have no positive: they give no training row and no measure."
         if (able := judged - self.without_positive) < FEW and not self.sides:
@@ -231,7 +241,14 @@ class Check:
         if empty := self.notes.get("empty_queries", 0) + self.notes.get("empty_documents", 0):
             yield f"{empty:,} queries or documents have no text and were left out."
         if self.notes.get("pooled_splits"):
-            yield "the data's own splits were pooled, and will be dealt anew; qrels for train, dev and test together are kept as given."
+            yield "the data's own splits were pooled, and will be dealt anew."
+        if self.notes.get("dealt_anew"):
+            yield (
+                "the data has judgments of one split alone, and not of train: they will be dealt to train, dev and test. Results on that "
+                "part of them cannot be compared with published ones on all."
+            )
+        if self.notes.get("dev_as_test"):
+            yield "the data has train and dev, and no test: dev is taken as test, and another dev dealt from train."
         if ignored := self.notes.get("ignored_qrels"):
             yield f"{ignored:,} qrels files were left alone: they are named otherwise than train, dev and test."
         if ignored := self.notes.get("ignored_sheets"):
@@ -252,7 +269,7 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
     parts: dict[Side, Dataset] = dict(zip(SIDES, data, strict=True)) if isinstance(data, Splits) else {}
     removed = len(data.removed) if isinstance(data, Splits) else 0
     qrels = _pooled([part.qrels for part in parts.values()]) if parts else whole.qrels
-    near = near_duplicates(whole.queries.texts)
+    near = join(whole.queries.texts)
 
     judged = np.bincount(qrels.query, minlength=len(whole.queries))
     positives = np.bincount(qrels.query, qrels.relevance > 0, minlength=len(whole.queries)).astype(np.int64)
@@ -267,7 +284,8 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
         without_candidates=int((~present).sum()) - removed,
         without_positive=int((present & (positives == 0)).sum()),
         without_negative=int((present & (negatives == 0)).sum()),
-        near_duplicates=len(near),
+        near_duplicates=len(near.pairs),
+        template=0 if near.complete else near.largest,
         removed=removed,
         notes={name: count for name, count in whole.notes.items() if count},
         sides={side: _part(part.qrels) for side, part in parts.items()},
@@ -279,9 +297,12 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
     )
 
 
-def leaks(splits: Splits, near: Ints | None = None) -> tuple[Leak, ...]:
-    """What each two sides share; `near`: pairs of near-duplicate queries, where they are known."""
-    near = near_duplicates(splits.queries.texts) if near is None else near
+def leaks(splits: Splits, near: Near | None = None) -> tuple[Leak, ...]:
+    """What each two sides share; `near`: near-duplicate queries, where they are known.
+
+    Where not all pairs of these are known, each query of a group counts as near all of it.
+    """
+    near = join(splits.queries.texts) if near is None else near
     parts: dict[Side, Dataset] = dict(zip(SIDES, splits, strict=True))
     return tuple(_leak(parts, first, second, near) for first, second in combinations(parts, 2))
 
@@ -305,10 +326,14 @@ def _part(qrels: Qrels) -> Part:
     return Part(len(qrels.queries), len(qrels), int((qrels.relevance > 0).sum()))
 
 
-def _leak(parts: Mapping[Side, Dataset], first: Side, second: Side, near: Ints) -> Leak:
+def _leak(parts: Mapping[Side, Dataset], first: Side, second: Side, near: Near) -> Leak:
     one, other = parts[first].qrels, parts[second].qrels
-    in_one, in_other = np.isin(near, one.queries), np.isin(near, other.queries)
-    near_queries = np.concatenate((near[in_one[:, 0] & in_other[:, 1], 1], near[in_one[:, 1] & in_other[:, 0], 0]))
+    if near.complete:
+        in_one, in_other = np.isin(near.pairs, one.queries), np.isin(near.pairs, other.queries)
+        near_queries = np.concatenate((near.pairs[in_one[:, 0] & in_other[:, 1], 1], near.pairs[in_one[:, 1] & in_other[:, 0], 0]))
+    else:
+        alone = np.setdiff1d(other.queries, one.queries)
+        near_queries = alone[np.isin(near.group[alone], near.group[one.queries])]
     relevant, wanted = one.document[one.relevance > 0], other.document[other.relevance > 0]
     rejected = np.setdiff1d(one.document[one.relevance == 0], relevant)
     return Leak(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,20 +35,27 @@ class Estimate:
     memory: int
     disk: int
     tokens_per_second: float
+    trainings: int = 1
 
     @property
     def seconds(self) -> float:
         return self.training_seconds + self.evaluation_seconds
 
     def __str__(self) -> str:
+        training = f"{self.trainings} trainings" if self.trainings > 1 else "training"
         return (
-            f"about {duration(self.seconds)} here (training {duration(self.training_seconds)}, evaluation "
+            f"about {duration(self.seconds)} here ({training} {duration(self.training_seconds)}, evaluation "
             f"{duration(self.evaluation_seconds)}), {self.memory / 1e9:.1f} GB of memory, {self.disk / 1e9:.1f} GB of disk"
         )
 
 
-def estimate(model: Model, data: Dataset | Splits, splitting: Splitting, mining: Mining, training: Training) -> Estimate:
-    """Measure the model's encoding rate on a sample of the data (a few seconds) and reckon what a run takes."""
+def estimate(
+    model: Model, data: Dataset | Splits, splitting: Splitting, mining: Mining, training: Training, further: Sequence[float] = ()
+) -> Estimate:
+    """Measure the model's encoding rate on a sample of the data (a few seconds) and reckon what a run takes.
+
+    `further`: for each training beside the run's own (another seed, fewer judgments, from the base again), the share of the rows it has.
+    """
     whole = data.train if isinstance(data, Splits) else data
     generator = np.random.default_rng(0)
     sample = generator.permutation(len(whole.corpus))[:SAMPLE].tolist()
@@ -72,14 +80,17 @@ def estimate(model: Model, data: Dataset | Splits, splitting: Splitting, mining:
         training_seconds = training.minutes * 60.0
     if alone:
         training_seconds += len(whole.corpus) * document / rate
-    evaluation_seconds = 2 * (len(whole.corpus) * document + len(whole.queries) * query) / rate
+    training_seconds *= 1 + (len(further) if training.minutes is not None else sum(further))
+    evaluation_seconds = (2 + len(further)) * (len(whole.corpus) * document + len(whole.queries) * query) / rate
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.transformer.parameters())
     batch = int(training.batch_size * a_row * 1.3)
     a_chunk = activation_bytes(model, max(token_budget(model.device, model.packer is not None), model.max_length))
     activations = max(a_chunk, min(activation_bytes(model, batch), available(model.device) // 2))
     embeddings = 4 * model.dimension * (len(whole.corpus) + len(whole.queries))
-    disk = weights + sum(len(text.encode()) for text in (*whole.corpus.texts, *whole.queries.texts)) * 2 + CHECKPOINTS[tuning] * weights
-    return Estimate(training_seconds, evaluation_seconds, int(COPIES[tuning] * weights + activations + 3 * embeddings + 1.2e9), disk, rate)
+    disk = weights + sum(len(text.encode()) for text in (*whole.corpus.texts, *whole.queries.texts)) * 2
+    disk += (1 + len(further)) * CHECKPOINTS[tuning] * weights
+    memory = int(COPIES[tuning] * weights + activations + 3 * embeddings + 1.2e9)
+    return Estimate(training_seconds, evaluation_seconds, memory, disk, rate, 1 + len(further))
 
 
 def demand_room(needed: Estimate, model: Model, directory: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from homing import formats
-from homing.data import SIDES, Builder, Dataset, Splits
+from homing.data import SIDES, Builder, Dataset, Side, Splits
 from homing.errors import FormatError, SettingError
 from homing.formats import beir, documents, trec
 from homing.ties import groups_of_given
@@ -33,38 +33,72 @@ def load(path: str | Path, format: str | None = None, corpus: str | Path | None 
     return builder.dataset(where=str(path))
 
 
+class Halves(NamedTuple):
+    """What came split in two, over one corpus and one set of queries: `train`, of which dev is still to be dealt, and the test given."""
+
+    train: Dataset
+    test: Dataset
+
+
 def load_splits(
     train: str | Path, dev: str | Path | None = None, test: str | Path | None = None, format: str | None = None,
     corpus: str | Path | None = None, by: Literal["group", "query"] = "group",
-) -> Dataset | Splits:  # fmt: skip
+) -> Dataset | Splits | Halves:  # fmt: skip
     """The splits that the data came in, over one corpus and one set of queries; or a dataset to be split, where it came in none.
 
-    Splits are given by three paths, or by one BEIR or TREC folder with qrels for train, dev and test; a path that is such a folder
-    stands for the qrels of its own side alone. `groups` of given splits hold what hangs together within a side (`ties.groups_of_given`);
-    with `by` "query" documents in common tie nothing. `corpus` is a file of further documents.
+    Sides are given by their paths, or by the qrels of one BEIR or TREC folder, whose own fill in for a path that is missing; a path that
+    is such a folder stands for the qrels of its own side alone. `groups` of given splits hold what hangs together within a side
+    (`ties.groups_of_given`); with `by` "query" documents in common tie nothing. `corpus` is a file of further documents.
 
-    Raises SettingError where only one of `dev` and `test` is given, and the errors of `load`.
+    Test without dev gives `Halves`, for `splitting.deal_dev`. So do two qrels files: the last one in the order of train, dev and test is
+    the test, also where that is dev (`notes["dev_as_test"]` counts its queries), as in published figures on MS MARCO. One qrels file
+    is a dataset to be split, whatever its name (`notes["dealt_anew"]` counts its queries where it is not train).
+
+    Raises SettingError where dev is given without a test, and the errors of `load`.
     """
-    builder, paths = Builder(), {"train": Path(train)}
-    if dev is not None and test is not None:
-        paths |= {"dev": Path(dev), "test": Path(test)}
-        for side in SIDES:
-            formats.FORMATS[formats.named(format, paths[side])].read(paths[side], builder, side)
-    elif dev is not None or test is not None:
-        given, missing = ("--dev", "--test") if test is None else ("--test", "--dev")
-        remedy = "Give both, or neither: then the training data is split into three."
-        raise SettingError(f"{given} is given without {missing}", expected=f"{given} and {missing}", remedy=remedy)
+    path, builder = Path(train), Builder()
+    given: dict[Side, Path] = {"dev": Path(dev)} if dev is not None else {}
+    given |= {"test": Path(test)} if test is not None else {}
+    name = formats.named(format, path)
+    folder = {"beir": beir, "trec": trec}.get(name)
+    own = _own(folder.sides(path) if folder is not None else (), tuple(given))
+    if not own and not given:
+        data, there = load(path, format, corpus), folder.sides(path) if folder is not None else ()
+        if there in (("dev",), ("test",)):
+            data.notes["dealt_anew"] = len(data.qrels.queries)
+        return data
+    if folder is not None and own:
+        folder.read_splits(path, builder, own)
     else:
-        path = paths["train"]
-        folder = {"beir": beir, "trec": trec}.get(formats.named(format, path))
-        if folder is None or folder.sides(path) != SIDES:
-            return load(path, format, corpus)
-        folder.read_splits(path, builder)
+        formats.FORMATS[name].read(path, builder, "train")
+    for side, each in given.items():
+        formats.FORMATS[formats.named(format, each)].read(each, builder, side)
     if corpus is not None:
         documents.read(Path(corpus), builder)
-    whole, dev_part, test_part = (builder.dataset(side, where=str(paths.get(side, train))) for side in SIDES)
-    sides = (whole, whole.with_qrels(dev_part.qrels), whole.with_qrels(test_part.qrels))
+    if own.get("dev") == "test":
+        builder.notes["dev_as_test"] = len(builder.qrels("test").queries)
+    whole, test_part = (builder.dataset(side, where=str(given.get(side, train))) for side in ("train", "test"))
+    if "dev" not in {*own.values(), *given}:
+        return Halves(whole, whole.with_qrels(test_part.qrels))
+    sides = (whole, whole.with_qrels(builder.dataset("dev", where=str(given.get("dev", train))).qrels), whole.with_qrels(test_part.qrels))
     return Splits(*sides, by="given", groups=groups_of_given(sides, by))
+
+
+def _own(there: tuple[Side, ...], given: tuple[Side, ...]) -> dict[Side, Side]:
+    """Which of a folder's qrels files, of those that are there, stands for which side beside the sides that are given by paths.
+
+    Empty where the whole of the data is train, or all of it is to be split. Raises SettingError for dev without a test.
+    """
+    if given == ("dev",) and not {"train", "test"} <= set(there):
+        raise SettingError(
+            "--dev is given without --test", expected="--dev and --test, or --test alone",
+            remedy="Give the file as --test: then dev is dealt from the training data. Or give neither: then all three are.",
+        )  # fmt: skip
+    if not given and len(there) == 2:
+        return {there[0]: "train", there[1]: "test"}
+    if given != ("dev", "test") and set(SIDES) <= {*there, *given} and "train" in there:
+        return {side: side for side in there if side not in given}
+    return {}
 
 
 def save_dataset(splits: Splits, directory: str | Path) -> None:

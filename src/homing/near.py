@@ -15,10 +15,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
 
 from homing.data import Ints
 
@@ -27,6 +29,7 @@ from homing.data import Ints
 # siblings about two short subjects join ("... being done for Coma?", "... for Syncope?"), and those groups grow to 46 and 71; 0.9 misses
 # half of what 0.85 finds.
 THRESHOLD = 0.85
+MOST = 5_000_000  # pairs that are kept; beyond, those that connect: one template in 10,000 texts makes more
 _PAIRS = 1 << 14  # given pairs compared together
 _CHARACTERS = 1 << 16  # of texts cut together for sketches: what a processor's cache holds
 _SHARES = (1 / 8, 1)  # of all shingles, in the sketches that are compared one after the other
@@ -52,10 +55,53 @@ def near_duplicates(texts: Sequence[str], threshold: float = THRESHOLD) -> Ints:
 
     Returns positions in `texts`, shape (pairs, 2), the smaller first, sorted. Texts of equal normal form are pairs at any threshold.
     """
+    return join(texts, threshold, most=None).pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Near:
+    """Near-duplicates among texts: all pairs of them, or, where they are too many, enough to connect what hangs together (`complete`: no).
+
+    Shapes: `pairs` (pairs, 2), positions of the texts, the smaller first, sorted; `group` (texts,), what each text is connected to through
+    any number of others, numbered from 0, the same whether complete or not.
+    """
+
+    pairs: Ints
+    group: Ints
+    complete: bool
+
+    @property
+    def largest(self) -> int:
+        """Texts in the largest group."""
+        return int(np.bincount(self.group).max(initial=0))
+
+
+def join(texts: Sequence[str], threshold: float = THRESHOLD, most: int | None = MOST) -> Near:
+    """The pairs of `near_duplicates`; beyond `most`, only such as connect texts that those found before don't.
+
+    A template makes as many pairs as its texts squared, of which grouping needs one less than there are texts: pairs within a group that
+    is known are no longer compared, so that memory and time grow with the texts and not with the pairs.
+    """
     position: dict[str, int] = {}
     form = np.array([position.setdefault(normal_form(text), len(position)) for text in texts], dtype=np.int64)
-    pairs = _expand(_similar(list(position), threshold), form, len(position))
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].astype(np.int32)
+    of_forms, complete = _similar(list(position), threshold, most)
+    count = np.bincount(form, minlength=len(position))
+    expanded = int((count[of_forms[:, 0]] * count[of_forms[:, 1]]).sum() + (count * (count - 1) // 2).sum())
+    if complete and (most is None or expanded <= most):
+        pairs = _expand(of_forms, form, len(position))
+    else:
+        complete, first = False, np.unique(form, return_index=True)[1]
+        again = np.flatnonzero(first[form] != np.arange(len(form)))
+        pairs = np.concatenate((np.sort(first[of_forms], axis=1), np.stack((first[form[again]], again), axis=1)))
+    found: Ints = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].astype(np.int32)
+    return Near(found, _connected(found, len(texts)).astype(np.int32), complete)
+
+
+def _connected(pairs: NDArray[np.integer], texts: int) -> NDArray[np.int64]:
+    """The connected group of each text, shape (texts,)."""
+    graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(texts, texts))
+    label: NDArray[np.int64] = connected_components(graph, directed=False)[1]
+    return label
 
 
 def alike(texts: Sequence[str], pairs: NDArray[np.integer], threshold: float = THRESHOLD) -> NDArray[np.bool_]:
@@ -143,10 +189,11 @@ def _expand(pairs: NDArray[np.int64], form: NDArray[np.int64], forms: int) -> ND
     return expanded
 
 
-def _similar(forms: list[str], threshold: float) -> NDArray[np.int64]:
-    """Pairs of different normal forms at or above the threshold, shape (pairs, 2), in no order."""
+def _similar(forms: list[str], threshold: float, most: int | None) -> tuple[NDArray[np.int64], bool]:
+    """Pairs of different normal forms at or above the threshold, shape (pairs, 2), in no order; and whether these are all, or from `most`
+    on those that connect."""
     if len(forms) < 2:
-        return np.zeros((0, 2), dtype=np.int64)
+        return np.zeros((0, 2), dtype=np.int64), True
     owner, shingle = _shingles(forms)
     by_size = np.argsort(np.bincount(owner, minlength=len(forms)), kind="stable")
     rank = np.empty_like(by_size)
@@ -173,13 +220,20 @@ def _similar(forms: list[str], threshold: float) -> NDArray[np.int64]:
     total = np.append(0, np.cumsum(high - low))
 
     found: list[NDArray[np.int64]] = []
-    done = 0
+    groups: _Groups | None = None
+    done = pairs = 0
     while done < len(probing):
         end = max(done + 1, int(np.searchsorted(total, total[done] + _CHUNK)) - 1)
-        width = (high - low)[done:end]
-        one = np.repeat(probing[done:end], width)
-        other = indexed[np.arange(total[end] - total[done]) + np.repeat(low[done:end] - total[done:end] + total[done], width)]
+        some = np.arange(done, end)
+        if groups is not None:
+            some = some[~groups.within(text[probing[some]], low[some], high[some])]
+        width = (high - low)[some]
+        one = np.repeat(probing[some], width)
+        other = indexed[np.arange(width.sum()) + np.repeat(low[some] - np.cumsum(width) + width, width)]
         x, y = text[one], text[other]
+        if groups is not None:
+            apart = groups.label[x] != groups.label[y]
+            one, other, x, y = one[apart], other[apart], x[apart], y[apart]
         both = size[x] + size[y]
         possible = np.minimum(size[x] - place[one], size[y] - place[other])  # shared at most, if this is the first shared shingle
         keep = possible >= threshold / (1 + threshold) * both - 1e-9
@@ -187,9 +241,33 @@ def _similar(forms: list[str], threshold: float) -> NDArray[np.int64]:
         x, y = pair // len(forms), pair % len(forms)
         shared = sets[x].multiply(sets[y]).sum(axis=1)
         found.append(pair[shared / (size[x] + size[y] - shared) >= threshold])
+        pairs += len(found[-1])
+        if most is not None and pairs > most and len(found[-1]):
+            known = found[-1] if groups is not None else np.concatenate(found)
+            label = np.arange(len(forms)) if groups is None else groups.label
+            ends = np.stack((label[known // len(forms)], label[known % len(forms)]), axis=1)
+            if groups is not None:  # of what connects two groups one pair is enough
+                ends, once = np.unique(ends, axis=0, return_index=True)
+                found[-1] = known[once]
+            groups = _Groups(_connected(ends, len(forms))[label], text[indexed])
         done = end
     pair = _distinct(np.concatenate(found))
-    return np.stack((by_size[pair // len(forms)], by_size[pair % len(forms)]), axis=1)
+    return np.stack((by_size[pair // len(forms)], by_size[pair % len(forms)]), axis=1), groups is None
+
+
+class _Groups:
+    """What is connected so far: `label`, a number a text; and what stretches of the index hold of one group alone."""
+
+    def __init__(self, label: NDArray[np.int64], indexed: NDArray[np.int64]) -> None:
+        self.label, self.indexed = label, label[indexed]
+        self.changes = np.append(0, np.cumsum(self.indexed[1:] != self.indexed[:-1]))
+
+    def within(self, text: NDArray[np.int64], low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether all that the index holds from `low` to `high` is of the text's own group; shapes (probes,)."""
+        last = len(self.indexed) - 1
+        first, end = np.minimum(low, last), np.clip(high - 1, 0, last)
+        own: NDArray[np.bool_] = (self.changes[first] == self.changes[end]) & (self.indexed[first] == self.label[text])
+        return own | (high <= low)
 
 
 def _shingles(forms: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

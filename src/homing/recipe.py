@@ -21,8 +21,9 @@ class Recipe:
 
     `corpus`: a file of further documents. `judgments`: files of marks on audited negatives, which the training split obeys.
     `teacher`: a better model's directory or server, a cross-encoder's, or scores. `general`: judgments outside the domain, or the
-    name of a set. `test` without `dev`: a run or a split dataset whose test side is frozen. `baseline`: the model that is deployed.
-    `start`: the adapter that training goes on from. `instructions`: a file of tasks to try on the base, one a line.
+    name of a set. `test` may be a run or a split dataset, whose test side is then frozen; without `dev`, dev is dealt
+    from train. `baseline`: the model that is deployed. `start`: the adapter that training goes on from. `instructions`: a file of tasks
+    to try on the base, one a line.
     """
 
     data: str

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from homing.data import SIDES, Corpus, Dataset, Ints, Qrels, Queries, Side, Splits, Texts, text_id
 from homing.errors import SplitError
-from homing.near import normal_form
+from homing.near import MOST, normal_form
 from homing.settings import Splitting
-from homing.ties import Ties
+from homing.ties import Ties, groups_of_given
 
 _TRAIN, _DEV, _TEST, _REMOVED = range(4)
 _MOST = 1.4  # dev and test together may hold this many times the queries that were wanted
@@ -47,9 +47,9 @@ def split(data: Dataset, settings: Splitting | None = None, *, seed: int | None 
         least = max(1, math.ceil(_LEAST * share * relevant.sum()))
         have = _top_up(side, wanted, least, links, relevant, order)
         if have < least or (side == _REMOVED).sum() > _MOST_REMOVED * len(side):
-            raise _too_dense(side, relevant, settings.by, f"{SIDES[wanted]} cannot be filled: {have} of at least {least:,} queries")
+            raise _too_dense(side, relevant, links, settings.by, f"{SIDES[wanted]} cannot be filled: {have} of at least {least:,} queries")
     if not relevant[side == _TRAIN].any():
-        raise _too_dense(side, relevant, settings.by, "train is left without a query that has a relevant document")
+        raise _too_dense(side, relevant, links, settings.by, "train is left without a query that has a relevant document")
 
     sides = {name: data.with_qrels(data.qrels.of(links.queries[side == code])) for code, name in enumerate(SIDES)}
     return Splits(**sides, by=settings.by, groups=_groups(len(data.queries), links, side), removed=_removed(links, side))
@@ -77,16 +77,10 @@ def freeze(given: Dataset | Splits, old: Splits, settings: Splitting | None = No
     if isinstance(given, Splits):
         side[(side == _TRAIN) & np.isin(links.queries, given.dev.qrels.queries)] = _DEV
     else:
-        texts = [data.queries.texts[query] for query in links.queries.tolist()]
-        value = np.array([_hash(text, settings.seed) for text in texts])
         was: dict[Side, NDArray[np.bool_]] = {name: np.isin(links.queries, sides[name].queries) for name in SIDES[:2]}
-        least = max(1, math.ceil(_LEAST * settings.dev * relevant[side == _TRAIN].sum()))
-        _deal_dev(side, links.groups(side == _TRAIN), value, was, settings)
-        have = _top_up(side, _DEV, least, links, relevant, np.lexsort((texts, value, links.degree)))
-        if have < least:
-            raise _too_dense(side, relevant, settings.by, f"dev cannot be filled: {have} of at least {least:,} queries")
+        _fill_dev(side, links, relevant, data.queries, was, settings)
     if not relevant[side == _TRAIN].any():
-        raise _too_dense(side, relevant, settings.by, "train is left without a query that has a relevant document")
+        raise _too_dense(side, relevant, links, settings.by, "train is left without a query that has a relevant document")
     data.notes["newer_judgments_of_test"] = int(np.isin(own.query, test.queries).sum()) - len(_pairs(own) & _pairs(test))
     groups = _groups(len(data.queries), links, side)
     groups[test.queries] = groups.max() + 1 + _of_old(data.queries, test.queries, old)
@@ -98,6 +92,43 @@ def freeze(given: Dataset | Splits, old: Splits, settings: Splitting | None = No
         groups=np.unique(groups, return_inverse=True)[1].astype(np.int32),
         removed=_removed(links, side),
     )
+
+
+def deal_dev(train: Dataset, test: Dataset, settings: Splitting | None = None) -> Splits:
+    """Train and dev dealt from `train`, beside a test that is taken as it is; `settings.dev` is dev's share of `train`.
+
+    `train` and `test` are of one corpus and one set of queries. Train and dev share no query, no near-duplicate and (unless
+    `settings.by` is "query") no positive; as in `split`, queries that had to be taken out for that stand in `removed`. Test has no say in
+    it: what it shares with the other two is left as it is, for `checking.leaks` to name. `notes["dev_from_train"]` counts dev's queries.
+
+    Raises SplitError where half of the queries would have to be removed, or dev has less than half of its share.
+    """
+    settings = settings or Splitting()
+    links = Ties.of(train, settings.by)
+    relevant = np.isin(links.queries, train.qrels.query[train.qrels.relevance > 0])
+    side = np.full(len(links.queries), _TRAIN)
+    none = np.zeros(len(side), dtype=bool)
+    _fill_dev(side, links, relevant, train.queries, {"train": none, "dev": none}, settings)
+    if (side == _REMOVED).sum() > _MOST_REMOVED * len(side) or not relevant[side == _TRAIN].any():
+        raise _too_dense(side, relevant, links, settings.by, "too little is left of train beside a dev that shares nothing with it")
+    train.notes["dev_from_train"] = int((side == _DEV).sum())
+    rest, dev = (train.with_qrels(train.qrels.of(links.queries[side == code])) for code in (_TRAIN, _DEV))
+    sides = (rest, dev, train.with_qrels(test.qrels))
+    return Splits(*sides, by="given", groups=groups_of_given(sides, settings.by), removed=_removed(links, side))
+
+
+def _fill_dev(
+    side: NDArray[np.int64], links: Ties, relevant: NDArray[np.bool_], queries: Queries, was: dict[Side, NDArray[np.bool_]],
+    settings: Splitting,
+) -> None:  # fmt: skip
+    """Deal dev from the train queries, in place, and remove what would leak. Raises SplitError where that leaves half of its share."""
+    texts = [queries.texts[query] for query in links.queries.tolist()]
+    value = np.array([_hash(text, settings.seed) for text in texts])
+    least = max(1, math.ceil(_LEAST * settings.dev * relevant[side == _TRAIN].sum()))
+    _deal_dev(side, links.groups(side == _TRAIN), value, was, settings)
+    have = _top_up(side, _DEV, least, links, relevant, np.lexsort((texts, value, links.degree)))
+    if have < least:
+        raise _too_dense(side, relevant, links, settings.by, f"dev cannot be filled: {have} of at least {least:,} queries")
 
 
 def _joined(data: Dataset, old: Splits) -> tuple[Dataset, dict[Side, Qrels]]:
@@ -216,9 +247,14 @@ def _top_up(side: NDArray[np.int64], wanted: int, least: float, links: Ties, rel
     return have
 
 
-def _too_dense(side: NDArray[np.int64], relevant: NDArray[np.bool_], by: str, what: str) -> SplitError:
+def _too_dense(side: NDArray[np.int64], relevant: NDArray[np.bool_], links: Ties, by: str, what: str) -> SplitError:
     if relevant.sum() < 3:
         remedy = "Give at least 3 queries that have a relevant document, one for each side."
+    elif links.crowded:
+        remedy = (
+            f"More than {MOST:,} pairs of queries are near-duplicates, as a template's are. A model that saw one has seen them all: "
+            "give one or a few of each template, or --dev and --test files of your own."
+        )
     elif by == "group":
         remedy = (
             "Too many queries share their relevant documents or are near-duplicates. Use --split-by query to let sides share documents."

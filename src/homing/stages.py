@@ -45,7 +45,7 @@ def do_check(work: Work) -> None:
     found = check(work.loaded, work.base)
     work.say(str(found))
     work.say(f"  prompts: query {work.base.prompts['query']!r}, document {work.base.prompts['document']!r}")
-    needed = estimate(work.base, work.loaded, recipe.splitting, recipe.mining, recipe.training)
+    needed = estimate(work.base, work.loaded, recipe.splitting, recipe.mining, recipe.training, work.further)
     work.say(f"  the run will take {needed}")
     demand_room(needed, work.base, work.directory)
     write_json(work.directory / "check.json", {**found.to_dict(), "estimate": asdict(needed), "prompts": work.base.prompts})
@@ -63,6 +63,8 @@ def do_split(work: Work) -> None:
         )
     if splits.removed:
         work.say(f"  {len(splits.removed):,} queries were removed: they would have leaked between the splits")
+    if dealt := splits.test.notes.get("dev_from_train"):
+        work.say(f"  test is taken as it is given; {dealt:,} queries were dealt from train to dev")
     if newer := splits.test.notes.get("newer_judgments_of_test"):
         work.say(f"  {newer:,} new judgments of test queries were left out: the test set stays as it was")
 

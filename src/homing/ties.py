@@ -12,7 +12,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from homing.data import Dataset, Ints
-from homing.near import near_duplicates
+from homing.near import join
 
 
 def groups_of_given(sides: Sequence[Dataset], by: str) -> Ints:
@@ -33,12 +33,14 @@ class Ties:
     """What ties the judged queries to one another.
 
     `queries`: positions in the dataset, shape (judged,). `positive`: (judged, documents), 1 where relevant; empty where positives may be
-    shared. `near`: (judged, judged), symmetric, 1 for near-duplicate texts.
+    shared. `near`: (judged, judged), symmetric, 1 for near-duplicate texts. Where pairs of these are too many (`crowded`), `near` is empty
+    and what hangs together by nearly equal texts stands as further columns of `positive`, which tie each of a group to all of it.
     """
 
     queries: Ints
     positive: csr_array
     near: csr_array
+    crowded: bool = False
 
     @classmethod
     def of(cls, data: Dataset, by: str) -> Ties:
@@ -46,7 +48,12 @@ class Ties:
         relevant = (data.qrels.relevance > 0) & (by == "group")
         row = np.searchsorted(queries, data.qrels.query[relevant])
         positive = coo_array((np.ones(len(row)), (row, data.qrels.document[relevant])), shape=(len(queries), len(data.corpus)))
-        one, other = near_duplicates([data.queries.texts[query] for query in queries.tolist()]).T
+        found = join([data.queries.texts[query] for query in queries.tolist()])
+        if not found.complete:
+            ends = np.append(row, np.arange(len(queries))), np.append(positive.col, len(data.corpus) + found.group)
+            tied = coo_array((np.ones(len(ends[0])), ends), shape=(len(queries), len(data.corpus) + int(found.group.max()) + 1))
+            return cls(queries, tied.tocsr(), csr_array((len(queries), len(queries))), crowded=True)
+        one, other = found.pairs.T
         ends = np.concatenate((one, other)), np.concatenate((other, one))
         near = coo_array((np.ones(len(ends[0])), ends), shape=(len(queries), len(queries)))
         return cls(queries, positive.tocsr(), near.tocsr())

@@ -50,6 +50,12 @@ class Work:
         return plan(self.seeds[1:], SHARES if comparing.learning_curve else (), anew=comparing.anew and self.recipe.start is not None)
 
     @property
+    def further(self) -> tuple[float, ...]:
+        """For each training beside the run's own, the share of the judgments that it has."""
+        kinds = [stage.split() for stage in self.stages if " " in stage]
+        return tuple(int(which) / 100 if kind == "share" else 1.0 for kind, which in kinds)
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds that are trained under, the first being that of the model that is handed over."""
         return tuple(self.recipe.training.seed + number for number in range(self.recipe.comparing.seeds))

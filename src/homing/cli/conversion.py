@@ -25,7 +25,7 @@ def convert(source: str, to: str, out: str, format: str | None, split: Literal["
     from homing.converting import convert as write
     from homing.converting import one_side
     from homing.data import Dataset, Mined, Splits
-    from homing.loading import load_splits
+    from homing.loading import Halves, load, load_splits
     from homing.mining import FILE, read_mined
 
     path = Path(source)
@@ -38,7 +38,8 @@ def convert(source: str, to: str, out: str, format: str | None, split: Literal["
         beside = Path(dataset) if dataset is not None else path.absolute().parent / "dataset"
         data = read_mined(path, dataset_of(str(beside)).train)
     else:
-        data = load_splits(path, format=format)
+        found = load_splits(path, format=format)
+        data = load(path, format) if isinstance(found, Halves) else found
         if split is not None:
             if not isinstance(data, Splits):
                 raise SettingError("the source holds no splits", where=source, got=f"--split {split}", remedy="Leave --split out.")

@@ -100,6 +100,8 @@ def split(
         save_dataset(splits, fresh)
     for name in ("train", "dev", "test"):
         click.echo(f"{name:5} {len(getattr(splits, name).qrels.queries):,} queries")
+    if dealt := splits.test.notes.get("dev_from_train"):
+        click.echo(f"test is taken as it is given; {dealt:,} queries were dealt from train to dev")
     click.echo(f"removed {len(splits.removed):,} queries; written to {out}")
 
 

@@ -7,7 +7,7 @@ are joined by a blank. Two ids of one text are one document. What stands beside 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,10 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     _read(path, into, dict.fromkeys(wanted, side))
 
 
-def read_splits(path: Path, into: Builder) -> None:
-    """Read the folder into `into`, each qrels file as the side of its name. Counts and raises like `read`."""
+def read_splits(path: Path, into: Builder, files: Mapping[Side, Side] | None = None) -> None:
+    """Read the folder into `into`: each of `files`, qrels by their names, as the side there (None: all, as their own). Like `read`."""
     demand(path)
-    _read(path, into, {side: side for side in sides(path)})
+    _read(path, into, files if files is not None else {side: side for side in sides(path)})
 
 
 def write(data: Dataset | Splits, path: Path) -> None:
@@ -88,7 +88,7 @@ def _lines(queries: Queries) -> Iterator[dict[str, Any]]:
         yield {"_id": name, "text": text, **({"metadata": said} if said else {})}
 
 
-def _read(path: Path, into: Builder, files: dict[Side, Side | None]) -> None:
+def _read(path: Path, into: Builder, files: Mapping[Side, Side | None]) -> None:
     documents = _texts(present(path / CORPUS), into.document, _document, into.notes, "empty_documents")
     queries = _texts(present(path / QUERIES), into.query, _query, into.notes, "empty_queries", into.describe)
     if sides(path) != SIDES:

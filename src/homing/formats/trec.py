@@ -7,7 +7,7 @@ id, rank, score and tag; mined negatives that nobody judged go there, `negatives
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from homing.data import SIDES, Builder, Dataset, Mined, Side, Splits, Texts
@@ -41,10 +41,15 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     _read(path, into, dict.fromkeys(wanted, side))
 
 
-def read_splits(path: Path, into: Builder) -> None:
-    """Read the folder into `into`, each qrels file of a split as that side. Counts and raises like `read`."""
+def read_splits(path: Path, into: Builder, wanted: Mapping[Side, Side] | None = None) -> None:
+    """Read the folder into `into`: each of `wanted`, qrels of splits, as the side there (None: all, as their own). Like `read`.
+
+    `qrels.txt`, which is of no split, is left alone and counted (`ignored_qrels`).
+    """
     files = _demand(path)
-    _read(path, into, {files[side]: side for side in sides(path)})
+    wanted = wanted if wanted is not None else {side: side for side in sides(path)}
+    into.notes["ignored_qrels"] += None in files
+    _read(path, into, {files[name]: side for name, side in wanted.items()})
 
 
 def write(data: Dataset | Splits, path: Path) -> None:
@@ -80,7 +85,7 @@ def write_unjudged(mined: Mined, path: Path) -> None:
                 file.write(f"{names.queries.ids[query]} Q0 {names.corpus.ids[document]} {rank} {score:.6g} homing\n")
 
 
-def _read(path: Path, into: Builder, files: dict[Path, Side | None]) -> None:
+def _read(path: Path, into: Builder, files: Mapping[Path, Side | None]) -> None:
     documents = _positions(path / CORPUS, into.document, into.notes, "empty_documents")
     queries = _positions(path / QUERIES, into.query, into.notes, "empty_queries")
     for file, side in files.items():
