@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import homing
 from homing import Mining, Model, Training
 from homing.errors import SettingError
 from homing.training import resolved
@@ -32,3 +33,23 @@ def test_dimensions_are_the_models(tiny_model: Path, dimensions: str) -> None:
     with pytest.raises(SettingError, match=f"got {dimensions}; expected each from 1 to 64"):
         resolved(Model(tiny_model), Training(dimensions=dimensions))
     assert resolved(Model(tiny_model), Training(dimensions="64,32")).dimensions == "64,32"
+
+
+def test_a_path_where_what_it_holds_belongs_is_told_how_to_open(tiny_model: Path, made: Path) -> None:
+    data, model = homing.load(made), Model(tiny_model)
+    train, dev, test = homing.split(data)
+    calls: list[Any] = [
+        lambda: homing.split(made),  # type: ignore[arg-type]
+        lambda: homing.mine(str(made)),  # type: ignore[arg-type]
+        lambda: homing.train(str(tiny_model), homing.mine(train), dev),  # type: ignore[arg-type]
+        lambda: homing.train(model, homing.mine(train), made),  # type: ignore[arg-type]
+        lambda: homing.merge(model, "adapter"),  # type: ignore[arg-type]
+        lambda: homing.evaluate([str(tiny_model)], dev, test),  # type: ignore[list-item]
+    ]
+    for call in calls:
+        with pytest.raises(SettingError, match=r"is a text or a path.*\nOpen it first"):
+            call()
+    with pytest.raises(SettingError, match="Put it into a list"):
+        model.encode("one text", "query")
+    with pytest.raises(SettingError, match="'query' or 'document'"):
+        model.encode(["one text"], "queries")  # type: ignore[arg-type]

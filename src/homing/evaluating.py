@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from homing.calibration import fit_platt, reliability
 from homing.data import Dataset, Floats, Ints, Run, digest
 from homing.decision import ChosenOn, Decision, Offset, Threshold
-from homing.errors import JudgmentError, SettingError
+from homing.errors import JudgmentError, SettingError, refuse_paths
 from homing.evaluations import Background, Evaluation, Interval, Returned, Row, Speed, Trade
 from homing.formats.evaluation import read_context, read_evaluation, read_settings, save_evaluation, summary
 from homing.measures import Measure, Ranking, judge, parse_measures, rank, roc_auc
@@ -46,6 +46,8 @@ def evaluate(
 
     Raises JudgmentError where test has no relevant document, SettingError where two models have one name (a model's name is its column).
     """
+    refuse_paths(models=models, dev=dev, test=test, settings=settings)
+    refuse_paths(**{f"models[{number}]": each for number, each in enumerate(models)})
     settings = settings or Evaluating()
     names = [model.name for model in models]
     if len(set(names)) < len(names):

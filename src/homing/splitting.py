@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.data import SIDES, Corpus, Dataset, Ints, Qrels, Queries, Side, Splits, Texts, text_id
-from homing.errors import SplitError
+from homing.errors import SplitError, refuse_paths
 from homing.near import MOST, normal_form
 from homing.settings import Splitting
 from homing.ties import Ties, groups_of_given
@@ -35,6 +35,7 @@ def split(data: Dataset, settings: Splitting | None = None, *, seed: int | None 
 
     Raises SplitError where dev and test cannot be filled without removing more than half of the queries or emptying train.
     """
+    refuse_paths(data=data)
     settings = settings or Splitting()
     links = Ties.of(data, settings.by)
     relevant = np.isin(links.queries, data.qrels.query[data.qrels.relevance > 0])

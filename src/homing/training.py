@@ -30,7 +30,7 @@ from homing.encoders.fused import fuse
 from homing.encoders.memory import total
 from homing.encoders.model import Model
 from homing.encoders.step import Step
-from homing.errors import JudgmentError, SettingError, TrainingError
+from homing.errors import JudgmentError, SettingError, TrainingError, refuse_paths
 from homing.fixed import against, embedded
 from homing.journal import CHECKPOINT_ONLY, Journal
 from homing.losses import Contrast
@@ -85,6 +85,7 @@ def train(
     `out` holds something that is no adapter.
     """
     began = time.monotonic()
+    refuse_paths(base=base, mined=mined, dev=dev, settings=settings, teacher=teacher, general=general, start=start)
     settings = settings or Training()
     out = Path(out)
     logs = Path(logs) if logs is not None else out.parent / "training"

@@ -29,7 +29,7 @@ from homing.encoders.directory import CONVENTIONS, directory_of, prompts, weight
 from homing.encoders.packed import Packer
 from homing.encoders.safety import WEIGHTS, body, read_json, refuse_unsafe
 from homing.encoders.safety import modules as listed_modules
-from homing.errors import ModelError, NotFittedError, PoolingError
+from homing.errors import ModelError, NotFittedError, PoolingError, SettingError
 from homing.progress import BAR
 from homing.protocols import Kind
 from homing.settings import POOLINGS, Encoding
@@ -253,6 +253,10 @@ class Model:
                 "this directory encodes queries alone", where=str(self.path), got="documents",
                 remedy=f"Encode documents with {self.document_model['model']}; homing.open_model(path) gives the two as one.",
             )  # fmt: skip
+        if isinstance(texts, str):
+            raise SettingError("one text was given where a list belongs", got=repr(texts)[:100], remedy="Put it into a list: [text].")
+        if kind not in self.prompts:
+            raise SettingError("there is no such kind of text", got=repr(kind), expected="'query' or 'document'")
         distinct = list(dict.fromkeys(texts))
         embeddings = self.encode_tokens(self.tokenize(distinct, kind), progress=progress)
         if len(distinct) == len(texts):
