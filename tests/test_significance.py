@@ -274,6 +274,7 @@ def test_causes_are_ranked_by_their_evidence(found: list[Evaluation], splits: Sp
     named = next(cause for cause in likely_causes(base, base, forgot) if "learning rate" in cause.name)
     assert named.weight == 1
     assert "0.01" in named.experiment
+    assert not any("learning rate" in cause.name for cause in likely_causes(base, base, Circumstances(looks=[0.8, 0.797], general=[0.5])))
     cut = Circumstances(cut=0.6, max_length=64)
     assert any("length cap" in cause.name and "60%" in cause.evidence for cause in likely_causes(base, base, cut))
     queries = np.arange(len(base.queries))

@@ -13,6 +13,7 @@ from homing.measures import judge
 from homing.words import words
 
 FEW = 500  # training queries
+NOISE = 0.02  # nDCG@10 between two looks at some fifty queries: about one standard error
 HUB = 0.02  # a document that is first for a larger share of the queries is no suspect
 
 
@@ -130,11 +131,11 @@ def _few(told: Circumstances) -> Iterator[Cause]:
 
 
 def _forgetting(first: Evaluation, last: Evaluation, told: Circumstances) -> Iterator[Cause]:
-    """A dev curve that falls below where it began, a loss outside the domain, or a test that got worse."""
+    """A dev curve that falls below where it began, a loss outside the domain, or a test that got worse, each by more than noise."""
     rate = "" if told.learning_rate is None else f" (peak {told.learning_rate:g})"
-    fell = max(0.0, told.looks[0] - told.looks[-1]) if len(told.looks) > 1 else 0.0
-    outside = max(0.0, told.general[0] - told.general[-1]) if len(told.general) > 1 else 0.0
-    worse = max(0.0, first.measures["nDCG@10"].value - last.measures["nDCG@10"].value)
+    fell = _drop(told.looks)
+    outside = _drop(told.general)
+    worse = _drop([each.measures["nDCG@10"].value for each in (first, last)])
     evidence = []
     if fell:
         evidence.append(f"nDCG@10 on dev went from {told.looks[0]:.3f} untrained to {told.looks[-1]:.3f} at the end")
@@ -151,3 +152,9 @@ def _forgetting(first: Evaluation, last: Evaluation, told: Circumstances) -> Ite
             "; ".join(evidence) + ".",
             f"Train with a third of the learning rate{rate}, all else equal.",
         )
+
+
+def _drop(measured: Sequence[float]) -> float:
+    """How far the last is below the first; 0 where that is noise."""
+    drop = measured[0] - measured[-1] if measured else 0.0
+    return drop if drop > NOISE else 0.0
