@@ -328,6 +328,9 @@ def test_with_too_many_near_duplicates_nothing_leaks_either(listed: list[tuple[i
 
 
 def test_templated_queries_are_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = [(f"what is the price of the item with number {number} in the catalogue?", f"document {number}", 1) for number in range(100, 160)]
+    with pytest.raises(SplitError, match=r"near-duplicates of one another\. Give more varied"):
+        split(dataset(few))
     monkeypatch.setattr("homing.ties.join", partial(join, most=100))
     monkeypatch.setattr("homing.checking.join", partial(join, most=100))
     rows = [(f"what is the price of the item with number {number} in the catalogue?", f"document {number}", 1) for number in range(200)]

@@ -256,7 +256,7 @@ def _too_dense(side: NDArray[np.int64], relevant: NDArray[np.bool_], links: Ties
             f"More than {MOST:,} pairs of queries are near-duplicates, as a template's are. A model that saw one has seen them all: "
             "give one or a few of each template, or --dev and --test files of your own."
         )
-    elif by == "group":
+    elif by == "group" and (links.holders.sum(axis=1) > 1).any():
         remedy = (
             "Too many queries share their relevant documents or are near-duplicates. Use --split-by query to let sides share documents."
         )
