@@ -221,6 +221,8 @@ def test_actions(found: list[Evaluation]) -> None:
     assert beaten.untrained is not None
     assert beaten.untrained.against == "base + BM25"
     assert "the best that needs no training" in beaten.sentence
+    trained = replace(_moved(base, "tuned + BM25", 0.4), kind="fused", test_scores=base.test_scores * np.nan)
+    assert compare([base, _moved(base, "tuned", 0.1, 3.0), trained], resamples=200).untrained is None  # it needs training as well
 
 
 def test_no_ranking_verdict_where_different_shares_are_judged(found: list[Evaluation]) -> None:

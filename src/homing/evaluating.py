@@ -15,7 +15,7 @@ from homing.calibration import fit_platt, reliability
 from homing.data import Dataset, Floats, Ints, Run, digest
 from homing.decision import ChosenOn, Decision, Offset, Threshold
 from homing.errors import JudgmentError, SettingError, refuse_paths
-from homing.evaluations import Background, Evaluation, Interval, Returned, Row, Speed, Trade
+from homing.evaluations import Background, Evaluation, Interval, Returned, Row, Speed, Trade, fusion
 from homing.formats.evaluation import read_context, read_evaluation, read_settings, save_evaluation, summary
 from homing.measures import Measure, Ranking, judge, parse_measures, rank, roc_auc
 from homing.protocols import Encoder
@@ -179,7 +179,7 @@ def _bm25(exam: _Exam) -> _Answers:
 def _fused(model: _Answers, words: _Answers, exam: _Exam) -> _Answers:
     nothing = np.full(len(exam.dev.qrels), np.nan), np.full(len(exam.test.qrels), np.nan)
     return _Answers(
-        f"{model.name} + BM25", "fused", digest([model.digest, words.digest]), model.prompts, *nothing,
+        fusion(model.name), "fused", digest([model.digest, words.digest]), model.prompts, *nothing,
         fuse([model.run, words.run], exam.depth), 0.0,
     )  # fmt: skip
 

@@ -14,6 +14,11 @@ from homing.data import Dataset, Floats, Ints, Run
 from homing.decision import Decision
 
 
+def fusion(name: str) -> str:
+    """What a model's run fused with BM25's is called."""
+    return f"{name} + BM25"
+
+
 @dataclass(frozen=True)
 class Interval:
     """A value with its 95 % interval (percentile bootstrap over groups of queries); `low` and `high` are NaN where there is none."""

@@ -11,7 +11,7 @@ import numpy as np
 from homing.causes import Cause, Circumstances, likely_causes
 from homing.context import Context
 from homing.data import Floats
-from homing.evaluations import Evaluation, Interval
+from homing.evaluations import Evaluation, Interval, fusion
 from homing.resampling import Draws, draw, interval, samples, units
 from homing.significance import detectable, holm, needed, randomisation_p, randomisation_p_of_ap, signs
 from homing.slices import Slice, slices
@@ -166,7 +166,8 @@ def compare(
     ranked = _judged_alike(last, first)
     outcome = _outcome(difference, ranked)
     power = _power(comparison, first, last, worthwhile)
-    best = max((each for each in evaluations if each not in models[1:]), key=lambda each: _value(each, "nDCG@10"))
+    others = {name for each in models[1:] for name in (each.name, fusion(each.name))}
+    best = max((each for each in evaluations if each.name not in others), key=lambda each: _value(each, "nDCG@10"))
     untrained = comparison.difference(last, best, tested=False) if best is not first else None
     both = _with_words(evaluations, first, last)
     deployed = next((each for each in models[1:-1] if each.name == "deployed"), None)
@@ -232,7 +233,7 @@ def _power(comparison: _Comparison, first: Evaluation, last: Evaluation, worthwh
 def _with_words(evaluations: Sequence[Evaluation], first: Evaluation, last: Evaluation) -> tuple[Evaluation, Evaluation] | None:
     """The last and the first model, each fused with BM25."""
     by_name = {each.name: each for each in evaluations if each.kind == "fused"}
-    last_too, first_too = (by_name.get(f"{each.name} + BM25") for each in (last, first))
+    last_too, first_too = (by_name.get(fusion(each.name)) for each in (last, first))
     return (last_too, first_too) if last_too is not None and first_too is not None else None
 
 
