@@ -355,7 +355,7 @@ def test_queries_alone_keep_the_index(data: Path, tiny_model: Path, tmp_path: Pa
         (["--from", "nowhere"], "no such file"),
         (["--from", "DATA"], "adapter"),
         (["--baseline", "./nowhere"], "no such file"),
-        (["--test", "DATA"], "--dev"),
+        (["--dev", "DATA"], "--test"),
         (["--seeds", "0"], "--seeds"),
         (["--instructions", "nowhere.txt"], "no such file"),
         (["--general", "nowhere"], "no such file"),

@@ -47,7 +47,7 @@ class Objective:
         settings = self.settings
         found = losses.contrastive(
             queries, documents, relevance, settings.temperature,
-            positives=settings.positives, in_batch=settings.in_batch, margin=settings.margin,
+            positives=settings.positives, in_batch=settings.in_batch, margin=settings.margin, hardness=settings.hardness,
         )  # fmt: skip
         loss = found.loss
         if settings.cross_query or taught is not None:

@@ -1,0 +1,45 @@
+"""The objective passes every setting of the loss on: each changes the loss, and to what the losses say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from homing.batches import MINED, NEGATIVE, POSITIVE, UNJUDGED
+from homing.losses import contrastive, cosent
+from homing.objective import Objective
+from homing.settings import Training
+
+RELEVANCE = torch.tensor(
+    [
+        [POSITIVE, POSITIVE, NEGATIVE, MINED, UNJUDGED],
+        [UNJUDGED, NEGATIVE, POSITIVE, NEGATIVE, MINED],
+    ],
+    dtype=torch.int8,
+)
+
+
+@pytest.fixture
+def embeddings() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    queries, documents = (torch.randn(size, 8, generator=generator) for size in RELEVANCE.shape)
+    return F.normalize(queries, dim=1), F.normalize(documents, dim=1)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"temperature": 0.1}, {"positives": "sum"}, {"in_batch": False}, {"margin": 0.0}, {"hardness": 5.0}], ids=lambda c: str(*c)
+)
+def test_a_setting_reaches_the_loss(changed: dict[str, Any], embeddings: tuple[torch.Tensor, torch.Tensor]) -> None:
+    found = Objective(Training(**changed), 8)(*embeddings, RELEVANCE).loss
+    said = {"temperature": 0.05, **changed}
+    assert torch.equal(found, contrastive(*embeddings, RELEVANCE, said.pop("temperature"), **said).loss)
+    assert found != Objective(Training(), 8)(*embeddings, RELEVANCE).loss
+
+
+def test_the_cross_query_term_is_added(embeddings: tuple[torch.Tensor, torch.Tensor]) -> None:
+    queries, documents = embeddings
+    plain, with_term = (Objective(Training(cross_query=weight), 8)(*embeddings, RELEVANCE).loss for weight in (0.0, 0.3))
+    assert torch.isclose(with_term, plain + 0.3 * cosent(queries @ documents.T, RELEVANCE, 20.0))
