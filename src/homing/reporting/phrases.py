@@ -59,7 +59,7 @@ NOTES = Phrase("What these numbers are, and are not", "这些数字说明什么�
 
 # Why nothing was gained
 
-CAUSES = Phrase("Why there was no gain", "为什么没有提升")
+CAUSES = Phrase("Why no gain is shown", "为什么没有显示出提升")
 CAUSES_LEAD = Phrase(
     "The likely causes, the likeliest first, each with what was measured.",
     "按可能性排列的原因及其实测依据。",
