@@ -59,6 +59,9 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "no in-batch": ({"in_batch": False}, {}),
     "temperature .1": ({"temperature": 0.1}, {}),
     "dimensions 128,64": ({"dimensions": "128,64"}, {}),
+    "hardness 1": ({"hardness": 1.0}, {}),
+    "hardness 5": ({"hardness": 5.0}, {}),
+    "hardness 10": ({"hardness": 10.0}, {}),
 }
 
 
