@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 import homing
 from homing import unjudged
 from homing.batches import MINED, NEGATIVE, POSITIVE, Groups
-from homing.data import Builder, Dataset, Mined, Qrels
+from homing.data import Builder, Corpus, Dataset, Mined, Qrels, Queries
 from homing.errors import SettingError
 from homing.mining import mine, read_mined, resolved, save_mined
 from homing.near import alike, near_duplicates
@@ -25,6 +27,7 @@ from homing.retrievers.bm25 import BM25
 from homing.retrievers.dense import Dense
 from homing.retrievers.fused import Fused
 from homing.settings import Mining
+from homing.unjudged import Unjudged
 
 BM25_, DENSE, FUSED = (Mining(retriever=name) for name in ("bm25", "dense", "fused"))  # type: ignore[arg-type]
 RANDOM, OF_BM25, OF_LIST = Mined.KINDS.index("random"), Mined.SOURCES.index("bm25"), Mined.SOURCES.index("list")
@@ -347,3 +350,55 @@ def test_more_than_there_is(tmp_path: Path) -> None:
     assert sorted(mined.negative[0].tolist()) == [1, 2]
     save_mined(mined, tmp_path)
     assert np.array_equal(read_mined(tmp_path, mined.train).negative, mined.negative)
+
+
+def nearly_all_judged(queries: int = 200, documents: int = 1500, free: int = 2) -> Dataset:
+    """Queries that have a judgment on all but `free` documents, which are others for each query."""
+    texts = tuple(f"{number} {'abcdefghij'[number % 10] * 9} {number * number}" for number in range(documents))
+    query, document = np.divmod(np.arange(queries * documents, dtype=np.int64), documents)
+    judged = (document - query) % documents >= free
+    qrels = Qrels(query[judged], document[judged], (document[judged] == (query[judged] - 1) % documents).astype(int))
+    names = tuple(map(str, range(queries)))
+    return Dataset(Corpus(tuple(map(str, range(documents))), texts), Queries(names, tuple(f"query {name}" for name in names)), qrels)
+
+
+def allocated(work: Callable[[], Any]) -> tuple[Any, int]:
+    """What the work gives, and the bytes that it held at most beyond what there was."""
+    tracemalloc.start()
+    try:
+        return work(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_chance_looks_at_together_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many queries of which nearly all is judged: as many pairs at a time as are allowed, and the same documents as with all at once."""
+    data, nothing = nearly_all_judged(), Unjudged(*[np.empty(0, dtype=np.int32)] * 4, np.empty(0), np.empty(0, dtype=np.int32))
+    every = np.arange(len(data.queries), dtype=np.int32)
+    found = {}
+    for bound in (1 << 12, 1 << 40):
+        monkeypatch.setattr(unjudged, "_LOOKED_AT", bound)
+        found[bound] = allocated(lambda: unjudged.by_chance(data, every, nothing, 3, 42))
+    (some, held), (whole, unbounded) = found.values()
+    assert sorted(zip(some.query.tolist(), some.document.tolist(), strict=True)) == [(q, q + place) for q in range(200) for place in (0, 1)]
+    assert np.array_equal(some.document, whole.document)
+    assert held < 48 * len(data.qrels) < unbounded
+
+
+def test_what_is_compared_with_positives_together_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = Builder()
+    query = builder.query("a query of many positives")
+    documents = [builder.document(f"{number} {'abcdefghij'[number % 10] * 9} {number * number}") for number in range(900)]
+    for document in documents[:300]:
+        builder.judge(query, document, 1)
+    builder.document(f"9 {'j' * 9} 81!")  # but for the punctuation a positive
+    data = builder.dataset()
+    asked, told = np.zeros(601, dtype=np.int32), np.arange(300, 901, dtype=np.int32)
+    found = {}
+    for bound in (1 << 12, 1 << 40):
+        monkeypatch.setattr(unjudged, "_COMPARED", bound)
+        found[bound] = allocated(lambda: unjudged._like_a_positive(data, asked, told))
+    (some, held), (whole, unbounded) = found.values()
+    assert np.array_equal(some, whole)
+    assert np.flatnonzero(some).tolist() == [600]
+    assert held < unbounded / 4

@@ -30,6 +30,7 @@ from homing.settings import Mining
 
 HARDEST = 10  # documents that count as hard
 _COMPARED = 1 << 15  # pairs of texts compared with each other together: what bounds the memory, and what a kill can cost
+_LOOKED_AT = 1 << 20  # pairs looked at together by chance: what bounds the memory
 _SPARE = 4  # drawn by chance for each that is wanted: some are judged, or drawn twice
 _MORE = 8  # times as many where those are not enough
 
@@ -80,46 +81,76 @@ def found(train: Dataset, queries: Ints, settings: Mining, retriever: BM25 | Den
     return Unjudged(query, document, kind, (column + settings.first_rank).astype(np.int32), score, source)
 
 
-def by_chance(train: Dataset, queries: Ints, held: Unjudged, wanted: int, seed: int, draws: int = 0) -> Unjudged:
+def by_chance(train: Dataset, queries: Ints, held: Unjudged, wanted: int, seed: int) -> Unjudged:
     """Up to `wanted` documents by chance for each of these queries (queries,), none judged, in `held` or near a positive.
 
-    What is drawn depends on the seed, the query and the documents' texts: neither their order nor other queries move it. `draws`: looked
-    at for each query, by default a few times `wanted`; a query that this leaves short, as most of the corpus is judged for it, has more.
+    What is drawn depends on the seed, the query and the documents' texts: neither their order nor other queries move it. A few times
+    `wanted` are looked at for each query; one that this leaves short, as most of the corpus is judged for it or near a positive, has more,
+    and the whole corpus at last. Queries are taken so many at a time that what is looked at together stays bounded.
     """
-    every = np.arange(len(train.corpus), dtype=np.int32)
-    key = keys(train.corpus.texts, every)
-    order = np.argsort(key, kind="stable")
-    draws = min(len(every), draws or _SPARE * wanted)
-    start = mixed(keys(train.queries.texts, queries) + np.uint64(seed))
-    # The documents whose keys come next after as many points that the query decides; all of them where there are hardly more.
-    if draws < len(every):
-        points = mixed(np.add.outer(start, np.arange(draws, dtype=np.uint64)).ravel().astype(np.uint64))
-        document = order[np.searchsorted(key[order], points) % len(every)].astype(np.int32)
-    else:
-        document = np.tile(every, len(queries))
-    row = np.repeat(np.arange(len(queries)), draws)
-    query = queries[row]
-    shuffled = np.lexsort((mixed(key[document] ^ start[row]), row))
-    row, query, document = row[shuffled], query[shuffled], document[shuffled]
-    pair = _pair(train, query, document)
-    first = np.zeros(len(pair), dtype=bool)
-    first[np.unique(pair, return_index=True)[1]] = True
-    free = first & ~_judged(train, query, document) & ~np.isin(pair, _pair(train, held.query, held.document))
-    keep = np.flatnonzero(free & ~_is_the_query(train, query, document))
-    keep = keep[places(row[keep]) < draws // 2] if draws < len(every) else keep
-    keep = keep[~_like_a_positive(train, query[keep], document[keep])]
-    keep = keep[places(row[keep]) < wanted]
-    short = np.bincount(row[keep], minlength=len(queries)) < wanted
-    anew = bool(short.any()) and draws < len(every)
-    keep = keep[~short[row[keep]]] if anew else keep
-    count = len(keep)
+    deck, draws = _Deck(train, held, seed), _SPARE * wanted
+    drawn: list[tuple[Ints, Ints]] = []
+    while len(queries):
+        draws = min(draws, len(train.corpus))
+        some = max(1, _LOOKED_AT // draws)
+        found = [deck.draw(queries[start : start + some], wanted, draws) for start in range(0, len(queries), some)]
+        query, document = (np.concatenate(column) for column in zip(*found, strict=True))
+        short = queries[:0] if draws == len(train.corpus) else queries[~_occur(query, queries, wanted)]
+        kept = ~np.isin(query, short)
+        drawn.append((query[kept], document[kept]))
+        queries, draws = short, _MORE * draws
+    query, document = (np.concatenate(column) for column in zip(*drawn, strict=True))
+    order = np.argsort(query, kind="stable")
+    count = len(order)
     none, source = np.zeros(count, dtype=np.int32), np.full(count, Mined.SOURCES.index("random"), dtype=np.int32)
-    these = Unjudged(query[keep], document[keep], np.full(count, RANDOM, dtype=np.int32), none, np.zeros(count), source)
-    if not anew:
-        return these
-    more = by_chance(train, queries[short], held, wanted, seed, _MORE * draws)
-    by_query = np.argsort(np.append(these.query, more.query), kind="stable")
-    return Unjudged(**{name: np.append(values, getattr(more, name))[by_query] for name, values in vars(these).items()})
+    return Unjudged(query[order], document[order], np.full(count, RANDOM, dtype=np.int32), none, np.zeros(count), source)
+
+
+class _Deck:
+    """The corpus, to be drawn from by chance, in an order that its texts and a seed alone decide; without what is judged or held."""
+
+    def __init__(self, train: Dataset, held: Unjudged, seed: int) -> None:
+        self._train, self._seed = train, seed
+        self._key = keys(train.corpus.texts, np.arange(len(train.corpus), dtype=np.int32))
+        self._order = np.argsort(self._key, kind="stable").astype(np.int32)
+        self._sorted = self._key[self._order]
+        self._taken = np.sort(
+            np.append(_pair(train, train.qrels.query, train.qrels.document), _pair(train, held.query, held.document))
+        )  # fmt: skip
+
+    def draw(self, queries: Ints, wanted: int, draws: int) -> tuple[Ints, Ints]:
+        """Query and document of up to `wanted` pairs a query, shapes (pairs,), of `draws` that are looked at for each; in the order drawn.
+
+        Looked at are the documents whose keys come next after as many points that the query decides; all of them where these are as many.
+        """
+        every = len(self._key)
+        start = mixed(keys(self._train.queries.texts, queries) + np.uint64(self._seed))
+        row = np.repeat(np.arange(len(queries)), draws)
+        if draws < every:
+            points = mixed(np.add.outer(start, np.arange(draws, dtype=np.uint64)).ravel().astype(np.uint64))
+            document = self._order[np.searchsorted(self._sorted, points) % every]
+        else:
+            document = np.tile(np.arange(every, dtype=np.int32), len(queries))
+        pair, first = np.unique(_pair(self._train, queries[row], document), return_index=True)
+        first = first[~_among(pair, self._taken)]
+        row, document = row[first], document[first]
+        shuffled = np.lexsort((mixed(self._key[document] ^ start[row]), row))
+        row, document = row[shuffled], document[shuffled]
+        query = queries[row]
+        keep = self._sifted(row, query, document, wanted)
+        return query[keep], document[keep]
+
+    def _sifted(self, row: NDArray[np.int64], query: Ints, document: Ints, wanted: int) -> NDArray[np.int64]:
+        """The first `wanted` of each row that are neither its query nor nearly a positive: no more are compared than it takes."""
+        kept, left, step = np.empty(0, dtype=np.int64), np.arange(len(row)), wanted
+        while len(left):
+            ahead = places(row[left]) < step
+            now = left[ahead]
+            now = now[~_is_the_query(self._train, query[now], document[now])]
+            kept = np.sort(np.append(kept, now[~_like_a_positive(self._train, query[now], document[now])]))
+            left = left[~ahead]
+            left, step = left[~_occur(row[kept], row[left], wanted)], _SPARE * step
+        return kept[places(row[kept]) < wanted]
 
 
 def members(retriever: BM25 | Dense | Fused) -> tuple[BM25 | Dense, ...]:
@@ -131,6 +162,20 @@ def members(retriever: BM25 | Dense | Fused) -> tuple[BM25 | Dense, ...]:
 
 def _pair(train: Dataset, query: NDArray[np.integer], document: NDArray[np.integer]) -> NDArray[np.int64]:
     return query.astype(np.int64) * len(train.corpus) + document
+
+
+def _among(values: NDArray[np.int64], ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each value, shape (values,), is one of those in ascending order."""
+    if not len(ordered):
+        return np.zeros(len(values), dtype=bool)
+    found: NDArray[np.bool_] = ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
+    return found
+
+
+def _occur(values: NDArray[np.integer], asked: NDArray[np.integer], times: int) -> NDArray[np.bool_]:
+    """Whether each of `asked`, shape (asked,), occurs so many times or more among values in ascending order."""
+    enough: NDArray[np.bool_] = np.searchsorted(values, asked, "right") - np.searchsorted(values, asked, "left") >= times
+    return enough
 
 
 def _judged(train: Dataset, query: Ints, document: Ints) -> NDArray[np.bool_]:
@@ -168,19 +213,20 @@ def _like_a_positive(train: Dataset, query: Ints, document: Ints) -> NDArray[np.
     qrels = train.qrels
     relevant = qrels.relevance > 0
     of_query, positive = qrels.query[relevant], qrels.document[relevant]
-    first, last = np.searchsorted(of_query, query, "left"), np.searchsorted(of_query, query, "right")
-    width = last - first
-    pair = np.repeat(np.arange(len(query)), width)
-    place = np.arange(len(pair)) - np.repeat(np.cumsum(width) - width, width) + np.repeat(first, width)
-    pairs, near = np.stack((document[pair], positive[place]), axis=1), np.zeros(len(pair), dtype=bool)
-    kept = cache_directory("near-duplicates") if len(pairs) > _COMPARED else None
-    with tqdm(total=len(pairs), desc="Near-duplicates of positives", unit=" pairs", unit_scale=True, **BAR) as bar:
-        for start in range(0, len(pairs), _COMPARED):
-            some = slice(start, start + _COMPARED)
-            distinct, number = np.unique(pairs[some], return_inverse=True)
-            near[some] = _alike([train.corpus.texts[text] for text in distinct.tolist()], number.reshape(-1, 2), kept)
-            bar.update(len(number) // 2)
-    return np.bincount(pair, near, len(query)) > 0
+    first = np.searchsorted(of_query, query, "left")
+    width = np.searchsorted(of_query, query, "right") - first
+    end = np.cumsum(width)
+    pairs, like = int(width.sum()), np.zeros(len(query), dtype=bool)
+    kept = cache_directory("near-duplicates") if pairs > _COMPARED else None
+    with tqdm(total=pairs, desc="Near-duplicates of positives", unit=" pairs", unit_scale=True, **BAR) as bar:
+        for start in range(0, pairs, _COMPARED):
+            pair = np.arange(start, min(start + _COMPARED, pairs))
+            one = np.searchsorted(end, pair, "right")
+            other = positive[first[one] + pair - (end[one] - width[one])]
+            distinct, number = np.unique(np.stack((document[one], other), axis=1), return_inverse=True)
+            like[one[_alike([train.corpus.texts[text] for text in distinct.tolist()], number.reshape(-1, 2), kept)]] = True
+            bar.update(len(pair))
+    return like
 
 
 def _alike(texts: Sequence[str], pairs: NDArray[np.int64], kept: Path | None) -> NDArray[np.bool_]:
