@@ -229,7 +229,7 @@ def homing_update(directory: Path, place: Place, rows: Rows, with_peft: bool, bu
 
         fuse(tuned)
     learned = [parameter for parameter in body.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(learned, lr=RATE)
+    optimizer = torch.optim.AdamW(learned, lr=RATE, fused=True)  # as `homing.train` has it
     step = Step(model, learned, lambda: body.gradient_checkpointing_enable({"use_reentrant": False}), say=print, budget=budget)
     relevance = torch.from_numpy(rows.relevance).to(place.device)
     texts = np.arange(len(rows.tokens))

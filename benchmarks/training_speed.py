@@ -2,6 +2,7 @@
 
     python benchmarks/training_speed.py                       # four sets, caps 256 and 512: benchmarks/results/training_speed.md
     python benchmarks/training_speed.py --sets en-bash --caps 256 --steps 4 --rounds 1
+    python benchmarks/training_speed.py --table               # the page once more from training_speed.jsonl
 
 Each measurement is a process of its own (its peak memory is the arm's), and the arms take turns, so that whatever else the machine does
 hits all alike. 16 rows a step, LoRA of rank 16 without dropout; the base's own dropout is off for every arm. Tokenising the texts counts
@@ -309,20 +310,25 @@ class Summary:
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:
-    """All measurements as Markdown, with the geometric means of Homing's ratios to every other arm."""
+    """All measurements as Markdown, with the geometric means of Homing's ratios to every other arm.
+
+    The matrix rate is the highest of those measured at the same cap.
+    """
     if not found:
         raise SystemExit("nothing was measured")
-    rate = max(line["matmul_rate"] for line in found)
     places = list(dict.fromkeys((line["set"], line["cap"]) for line in found))
+    caps = list(dict.fromkeys(cap for _, cap in places))
+    rates = {cap: max(line["matmul_rate"] for line in found if line["cap"] == cap) for cap in caps}
     by_place = {
-        (*place, arm): Summary.of(some, rate)
+        (*place, arm): Summary.of(some, rates[place[1]])
         for place, arm in product(places, ARMS)
         if (some := [line for line in found if (line["set"], line["cap"], line["arm"]) == (*place, arm)])
     }
     first = found[-1]
     parts = [
         "# A training step beside the peers'", "",
-        f"{first['machine']}, {first['threads']} thread(s), {rate / 1e9:.0f} GFLOPS in fp32 matrix products; "
+        f"{first['machine']}, {first['threads']} thread(s), "
+        + " and ".join(f"{rate / 1e9:.0f} (cap {cap})" for cap, rate in rates.items()) + " GFLOPS in fp32 matrix products; "
         + ", ".join(f"{name} {version}" for name, version in first["versions"].items() if name != "platform") + ".", "",
         f"{BATCH} rows a step (a query, a positive, 3 negatives), LoRA of rank {lora.RANK}; useful tokens are distinct and unpadded.", "",
         "| set | cap | arm | rows/s | useful tokens/s | of the matrix rate | peak memory, GB |", "|---|--:|---|--:|--:|--:|--:|",
@@ -332,21 +338,23 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         parts.append(f"| {name} | {cap} | {arm} | {cells} |")
     parts += [
         "",
-        "Homing against each, geometric means over the sets:",
+        "Homing against each: geometric means over the sets, and the set where it does worst.",
         "",
-        "| cap | against | rows/s | peak memory |",
-        "|--:|---|--:|--:|",
+        "| cap | against | rows/s | worst | peak memory | worst |",
+        "|--:|---|--:|--:|--:|--:|",
     ]
-    for cap, arm in product(dict.fromkeys(cap for _, cap in places), ARMS):
+    for which, arm in product([*([cap] for cap in caps), *([caps] if len(caps) > 1 else [])], ARMS):
         both = [
             (by_place[name, its, "homing"], by_place[name, its, arm])
             for name, its in places
-            if its == cap and arm != "homing" and {(name, its, "homing"), (name, its, arm)} <= by_place.keys()
+            if its in which and arm != "homing" and {(name, its, "homing"), (name, its, arm)} <= by_place.keys()
         ]
         if both:
-            speed = np.exp(np.mean([np.log(own.rows / other.rows) for own, other in both]))
-            memory = np.exp(np.mean([np.log(own.peak / other.peak) for own, other in both]))
-            parts.append(f"| {cap} | {arm} | {speed:.2f} x | {memory:.2f} x |")
+            speed = np.log([own.rows / other.rows for own, other in both])
+            memory = np.log([own.peak / other.peak for own, other in both])
+            ratios = [(speed.mean(), speed.min()), (memory.mean(), memory.max())]
+            cells = [f"{np.exp(mean):.2f} x | {np.exp(worst):.2f} x" for mean, worst in ratios]
+            parts.append(f"| {' and '.join(map(str, which))} | {arm} | {' | '.join(cells)} |")
     return "\n".join(parts) + "\n"
 
 
@@ -363,7 +371,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--one", action="store_true", help="measure the one arm, set and cap given in this process, and print a line")
+    parser.add_argument("--table", action="store_true", help="only write the page again")
     said = parser.parse_args(arguments)
+    file = said.results / "training_speed.jsonl"
+    if said.table:
+        _write(file)
+        return
     model = said.model or minilm()
     if said.threads:
         torch.set_num_threads(said.threads)
@@ -371,7 +384,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (arm,), (name,), (cap,) = said.arms, said.sets, said.caps
         print(json.dumps(measure(arm, said.data / name, model, cap, said.warm_up, said.steps)))
         return
-    file = said.results / "training_speed.jsonl"
     file.unlink(missing_ok=True)
     for _, name, cap, arm in product(range(said.rounds), said.sets, said.caps, said.arms):
         told = ["--data", said.data, "--model", model, "--sets", name, "--caps", cap, "--arms", arm, "--warm-up", said.warm_up]
@@ -382,8 +394,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         line = json.loads(done.stdout.splitlines()[-1])
         append(file, line)
         print(f"{name:12}{cap:4}  {arm:20}{line['rows'] / line['seconds']:8.2f} rows/s  {line['peak_bytes'] / 1e9:.2f} GB", flush=True)
+    _write(file)
+
+
+def _write(file: Path) -> None:
     text = table(lines(file))
-    (said.results / "training_speed.md").write_text(text, encoding="utf-8")
+    file.with_suffix(".md").write_text(text, encoding="utf-8")
     print("\n" + text)
 
 

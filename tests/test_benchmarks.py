@@ -298,8 +298,14 @@ def test_the_table_of_speed_has_geometric_means() -> None:
         for name, arm, rows in (("a", "homing", 8), ("a", "blog", 2), ("b", "homing", 9), ("b", "blog", 9), ("b", "blog", 9))
     ]
     text = training_speed.table(found)
-    assert "| 256 | blog | 2.00 x | 1.00 x |" in text
+    assert "| 256 | blog | 2.00 x | 1.00 x | 1.00 x | 1.00 x |" in text
+    assert "256 and 512" not in text
     assert "| a | 256 | homing | 8.00 | 10 | 50.0% | 1.00 |" in text
+    longer = [{**each, "cap": 512, "rows": each["rows"] * (4 if each["arm"] == "homing" else 1), "matmul_rate": 20.0} for each in found]
+    text = training_speed.table([*found, *longer])
+    assert "| 512 | blog | 8.00 x | 4.00 x | 1.00 x | 1.00 x |" in text
+    assert "| 256 and 512 | blog | 4.00 x | 1.00 x | 1.00 x | 1.00 x |" in text
+    assert "| a | 512 | homing | 32.00 | 10 | 25.0% | 1.00 |" in text
 
 
 def test_planted_negatives_leave_a_positive_and_every_arm_is_examined(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from collections.abc import Callable
@@ -242,15 +243,33 @@ def test_two_models_in_two_threads(tiny_model: Path, tmp_path: Path) -> None:
 def test_a_model_through_the_kernel(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a GPU does, with the stand-in in the kernel's place."""
     call, told = kernel("2.12")
-
-    def by_kernel(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: Any, window: Any, dropout: float) -> Tensor:
-        q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
-        return packed._by_kernel(call, q, k, v, packing, scaling, window)
-
-    monkeypatch.setattr(packed, "_by_runs", by_kernel)
+    monkeypatch.setattr(packed, "KERNEL", call)
+    monkeypatch.setattr(packed, "HAS_KERNEL", ("cpu",))
+    monkeypatch.setattr(packed, "HALF", (torch.float32,))
     agree(Model(tiny_model, device="cpu"))
     assert all(said == {"scale": None, "window_size": (-1, 0), "enable_gqa": True} for said in told)
     assert told
+
+
+def test_the_kernel_in_mixed_precision(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Float32 weights under autocast, as all weights are trained on a GPU: Qwen3's norms leave queries and keys in float32."""
+    call, _ = kernel("2.12")
+    formats = set()
+
+    def noting(*states: Tensor, **said: Any) -> Tensor:
+        formats.update(each.dtype for each in states[:3])
+        out: Tensor = call(*states, **said)
+        return out
+
+    noting.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
+    monkeypatch.setattr(packed, "KERNEL", noting)
+    monkeypatch.setattr(packed, "HAS_KERNEL", ("cpu",))
+    model = Model(tiny_model, device="cpu")
+    tokens = model.tokenize(["one", "one text more", "a longer text of some words", "two of them"], "document")
+    with torch.autocast("cpu", torch.bfloat16):
+        there = model.embed(tokens, np.arange(4))
+    assert formats == {torch.bfloat16}
+    torch.testing.assert_close(there.float(), model.embed(tokens, np.arange(4)), atol=0.05, rtol=0)
 
 
 def kernel(words: str) -> tuple[Callable[..., Tensor], list[dict[str, Any]]]:

@@ -38,6 +38,7 @@ except ImportError:  # before PyTorch 2.10
     KERNEL = None
 
 HALF = (torch.float16, torch.bfloat16)
+HAS_KERNEL = ("cuda",)  # devices that it runs on
 UNKNOWN = ("softcap", "s_aux", "position_bias", "cache")  # what some models hand to their attention and ours doesn't know
 FEW = (3, 1, 12, 12, 5)  # lengths of the trial's texts
 FILLED = 16  # on a CPU a row has a multiple of these tokens: oneDNN keeps a kernel for each number that ever occurs (docs/log.md)
@@ -88,8 +89,9 @@ def attention(
     sliding = others.get("sliding_window")
     left = -1 if sliding is None else int(sliding) - 1  # tokens to be seen before oneself; -1: all
     window = (left, 0 if causal else left)
-    if query.is_cuda and query.dtype in HALF and value.dtype in HALF and not dropout and KERNEL is not None:
-        q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    if KERNEL is not None and value.device.type in HAS_KERNEL and value.dtype in HALF and not dropout:
+        # In mixed precision a norm with float32 weights leaves queries and keys in float32; autocast halves them for sdpa, not for this.
+        q, k, v = (states[0].to(value.dtype).transpose(0, 1) for states in (query, key, value))
         return _by_kernel(KERNEL, q, k, v, packing, scaling, window)[None], None
     return _by_runs(query, key, value, packing, scaling, window, dropout)[None], None
 
