@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from starlette.routing import Route
 from fake_server import running
 from homing.cli import main
 from homing.data import Builder, Dataset, Splits
-from homing.encoders.chat import ASKING, ChatJudge, Pace, parsed
+from homing.encoders.chat import ASKING, MUCH_ROOM, ROOM, ChatJudge, Pace, parsed
 from homing.encoders.client import Client
 from homing.encoders.scorer import Scorer, by_embeddings
 from homing.errors import EndpointError, JudgmentError, SettingError
@@ -76,8 +77,8 @@ class FakeChat:
         return [(each["query"], each["document"]) for each in told]
 
 
-def says(content: str | None, **message: Any) -> Response:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content, **message}}
+def says(content: str | None, finish: str = "stop", **message: Any) -> Response:
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, **message}}
     return JSONResponse({"choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 10}})
 
 
@@ -198,8 +199,10 @@ def test_an_error_in_an_answer_of_status_200_counts_as_the_status_it_means(serve
     ]
     with pytest.raises(EndpointError, match=r"cannot be asked so.*status 200 with an error: wallet_empty top up first"):
         ask_chat(suspects, asked, tmp_path, Judging(known=2, concurrency=1))
+    (file,) = (tmp_path / "answers").iterdir()
+    assert json.loads(file.read_text(encoding="utf-8").splitlines()[-1])["reason"].endswith("with an error: content_filter not this one")
     judged = ask_chat(suspects, judge(server), tmp_path, Judging(known=2, concurrency=1))
-    assert judged.judgments[1].note == "the server refuses: status 200 with an error: content_filter not this one"
+    assert [each.mark for each in judged.judgments] == ["relevant", "unsure", "not"] * 6
     assert len(server.pairs) == len(set(server.pairs))
 
 
@@ -208,7 +211,7 @@ def test_an_error_in_an_answer_of_status_200_counts_as_the_status_it_means(serve
     [
         (lambda body: True, 0), (lambda body: "temperature" not in body, 1),
         (lambda body: body.get("response_format", {}).get("type") != "json_schema", 2),
-        (lambda body: "response_format" not in body, 3), (lambda body: set(body) == {"model", "messages"}, 4),
+        (lambda body: "response_format" not in body, 3), (lambda body: set(body) == {"model", "messages", "max_tokens"}, 4),
     ],
 )  # fmt: skip
 def test_servers_without_structured_answers_are_asked_as_they_take_it(server: FakeChat, takes: Any, form: int) -> None:
@@ -216,8 +219,83 @@ def test_servers_without_structured_answers_are_asked_as_they_take_it(server: Fa
     asked = judge(server)
     for number in range(3):
         assert asked.grade(f"question {number}", f"answer {number}").grade == 3
-    assert [set(body) for body in server.asked] == [{"model", "messages", *ASKING[form]}] * 3
+    assert [set(body) for body in server.asked] == [{"model", "messages", "max_tokens", *ASKING[form]}] * 3
     assert len(server.keys) == form + 3  # the forms before it were tried once
+
+
+def refused(message: str) -> Fault:
+    return lambda body: JSONResponse({"error": {"code": 400, "message": message}}, 400)
+
+
+def test_an_answer_has_room_and_one_that_repeats_itself_is_asked_for_otherwise(server: FakeChat) -> None:
+    """As small models under a schema do, and large ones now and then: words again and again, or blanks, to the end of their context."""
+    seen: list[dict[str, Any]] = []
+
+    def repeating(body: dict[str, Any]) -> Response:
+        seen.append(body)
+        return says('{"reason": "The document is about the document is about', finish="length")
+
+    asked, server.faults = judge(server), [repeating] * 5
+    found = asked.grade("question 1", "answer 1")
+    assert found.grade is None
+    assert found.reason.startswith("no grade in 3 answers, the last (cut off): {")
+    assert [{"temperature", "response_format"} & set(body) for body in seen] == [
+        {"temperature", "response_format"},
+        {"response_format"},
+        set(),
+    ]
+    assert asked.grade("question 1", "answer 1 in full").grade == 3
+    assert {body["max_tokens"] for body in [*seen, *server.asked]} == {ROOM}
+
+
+@pytest.mark.parametrize("cut", [{"content": None, "reasoning": "Well, the"}, {"content": "<think>Well, the"}, {"content": "Well, the"}])
+def test_who_thinks_aloud_has_more_room_from_then_on(server: FakeChat, cut: dict[str, Any]) -> None:
+    asked, server.faults = judge(server), [lambda body: says(finish="length", **cut)]
+    assert [asked.grade(f"question {number}", f"answer {number}").grade for number in range(2)] == [3, 3]
+    assert [body["max_tokens"] for body in server.asked] == [MUCH_ROOM] * 2
+
+
+def test_the_room_is_named_as_the_server_has_it_and_left_out_where_it_is_too_much(server: FakeChat) -> None:
+    asked = judge(server)
+    server.faults = [
+        refused("Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."),
+    ]
+    assert asked.grade("question 1", "answer 1").grade == 3
+    server.faults = [refused("This model's maximum context length is 1024 tokens. However, you requested 1500 tokens (988 in the messages")]
+    assert [asked.grade("question 2", f"answer 2 of {number}").grade for number in range(2)] == [3, 3]
+    assert [{"max_tokens", "max_completion_tokens"} & set(body) for body in server.asked] == [
+        {"max_completion_tokens"}, set(), {"max_completion_tokens"},
+    ]  # fmt: skip
+    server.takes = lambda body: set(body) == {"model", "messages"}
+    bare = judge(server)
+    assert [bare.grade("question 3", f"answer 3 of {number}").grade for number in range(2)] == [3, 3]
+
+
+def test_a_first_question_that_is_too_long_is_left_open_and_the_others_are_asked(server: FakeChat) -> None:
+    server.faults = [refused("This model's maximum context length is 1024 tokens. However, your prompt contains 3000 input tokens")] * 2
+    asked = judge(server)
+    assert "3000 input tokens" in asked.grade("question 1", "answer 1").reason
+    assert asked.grade("question 2", "answer 2").grade == 3
+    assert server.asked[0]["response_format"]["type"] == "json_schema"
+
+
+def test_what_got_no_grade_is_told_and_asked_again_by_the_next_call(server: FakeChat, tmp_path: Path) -> None:
+    _, suspects = made_data(6)
+    heard: list[str] = []
+    server.faults = [refused("your prompt contains 3000 input tokens: too long")] * 8
+    with pytest.raises(JudgmentError, match=r"agrees too little.*kappa 0\.00"):
+        ask_chat(suspects, judge(server), tmp_path, Judging(known=4, concurrency=1), say=heard.append)
+    assert heard[-1] == (
+        "  4 of these 4 got no grade; the next call asks them again. The first: "
+        "the server refuses: status 400: 400 your prompt contains 3000 input tokens: too long"
+    )
+    (file,) = (tmp_path / "answers").iterdir()
+    kept = file.read_text(encoding="utf-8")
+    file.write_text(kept + '{"query_digest": "q-1", \n' + kept.replace("status", "sta\u2028tus"), encoding="utf-8")  # a full disk was here
+    heard.clear()
+    judged = ask_chat(suspects, judge(server), tmp_path, Judging(known=4, concurrency=1), say=heard.append)
+    assert heard[0].startswith("22 questions")
+    assert judged.agreement.kappa == 1.0
 
 
 def test_model_studio_is_told_not_to_think_where_it_asks_for_that(server: FakeChat) -> None:
@@ -292,6 +370,11 @@ from homing.settings import Judging
 ask_chat(made_data()[1], judge(FakeChat(truth, url={url!r})), Path({directory!r}), Judging(known=10, concurrency=2), say=lambda line: None)
 """
 
+ENCODING = """
+from homing.encoders.endpoint import Endpoint
+Endpoint({url!r}, "model", dimensions=None).encode([f"text {{number}}" for number in range(300)], "document")
+"""
+
 
 def test_a_killed_call_goes_on_and_no_pair_is_paid_twice(server: FakeChat, tmp_path: Path) -> None:
     server.pause = 0.02
@@ -311,6 +394,33 @@ def test_a_killed_call_goes_on_and_no_pair_is_paid_twice(server: FakeChat, tmp_p
     assert len(set(server.pairs)) == 46
     assert len(server.pairs) <= 46 + 2  # what was under way
     assert [each.mark for each in judged.judgments] == ["relevant", "unsure", "not"] * 12
+
+
+@pytest.mark.parametrize("asking", [KILLED, ENCODING])
+def test_who_interrupts_does_not_wait_for_a_server_that_thinks(tmp_path: Path, asking: str) -> None:
+    ended, asked = threading.Event(), threading.Event()
+
+    async def answer(request: Request) -> Response:
+        told = await request.json()
+        if asked.is_set():
+            await asyncio.to_thread(ended.wait, 100)
+        asked.set()
+        return says('{"grade": 3}') if "messages" in told else JSONResponse({"data": [{"embedding": [1.0]}] * len(told["input"])})
+
+    paths = ("/v1/chat/completions", "/v1/embeddings")
+    with running(Starlette(routes=[Route(path, answer, methods=["POST"]) for path in paths])) as address:
+        script = asking.format(tests=str(Path(__file__).parent), url=f"{address}/v1", directory=str(tmp_path))
+        interrupted = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+        try:
+            assert asked.wait(60)
+            time.sleep(0.5)  # now others are under way
+            interrupted.send_signal(signal.SIGINT)
+            interrupted.wait(20)
+        finally:
+            ended.set()
+            interrupted.kill()
+    assert interrupted.returncode == -signal.SIGINT
+    assert asking is ENCODING or len(list((tmp_path / "answers").iterdir())) == 1
 
 
 @pytest.mark.parametrize(

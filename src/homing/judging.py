@@ -6,7 +6,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from homing.calibration import fit_platt
 from homing.data import Floats, Ints, text_id
 from homing.data import digest as digest_texts
 from homing.encoders.chat import ANSWER_TOKENS, LONGEST, ChatJudge, Graded, tokens
-from homing.encoders.client import LOOPBACK
+from homing.encoders.client import LOOPBACK, begun
 from homing.encoders.scorer import Scorer
 from homing.errors import JudgmentError
 from homing.judgments import Judgment, Mark, judgment
@@ -66,7 +67,7 @@ def ask_chat(
     Before the first text leaves the machine, `agree` hears what is sent where, how many and at what cost, and may say no; a server on
     this machine is told of and not asked about. Known judgments are graded first: where the judge agrees with them too little, nothing
     else is asked. Each answer is appended to `directory`/answers as it comes, under the model, the rubric and the texts: a killed call
-    goes on, and a pair is paid for once.
+    goes on, and a grade is paid for once. What got no grade is unsure, and the next call asks it again.
 
     Raises JudgmentError where the judge agrees too little or `agree` says no, EndpointError for a server that cannot be asked.
     """
@@ -84,8 +85,10 @@ def ask_chat(
     _ask(judge, known, kept, settings.concurrency, f"{judge.model}: known judgments")
     agreement = _agreement([_mark(kept[pair], settings) for pair in known], [_leans(kept[pair]) for pair in known], relevant)
     say(str(agreement))
+    _tell_ungraded([kept[pair] for pair in known], say)
     _demand(agreement, settings, judge.model)
     _ask(judge, listed, kept, settings.concurrency, f"{judge.model}: suspects")
+    _tell_ungraded([kept[pair] for pair in listed], say)
     judgments = []
     for number, pair in enumerate(listed):
         answer = kept[pair]
@@ -197,24 +200,35 @@ def _ask(judge: ChatJudge, pairs: Pairs, kept: _Answers, concurrency: int, progr
             bar.update()
         waiting = list(reversed(left[1:]))
         under_way: dict[Future[Graded], tuple[str, str]] = {}
-        pool = ThreadPoolExecutor(concurrency)
+        judge.client.stop.clear()
         try:
             while waiting or under_way:
                 while waiting and len(under_way) < concurrency:
                     pair = waiting.pop()
-                    under_way[pool.submit(judge.grade, *pair)] = pair
+                    under_way[begun(judge.grade, *pair)] = pair
                 for done in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    pair = under_way.pop(done)
-                    kept.add(pair, done.result())
+                    kept.add(under_way[done], done.result())
+                    del under_way[done]
                     bar.update()
         finally:
-            judge.client.stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            judge.client.stop.clear()
+            if under_way:
+                judge.client.stop.set()
+            for future, pair in under_way.items():
+                if future.done() and future.exception() is None:
+                    kept.add(pair, future.result())
+
+
+def _tell_ungraded(answers: Sequence[Graded], say: Say) -> None:
+    reasons = [answer.reason for answer in answers if answer.grade is None]
+    if reasons:
+        say(f"  {len(reasons):,} of these {len(answers):,} got no grade; the next call asks them again. The first: {reasons[0]}")
 
 
 class _Answers:
-    """Answers of one judge by pair, in a file that grows by a line an answer; a line that was cut off by a kill is left out."""
+    """Answers of one judge by pair, in a file that grows by a line an answer.
+
+    Left out are a line that was cut off by a kill, and answers of earlier calls without a grade: what they failed of may have been mended.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -223,9 +237,11 @@ class _Answers:
             whole, _, cut = file.read_bytes().rpartition(b"\n")
             if cut:
                 file.write_bytes(whole + b"\n" if whole else b"")
-            for line in whole.decode().splitlines():
-                said = json.loads(line)
-                self._said[said["query_digest"], said["document_digest"]] = said
+            for line in whole.split(b"\n"):
+                with suppress(ValueError, KeyError, TypeError):  # a line that a full disk left
+                    said = json.loads(line)
+                    if said["grade"] is not None:
+                        self._said[said["query_digest"], said["document_digest"]] = said
 
     def __contains__(self, pair: tuple[str, str]) -> bool:
         return _digests(pair) in self._said

@@ -10,12 +10,13 @@ import random
 import re
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from threading import Event, Lock
-from typing import Any
+from threading import Event, Lock, Thread
+from typing import Any, NamedTuple, TypeVar
 
 import httpx2
 import numpy as np
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from homing.errors import EndpointError, SettingError
 
+T = TypeVar("T")
 DEFAULT_KEY = "OPENAI_API_KEY"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 REFUSALS = (400, 413, 422)
@@ -42,8 +44,33 @@ PASSES = re.compile(
 )  # in its message: try again
 
 
+def begun(work: Callable[..., T], *arguments: Any) -> Future[T]:
+    """The result to come of work that is done in a thread of its own. The program ends without it: who is interrupted, or fails, does not
+    wait for what a server still thinks about."""
+    future: Future[T] = Future()
+
+    def do() -> None:
+        try:
+            future.set_result(work(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=do, daemon=True).start()
+    return future
+
+
 class RefusedError(EndpointError):
     """The server takes this request not as it stands: too many texts, one too long, a parameter that it doesn't know."""
+
+
+class Said(NamedTuple):
+    """What a chat model said: its text, its refusal (empty where there is none), the tokens in and out, and whether it was `cut` off at
+    the most that it was allowed."""
+
+    text: str
+    refusal: str
+    tokens: tuple[int, int]
+    cut: bool
 
 
 class Client:
@@ -128,8 +155,8 @@ class Client:
             raise self._wrong("holds numbers that are not finite", f"{bad} of {len(rows)} embeddings", "finite numbers")
         return found, int(usage.get("prompt_tokens") or usage.get("total_tokens") or 0)
 
-    def chat(self, model: str, messages: Sequence[dict[str, str]], **parameters: Any) -> tuple[str, str, tuple[int, int]]:
-        """The answer of a chat model: its text, its refusal (empty where there is none), and the tokens in and out.
+    def chat(self, model: str, messages: Sequence[dict[str, str]], **parameters: Any) -> Said:
+        """The answer of a chat model.
 
         Raises RefusedError for a request that the server doesn't take, EndpointError where it cannot be reached or answers something else.
         """
@@ -138,7 +165,7 @@ class Client:
             answer = _json(content)
             choice, usage = answer["choices"][0], answer.get("usage") or {}
             message = choice["message"]
-            said, refusal = _said(message.get("content")), message.get("refusal") or ""
+            said, refusal = _text(message.get("content")), message.get("refusal") or ""
             if not said and choice.get("finish_reason") == "stop":  # vLLM's reasoning parsers take an answer without thoughts for a thought
                 said = message.get("reasoning_content") or message.get("reasoning") or ""
             if choice.get("finish_reason") == "content_filter":
@@ -148,7 +175,7 @@ class Client:
             raise self._wrong(
                 "is no chat completion", content[:80].decode("utf-8", "replace"), 'like {"choices": [{"message": ...}]}', "chat"
             ) from None
-        return str(said), str(refusal), used
+        return Said(str(said), str(refusal), used, choice.get("finish_reason") == "length")
 
     def _wrong(self, what: str, got: str, expected: str, kind: str = "embedding") -> EndpointError:
         return EndpointError(
@@ -238,7 +265,7 @@ def _json(content: bytes) -> Any:
         return json.loads(content)
 
 
-def _said(content: Any) -> str:
+def _text(content: Any) -> str:
     """The text of a message, which may come in parts, thoughts among them."""
     if isinstance(content, list):
         return "".join(str(part["text"]) for part in content if part.get("type", "text") == "text")

@@ -6,9 +6,9 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from homing.encoders.client import Client, RefusedError
+from homing.encoders.client import Client, RefusedError, begun
 from homing.encoders.directory import prompts
 from homing.errors import EndpointError
 from homing.progress import BAR
@@ -202,14 +202,13 @@ class Endpoint:
         asked: dict[Future[Answer], _Batch] = {}
         cut, at_once = set[int](), 1  # one request, until the server has taken one
         self.client.stop.clear()
-        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="endpoint")
         with tqdm(total=len(texts), desc=progress, unit="text", disable=not progress, **BAR) as bar:
             try:
                 while waiting or halves or asked:
                     while (waiting or halves) and len(asked) < at_once:
                         batch = halves.pop() if halves else self._next(waiting, texts)
                         words = [texts[text] for text in batch.texts]
-                        asked[pool.submit(self.client.embeddings, self.model, words, **self._parameters)] = batch
+                        asked[begun(partial(self.client.embeddings, self.model, words, **self._parameters))] = batch
                     for future in wait(asked, return_when=FIRST_COMPLETED).done:
                         batch = asked.pop(future)
                         try:
@@ -232,7 +231,6 @@ class Endpoint:
             finally:
                 if asked:
                     self.client.stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
         return len(cut)
 
     def _next(self, waiting: list[int], texts: list[str]) -> _Batch:
