@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import openpyxl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -320,6 +321,37 @@ def test_sheets_that_are_not_read_are_counted(tmp_path: Path) -> None:
 def test_rows_of_a_spreadsheet_may_end_early(tmp_path: Path) -> None:
     path = sheet(tmp_path / "a.xlsx", [["query", "positive", "negative_1", "negative_2"], ["q", "d", "e"], ["r", "d", None, "f", None]])
     assert told(load(path)) == {("q", "d", 1), ("q", "e", 0), ("r", "d", 1), ("r", "f", 0)}
+
+
+def test_what_is_merged_over_rows_stands_in_each_of_them(tmp_path: Path) -> None:
+    """As people write judged candidates: the query once, merged over the rows of its candidates."""
+    rows = [
+        ["query", "content", "is_relevant", "source"], ["q", "d", 1, "a"], [None, "e", 0], [None, None], [None, "f", 0],
+        ["r", "d", 0, "b"], [None, "g", 1, "b"],
+    ]  # fmt: skip
+    book = openpyxl.load_workbook(sheet(tmp_path / "a.xlsx", rows))
+    for merged in ("A2:A5", "A6:A7", "D2:D5"):
+        book.active.merge_cells(merged)
+    book.save(tmp_path / "a.xlsx")
+    data = load(tmp_path / "a.xlsx")
+    assert told(data) == {("q", "d", 1), ("q", "e", 0), ("q", "f", 0), ("r", "d", 0), ("r", "g", 1)}
+    assert data.queries.columns == {"source": ("a", "b")}
+    assert not data.notes.get("empty_queries")
+    book.active.insert_rows(1)
+    book.active["A1"] = "Judged in November"
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(FormatError, match="Let the first row name the columns"):
+        load(tmp_path / "a.xlsx")
+
+
+def test_texts_that_parquet_holds_as_bytes_are_texts(tmp_path: Path) -> None:
+    plain = {"query": ["q", "问"], "content": ["d", "答"], "is_relevant": [1, 0]}
+    columns = {name: [each.encode() if isinstance(each, str) else each for each in values] for name, values in plain.items()}
+    pq.write_table(pa.table({**columns, "raw": [b"\xff", b"\xfe"]}), tmp_path / "a.parquet")
+    assert told(load(tmp_path / "a.parquet")) == {("q", "d", 1), ("问", "答", 0)}
+    lists = pa.array([[{"content": b"d", "is_relevant": True}]])
+    pq.write_table(pa.table({"query": [b"q"], "documents": lists}), tmp_path / "b.parquet")
+    assert told(load(tmp_path / "b.parquet")) == {("q", "d", 1)}
 
 
 @pytest.mark.parametrize(

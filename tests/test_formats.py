@@ -538,3 +538,30 @@ def test_real_data_reads_alike_in_both_of_its_formats(shared: Path) -> None:
     positives = {pair for *pair, grade in map(list, judgments(lists)) if grade for pair in [tuple(pair)]}
     assert positives <= {(query, document) for query, document, grade in judgments(folder) if grade}
     assert Counter(folder.notes) == Counter({"pooled_splits": 3})
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "\ufeffSEP=;"])
+def test_the_line_that_tells_excel_the_separator_is_no_header(tmp_path: Path, first: str) -> None:
+    text = f"{first}\r\nquery;content;is_relevant\r\nq, and more;d;1\r\nq, and more;e,e,e,e;0\r\n"
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    assert judgments(load(tmp_path / "a.csv")) == [("q, and more", "d", 1), ("q, and more", "e,e,e,e", 0)]
+
+
+@pytest.mark.parametrize("header", ["query-id\tcorpus-id\tscore", "qid\tdocid\trel", "q\td\tScore", ""])
+def test_qrels_may_have_any_header_or_none(tmp_path: Path, header: str) -> None:
+    (tmp_path / "qrels").mkdir()
+    for name, key in (("corpus", "d1"), ("queries", "q1")):
+        put(tmp_path / f"{name}.jsonl", json.dumps({"_id": key, "text": key}) + "\n")
+    put(tmp_path / "qrels" / "train.tsv", f"{header}\nq1\td1\t1\n")
+    assert judgments(load(tmp_path)) == [("q1", "d1", 1)]
+    put(tmp_path / "qrels" / "train.tsv", "q2\td1\t1\nq1\td1\t1\n")
+    with pytest.raises(JudgmentError, match="query 'q2' is not among"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(("label", "relevance"), [(None, 1), (1, 1), (0, 0), ("false", 0), ("true", 1), (0.0, 0), (2, 2)])
+def test_a_label_of_ms_swift_is_a_relevance(tmp_path: Path, label: Any, relevance: int) -> None:
+    records = [{"query": "q", "response": "d", "label": label}, {"query": "q", "response": "e"}]
+    assert judgments(load(put(tmp_path / "a.json", records))) == [("q", "d", relevance), ("q", "e", 1)]
+    with pytest.raises(FormatError, match=r"'label' is no relevance; got 0\.4"):
+        load(put(tmp_path / "a.json", [{**records[0], "label": 0.4}]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -155,6 +156,18 @@ def test_a_judge_that_disagrees_with_known_judgments_judges_nothing(server: Fake
     with pytest.raises(JudgmentError, match="agrees too little"):
         ask_chat(suspects, judge(server), tmp_path, Judging(known=10))
     assert len(server.pairs) == 10
+
+
+def test_a_judge_is_not_tried_on_judgments_of_one_kind(server: FakeChat, tmp_path: Path) -> None:
+    builder = Builder()
+    query, positive, other = builder.query("question 1"), builder.document("answer 1 in full"), builder.document("other 1")
+    builder.judge(query, positive, 1)
+    builder.judge(query, other, 0)
+    one, nothing = np.zeros(1, dtype=np.int32), np.zeros((1, 0))
+    suspects = Suspects(builder.dataset(), "train", (), one, one, one + 1, one == 0, one, nothing, nothing, 1)
+    with pytest.raises(JudgmentError, match="judge cannot be tried: known judgments of both kinds"):
+        ask_chat(suspects, judge(server), tmp_path, Judging())
+    assert [each.mark for each in ask_chat(suspects, judge(server), tmp_path, Judging(kappa=-1)).judgments] == ["not"]
 
 
 def test_faults_that_pass_are_waited_out_and_those_that_do_not_are_left_open(server: FakeChat, tmp_path: Path) -> None:
@@ -513,6 +526,8 @@ def test_from_the_command_line(
     assert set(server.keys) == {"Bearer sesame"}
     judgments = files.read(tmp_path / "audit" / "judgments-judge.jsonl")
     assert {each.kind for each in judgments} == {"model"}
+    main(["judge", "audit", "--chat", f"{server.url}#judge", "--rubric", "zh", "--known", "6", "--least-kappa", "0.3"])  # without a price
+    assert re.search(r"tokens in and [\d,]+ out were counted$", capsys.readouterr().out, re.MULTILINE)
     main(["mine", "dataset", "--judgments", "audit/judgments-judge.jsonl"])
     assert "confirmed (now positives)" in capsys.readouterr().out
     main(["audit", "dataset", "--out", "audit"])  # what was paid for stays

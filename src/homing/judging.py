@@ -316,7 +316,13 @@ def _agreement(marks: Sequence[Mark], leans: Sequence[bool], relevant: NDArray[n
 
 
 def _demand(agreement: Agreement, settings: Judging, name: str) -> None:
-    if not agreement.kappa >= settings.kappa:
+    if not all(sum(said.values()) for said in agreement.marks):
+        if settings.kappa > -1:
+            raise JudgmentError(
+                f"{name} cannot be tried: known judgments of both kinds are needed, relevant and not", got=str(agreement),
+                remedy="Give data with more judgments, or --least-kappa -1 to go on with a judge that was not tried.",
+            )  # fmt: skip
+    elif not agreement.kappa >= settings.kappa:
         raise JudgmentError(
             f"{name} agrees too little with known judgments to judge others", got=f"kappa {agreement.kappa:.2f}",
             expected=f"{settings.kappa:g} or more",

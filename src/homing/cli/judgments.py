@@ -77,6 +77,8 @@ def audit(
     click.echo(f"{len(found):,} of {found.of:,} negatives of {audited} listed: {', '.join(told)}")
     if not models:
         click.echo("without a model, near-duplicates alone are found: give --model MODEL to find more")
+    if not len(found):
+        return
     click.echo(f"mark them: {kept / 'suspects.html'} in a browser, or {kept / 'suspects.csv'} in a spreadsheet (1, 0 or u under 'mark')")
     click.echo(f"then: homing {'run' if is_run else 'mine'} {quote(f'{data}/recipe.toml' if is_run else data)} --judgments FILE")
 
@@ -173,9 +175,9 @@ def judge(audit: str, chat: str | None, model: str | None, dataset: str | None, 
     marks = [each.mark for each in judged.judgments]
     click.echo(f"{len(marks):,} judged: " + ", ".join(f"{marks.count(mark):,} {mark}" for mark in ("relevant", "not", "unsure")))
     if any(judged.tokens):
-        paid = f", {sum(n * price for n, price in zip(judged.tokens, chosen.prices, strict=True)):.2f} at the price given" * bool(
-            chosen.prices
-        )
+        paid = ""
+        if chosen.prices:
+            paid = f", {sum(count * price for count, price in zip(judged.tokens, chosen.prices, strict=True)):.2f} at the price given"
         click.echo(f"{judged.tokens[0]:,} tokens in and {judged.tokens[1]:,} out were counted{paid}")
     click.echo(f"written to {file}; then: homing mine DATASET --judgments {quote(str(file))}")
 

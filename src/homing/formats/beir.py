@@ -168,7 +168,7 @@ def _judgments(path: Path, into: Builder, queries: dict[str, int], documents: di
         raise undecodable(error, path) from None
     for number, line in enumerate(lines, 1):
         cells = line.removesuffix("\r").split("\t")
-        if cells == [""] or (number == 1 and cells[-1].strip().lower() == HEADER[-1]):
+        if cells == [""] or (number == 1 and _names(cells, queries)):
             continue
         where = f"{path} line {number}"
         if len(cells) != len(HEADER):
@@ -188,6 +188,11 @@ def _judgments(path: Path, into: Builder, queries: dict[str, int], documents: di
             into.notes["judgments_of_empty_texts"] += 1
         else:
             into.judge(queries[cells[0]], documents[cells[1]], grade, side)
+
+
+def _names(cells: list[str], queries: dict[str, int]) -> bool:
+    """Whether a first line is a header: the usual one, or other names in the places of an id and a number."""
+    return cells[-1].strip().lower() == HEADER[-1] or (cells[0] not in queries and cells[-1].strip().isalpha())
 
 
 def _unknown(kind: str, name: str, among: str, file: str, where: str) -> JudgmentError:

@@ -13,7 +13,7 @@ from typing import Any
 from homing.data import Builder, Dataset, Mined, Side
 from homing.errors import FormatError
 from homing.formats.examples import examples
-from homing.formats.fields import Record, columns, keys, shown, text_field
+from homing.formats.fields import Record, columns, keys, relevance_field, shown, text_field
 from homing.formats.records import records
 from homing.formats.writing import write_records
 
@@ -29,8 +29,8 @@ def recognises(record: dict[str, Any]) -> bool:
 def read(path: Path, into: Builder, side: Side | None = None) -> None:
     """Read the file into `into`, its judgments as those of `side`; the text of messages is that of their last user turn.
 
-    Counts `records_without_positive`, `empty_documents` and `empty_queries` in the notes. A record with a `label` of 0 holds a pair that
-    is not relevant. Raises FormatError at the first record that is wrong.
+    Counts `records_without_positive`, `empty_documents` and `empty_queries` in the notes. A record's `label`, where it has one, is the
+    relevance of its positives. Raises FormatError at the first record that is wrong.
     """
     for record in records(path, into.notes):
         if not recognises(record.value):
@@ -45,7 +45,8 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
             continue
         query = into.query(text)
         into.describe(query, columns(record, (QUERY, RESPONSE, REJECTED, "label")))
-        relevance = int(record.value.get("label") not in (0, 0.0, "0"))
+        label = record.value.get("label")
+        relevance = 1 if label is None else relevance_field(label, "label", record.where, into.notes)
         for texts, grade in ((positives, relevance), (negatives, 0)):
             for each in filter(None, texts):
                 into.judge(query, into.document(each), grade, side)

@@ -9,10 +9,11 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 from homing.errors import FormatError
 from homing.formats import files
@@ -23,6 +24,8 @@ _BATCH = 1024  # rows of a Parquet file at once
 _BLOCK = 1 << 20
 _DELIMITERS = ",;\t"  # Excel writes the second where numbers have a decimal comma
 csv.field_size_limit(1 << 24)  # characters of a cell; csv's own 128 Ki are too few for whole documents
+_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_MERGED = re.compile(rb'<(?:\w+:)?mergeCell [^>]*?ref="([A-Z]+[0-9]+:[A-Z]+[0-9]+)"')
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f\ufeff]")
 _CERTAIN = 8  # characters beyond ASCII that are valid UTF-8: text in another encoding hardly ever begins with so many
 
@@ -30,7 +33,8 @@ _CERTAIN = 8  # characters beyond ASCII that are valid UTF-8: text in another en
 def table(path: Path, notes: Counter[str], seen: Callable[[int], object]) -> Iterator[Record]:
     """The rows of a CSV file, as strings: separated by commas, semicolons or tabs, whichever its first line has most of.
 
-    UTF-8, or else GB18030, which is counted in `notes["read_as_gb18030"]`. Raises FormatError where the file is neither, or broken.
+    Excel's own first line, `sep=;`, says which, and is no header. UTF-8, or else GB18030, which is counted in `notes["read_as_gb18030"]`.
+    Raises FormatError where the file is neither, or broken.
     """
     encoding = _encoding(path)
     notes["read_as_gb18030"] += encoding == "gb18030"
@@ -38,7 +42,8 @@ def table(path: Path, notes: Counter[str], seen: Callable[[int], object]) -> Ite
         start = file.readline()
         while start and not start.strip():
             start = file.readline()
-        delimiter = max(_DELIMITERS, key=start.count)
+        said = _SEPARATOR.fullmatch(start.strip("\ufeff \r\n"))
+        delimiter = said[1] if said else max(_DELIMITERS, key=start.count)
         file.seek(0)
         rows = csv.reader(_counted(file, seen, encoding), delimiter=delimiter, strict=True)
         header: list[str] = []
@@ -48,7 +53,9 @@ def table(path: Path, notes: Counter[str], seen: Callable[[int], object]) -> Ite
                 where, line = f"{path} line {line}", rows.line_num + 1
                 if not any(cell.strip() for cell in row):
                     continue
-                if not header:
+                if said:
+                    said = None
+                elif not header:
                     header = [name.strip().lower() for name in row]
                 else:
                     yield Record(_row(header, row, where), where)
@@ -63,22 +70,25 @@ def table(path: Path, notes: Counter[str], seen: Callable[[int], object]) -> Ite
 def spreadsheet(path: Path, notes: Counter[str]) -> Iterator[Record]:
     """The rows of the first sheet of an .xlsx file that has any, as strings; its first row that is not empty is the header.
 
-    Numbers, dates and formulas stand as the value that was saved for them. Further sheets that hold anything are counted in
-    `notes["ignored_sheets"]`. Raises FormatError where the file is no such thing.
+    Numbers, dates and formulas stand as the value that was saved for them, and what is merged over several rows stands in each of them.
+    Further sheets that hold anything are counted in `notes["ignored_sheets"]`. Raises FormatError where the file is no such thing.
     """
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
 
     try:
+        content = io.BytesIO(path.read_bytes())  # by its path, its name would decide
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what the sheet has beside its cells (styles, validations) does not matter here
-            book = load_workbook(io.BytesIO(path.read_bytes()), read_only=True, data_only=True)  # by its path, its name would decide
+            book = load_workbook(content, read_only=True, data_only=True)
         try:
             for place, sheet in enumerate(book.worksheets):
                 header: list[str] = []
                 found = False
+                merged = _Merged(content, sheet._worksheet_path)
                 for number, values in enumerate(sheet.iter_rows(values_only=True), 1):
                     cells = [_cell(value) for value in values]
+                    merged.fill(number, cells)
                     if not any(cell.strip() for cell in cells):
                         continue
                     if not header:
@@ -103,23 +113,66 @@ def spreadsheet(path: Path, notes: Counter[str]) -> Iterator[Record]:
         ) from None  # fmt: skip
 
 
+class _Merged:
+    """Cells of a sheet that are merged over several rows, which openpyxl does not tell of sheets that it reads row by row."""
+
+    def __init__(self, book: io.BytesIO, sheet: str) -> None:
+        from openpyxl.utils import range_boundaries
+
+        self._last: dict[int, list[tuple[int, int]]] = {}  # by their first row: the column, from 0, and the last row
+        self._open: list[tuple[int, int, str]] = []  # the column, the last row and the text of those that the row before was in
+        found, rest = set[bytes](), b""
+        with ZipFile(book).open(sheet) as file:
+            while block := file.read(_BLOCK):
+                found.update(_MERGED.findall(rest + block))
+                rest = block[-200:]
+        for left, top, _, bottom in sorted(range_boundaries(each.decode()) for each in found):
+            if bottom > top:
+                self._last.setdefault(top, []).append((left - 1, bottom))
+
+    def fill(self, row: int, cells: list[str]) -> None:
+        """Write the merged texts into a row below those that they stand in, if it holds anything; rows come in their order, each one."""
+        self._open = [each for each in self._open if row <= each[1]]
+        if any(cell.strip() for cell in cells):
+            for column, _, text in self._open:
+                cells.extend([""] * (column + 1 - len(cells)))
+                cells[column] = text
+        self._open += [(column, last, cells[column]) for column, last in self._last.get(row, ()) if column < len(cells)]
+
+
 def parquet(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
-    """The rows of a Parquet file, lists and structs as JSON has them. Raises FormatError where the file is broken."""
+    """The rows of a Parquet file, lists and structs as JSON has them; texts that a program wrote as bytes are texts if they are UTF-8.
+
+    Raises FormatError where the file is broken.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(path)
         size, rows, number = path.stat().st_size, file.metadata.num_rows, 0
+        binary = [each.name for each in file.schema_arrow if "binary" in str(each.type)]
         for batch in file.iter_batches(_BATCH):
             for value in batch.to_pylist():
                 number += 1
+                value |= {name: _decoded(value[name]) for name in binary}
                 yield Record(value, f"{path} row {number}")
             seen(size * len(batch) // max(rows, 1))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise FormatError(
             "the Parquet file cannot be read", where=str(path), got=str(error).splitlines()[0][:120], remedy="Check how it was written."
         ) from None
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decoded(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _decoded(each) for name, each in value.items()}
+    if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            return value.decode()
+    return value
 
 
 def _encoding(path: Path) -> str:
@@ -181,7 +234,8 @@ def _row(header: Sequence[str], cells: list[str], where: str) -> dict[str, Any]:
             where=where,
             got=f"{len(cells)} cells",
             expected=f"{len(header)} ({', '.join(shown(name, 30) for name in header[:8])})",
-            remedy="Put texts with commas, quotes or line breaks in quotes; leave the cells of absent negatives empty.",
+            remedy="Let the first row name the columns; put texts with commas, quotes or line breaks in quotes; leave the cells of absent "
+            "negatives empty.",
         )
     value: dict[str, Any] = {}
     for name, cell in zip(header, cells, strict=True):
