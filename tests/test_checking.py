@@ -96,6 +96,13 @@ def test_no_negatives_at_all_is_a_warning() -> None:
     assert check(dataset([("a", "d", 1), ("a", "e", 0)])).warnings == []
 
 
+def test_a_fixed_set_of_answers_is_told_of_the_split_for_it() -> None:
+    asked = [(f"question {number} about something else", f"answer {number % 6}", 1) for number in range(60)]
+    assert any("60 queries have 6 relevant documents" in each and "--split-by query" in each for each in check(dataset(asked)).warnings)
+    assert not any("--split-by" in each for each in check(dataset([(query, query, 1) for query, _, _ in asked])).warnings)
+    assert not any("--split-by" in each for each in check(splits("query", train=asked[:40], dev=asked[40:50], test=asked[50:])).warnings)
+
+
 def test_too_few_queries_are_a_warning() -> None:
     rows = [(f"q{number}", text, grade) for number in range(30) for text, grade in ((f"d{number}", 1), ("e", 0))]
     assert check(dataset(rows)).warnings == []

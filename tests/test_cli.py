@@ -93,6 +93,40 @@ def test_a_run_that_nobody_named_is_not_replaced_by_one_of_another_model(
     assert "of another data" in refused(capsys, "run", "data.json", "--model", tiny_model)
 
 
+def test_a_slip_in_what_is_used_last_is_found_first(place: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Measures are for the evaluation, and trackers for the training: both after what may take hours."""
+    for flag, value, said in (
+        ("--measures", "ndcg@10", "no such measure"),
+        ("--report-to", "wandbb", "a tracker that is not known"),
+        ("--general", "nano-bier", "nano-beir"),
+    ):
+        assert said in refused(capsys, "run", "data.json", "--model", tiny_model, "--out", "new", flag, value), flag
+        assert not (place / "new" / "recipe.toml").exists(), flag
+
+
+def test_data_that_cannot_be_read_leaves_a_run_as_it_was(place: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "run").mkdir()
+    (place / "run" / ".lock").touch()
+    recipe = f'data = "{place / "data.json"}"\nmodel = "{tiny_model}"\n'
+    (place / "run" / "recipe.toml").write_text(recipe)
+    (place / "run" / "manifest.json").write_text('{"stages": {"check": {"depends": {}, "digest": ""}}}')
+    (place / "empty.jsonl").touch()
+    with pytest.raises(SystemExit):
+        main(["run", "data.json", "--model", str(tiny_model), "--out", "run", "--corpus", "empty.jsonl"])
+    said = capsys.readouterr()
+    assert "the file is empty" in said.err
+    assert "go on with" not in said.out  # what would be gone on with is not what was asked for
+    assert (place / "run" / "recipe.toml").read_text() == recipe
+    assert '"check"' in (place / "run" / "manifest.json").read_text()
+
+
+def test_what_is_no_model_says_what_it_is(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "a file is no model" in refused(capsys, "run", "dataset", "--model", "made/made.json", "--out", "new")
+    (place / "run" / "model").mkdir(parents=True)
+    (place / "run" / "model" / "modules.json").write_text("[]")
+    assert "give its model, run/model" in refused(capsys, "export", "run", "--out", "onnx")
+
+
 def test_the_next_command_can_be_copied_whatever_the_path(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "dataset").rename(place / "my data")
     main(["audit", "my data"])

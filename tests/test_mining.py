@@ -198,5 +198,5 @@ def test_rows_that_are_not_there_or_of_other_data_are_errors(tmp_path: Path) -> 
         read_mined(tmp_path, dataset([("x", [("y", 1)])]))
     for name in (POOL, FILE):
         (tmp_path / name).write_text("not Parquet")
-        with pytest.raises(RunError, match=f"{name}: there are no mined rows"):
+        with pytest.raises(RunError, match=f"{name}: the mined rows are not whole"):
             read_mined(tmp_path, data)

@@ -199,6 +199,8 @@ def test_groups_are_drawn_together(splits: Splits, found: list[Evaluation]) -> N
     verdict = compare([together, _moved(together, "tuned", 0.2, 3.0)], resamples=200)
     assert (verdict.outcome, verdict.action, verdict.power) == ("undecided", "label more", None)  # one group is one observation
     assert any("in only 1 groups: no difference can be shown" in note for note in verdict.notes)
+    assert verdict.causes[0].name == "the test is too small to show a gain"
+    assert "in 1 groups" in verdict.causes[0].evidence
 
 
 def test_actions(found: list[Evaluation]) -> None:
@@ -215,6 +217,8 @@ def test_actions(found: list[Evaluation]) -> None:
     assert unclear.power.detectable > unclear.power.worthwhile
     assert unclear.power.needed > unclear.power.queries
     assert "label more" in unclear.sentence
+    assert f"{unclear.power.detectable:.3f} or more" in unclear.causes[0].evidence  # the experiment is what the action says
+    assert f"about {unclear.power.needed:,} in all" in unclear.causes[0].experiment
     fused = replace(_moved(base, "base + BM25", 0.3), kind="fused", test_scores=base.test_scores * np.nan)
     beaten = compare([base, _moved(base, "tuned", 0.1, 3.0), fused], resamples=200)
     assert (beaten.outcome, beaten.action) == ("gained", "keep the base")
@@ -233,6 +237,7 @@ def test_no_ranking_verdict_where_different_shares_are_judged(found: list[Evalua
     assert not verdict.ranked
     assert verdict.outcome == "undecided"
     assert any("Judged@10" in note for note in verdict.notes)
+    assert verdict.causes[0].name == "what the two models find is judged to different shares"
 
 
 def test_several_models_are_adjusted_for(found: list[Evaluation]) -> None:
@@ -277,15 +282,22 @@ def test_causes_are_ranked_by_their_evidence(found: list[Evaluation], splits: Sp
     assert named.weight == 1
     assert "0.01" in named.experiment
     assert not any("learning rate" in cause.name for cause in likely_causes(base, base, Circumstances(looks=[0.8, 0.797], general=[0.5])))
+    handful = replace(forgot, looks=[1.0, 0.75], dev=2)  # one of two queries has another document second
+    assert not any("learning rate" in cause.name for cause in likely_causes(base, base, handful))
+    assert not any("learning rate" in cause.name for cause in likely_causes(base, base, replace(forgot, looks=[0.8, 0.77], dev=12)))
     cut = Circumstances(cut=0.6, max_length=64)
     assert any("length cap" in cause.name and "60%" in cause.evidence for cause in likely_causes(base, base, cut))
     queries = np.arange(len(base.queries))
     assert base.found is not None
     first = np.setdiff1d(np.arange(len(base.test.corpus)), base.test.qrels.document)[queries % 40][:, None]
     agreed = replace(base, found=replace(base.found, document=np.hstack([first, base.found.document])))
-    assert likely_causes(agreed, agreed)[0].name == "relevant documents that nobody judged"
+    both = agreed, replace(agreed, test_scores=agreed.test_scores + 0.01)
+    assert likely_causes(*both)[0].name == "relevant documents that nobody judged"
+    assert not any("nobody judged" in cause.name for cause in likely_causes(agreed, agreed))  # the base, kept, agrees with itself
+    chance = replace(base, measures={**base.measures, "ROC AUC": Interval(0.51)})
+    assert likely_causes(chance, chance)[0].name == "to the base, the judgments are chance"
     hub = replace(base, found=replace(base.found, document=np.hstack([first * 0 + first[0], base.found.document])))
-    assert not any("nobody judged" in cause.name for cause in likely_causes(hub, hub))
+    assert not any("nobody judged" in cause.name for cause in likely_causes(hub, replace(hub, test_scores=both[1].test_scores)))
     few = {cause.name: cause for cause in likely_causes(base, base, Circumstances(train=splits.train))}
     assert "too few queries to learn from" in few
     weights = [cause.weight for cause in likely_causes(base, base, replace(forgot, cut=0.6, max_length=64))]

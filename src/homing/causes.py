@@ -13,7 +13,9 @@ from homing.measures import judge
 from homing.words import words
 
 FEW = 500  # training queries
-NOISE = 0.02  # nDCG@10 between two looks at some fifty queries: about one standard error
+NOISE = 0.02  # nDCG@10 between two looks at so many queries as these: about one standard error
+LOOKED_AT = 50
+HANDFUL = 10  # queries below which no drop means anything
 HUB = 0.02  # a document that is first for a larger share of the queries is no suspect
 
 
@@ -32,8 +34,8 @@ class Circumstances:
     """What is known of the training; what is not is None.
 
     `train`: its split. `cut`: the share of training positives that are longer than the model's length. `max_length`: that length, in
-    tokens. `learning_rate`: the peak. `looks`: nDCG@10 on dev at each look, the untrained model's first. `general`: the same outside the
-    domain. `scale`: the share of what was learned that dev kept.
+    tokens. `learning_rate`: the peak. `looks`: nDCG@10 on dev at each look, the untrained model's first, over `dev` queries at most.
+    `general`: the same outside the domain. `scale`: the share of what was learned that dev kept.
     """
 
     train: Dataset | None = None
@@ -41,6 +43,7 @@ class Circumstances:
     max_length: int | None = None
     learning_rate: float | None = None
     looks: Sequence[float] = ()
+    dev: int = LOOKED_AT
     general: Sequence[float] = ()
     scale: float | None = None
 
@@ -48,7 +51,15 @@ class Circumstances:
 def likely_causes(first: Evaluation, last: Evaluation, told: Circumstances | None = None) -> tuple[Cause, ...]:
     """Why `last` may not be better than `first`, the likeliest cause first; only those that the numbers speak for."""
     told = told or Circumstances()
-    found = [*_ceiling(first), *_unjudged(first, last), *_cut(told), *_unlike(last, told), *_few(told), *_forgetting(first, last, told)]
+    found = [
+        *_ceiling(first),
+        *_chance(first),
+        *_unjudged(first, last),
+        *_cut(told),
+        *_unlike(last, told),
+        *_few(told),
+        *_forgetting(first, last, told),
+    ]
     return tuple(sorted((each for each in found if each.weight > 0.05), key=lambda cause: -cause.weight))
 
 
@@ -62,10 +73,22 @@ def _ceiling(first: Evaluation) -> Iterator[Cause]:
     )
 
 
+def _chance(first: Evaluation) -> Iterator[Cause]:
+    """Scores that tell relevant pairs from others hardly better than a coin does."""
+    if "ROC AUC" in first.measures:
+        area = first.measures["ROC AUC"].value
+        yield Cause(
+            "to the base, the judgments are chance",
+            float(np.clip((0.65 - area) / 0.1, 0, 1)),
+            f"{first.name} has ROC AUC {area:.2f} over the judged pairs, and 0.5 is a coin's.",
+            "Read twenty judged pairs: if they are right, take a base that knows the language and the field; if not, mend them.",
+        )
+
+
 def _unjudged(first: Evaluation, last: Evaluation) -> Iterator[Cause]:
     """Unjudged documents that both models put above every relevant one are likely to be relevant."""
-    if first.found is None or last.found is None:
-        return
+    if first.found is None or last.found is None or np.array_equal(first.test_scores, last.test_scores):
+        return  # a model agrees with itself, whatever it finds
     tops = []
     for each in (first, last):
         run = each.found
@@ -133,9 +156,9 @@ def _few(told: Circumstances) -> Iterator[Cause]:
 def _forgetting(first: Evaluation, last: Evaluation, told: Circumstances) -> Iterator[Cause]:
     """A dev curve that falls below where it began, a loss outside the domain, or a test that got worse, each by more than noise."""
     rate = "" if told.learning_rate is None else f" (peak {told.learning_rate:g})"
-    fell = _drop(told.looks)
-    outside = _drop(told.general)
-    worse = _drop([each.measures["nDCG@10"].value for each in (first, last)])
+    fell = _drop(told.looks, _noise(told.dev))
+    outside = _drop(told.general, NOISE)
+    worse = _drop([each.measures["nDCG@10"].value for each in (first, last)], _noise(len(last.queries)))
     evidence = []
     if fell:
         evidence.append(f"nDCG@10 on dev went from {told.looks[0]:.3f} untrained to {told.looks[-1]:.3f} at the end")
@@ -154,7 +177,12 @@ def _forgetting(first: Evaluation, last: Evaluation, told: Circumstances) -> Ite
         )
 
 
-def _drop(measured: Sequence[float]) -> float:
+def _noise(queries: int) -> float:
+    """What nDCG@10 over so many queries may move by without meaning: few of them move it more, and a handful tells nothing."""
+    return NOISE * max(1.0, (LOOKED_AT / queries) ** 0.5) if queries >= HANDFUL else 1.0
+
+
+def _drop(measured: Sequence[float], noise: float) -> float:
     """How far the last is below the first; 0 where that is noise."""
     drop = measured[0] - measured[-1] if measured else 0.0
-    return drop if drop > NOISE else 0.0
+    return drop if drop > noise else 0.0

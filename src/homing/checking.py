@@ -17,6 +17,7 @@ from homing.protocols import Kind
 
 WIDTH = 80  # columns of the table
 MANY_CUT = 0.05  # share of the texts that are longer than the model reads, from which it is worth a warning
+SHARED = 5  # queries a relevant document, from which the documents look like a fixed set of answers
 FEW = 30  # queries with a positive; a fifth of fewer is less than the six test queries that can show a difference at all
 MANY_UNKNOWN = 0.05  # share of the tokens that the vocabulary lacks, likewise
 
@@ -118,6 +119,7 @@ class Check:
     among those that have one. `near_duplicates` counts pairs of queries; `by` is how the splits were made. `lengths` is empty without a
     tokenizer, `leaks` and `sides` without splits. `columns`: how many different values each column of the queries has. `template`: where
     near-duplicates are too many to be counted, the queries of the largest group of them, and then `near_duplicates` is less than all.
+    `answers`: the documents that are relevant to any query.
     """
 
     queries: int
@@ -138,6 +140,7 @@ class Check:
     by: str | None
     columns: dict[str, int]
     template: int = 0
+    answers: int = 0
 
     @property
     def warnings(self) -> list[str]:
@@ -230,6 +233,11 @@ class Check:
                 f"{self.template:,} of {self.queries:,} queries are near-duplicates of one another, as a template's are: they cannot be on "
                 "two sides of a split, and teach and test one thing. Give one or a few of each template."
             )
+        if (asked := judged - self.without_positive) >= SHARED * max(10, self.answers) and self.by in (None, "group"):
+            yield (
+                f"{asked:,} queries have {self.answers:,} relevant documents between them, as a fixed set of answers has: with these "
+                "apart, test asks for answers that training never saw as relevant. For new questions to known ones, use --split-by query."
+            )
         if self.without_positive:
             yield f"{self.without_positive:,} of {judged:,} judged queries have no positive: they give no training row and no measure."
         if (able := judged - self.without_positive) < FEW and not self.sides:
@@ -286,6 +294,7 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
         without_negative=int((present & (negatives == 0)).sum()),
         near_duplicates=len(near.pairs),
         template=0 if near.complete else near.largest,
+        answers=len(np.unique(qrels.document[qrels.relevance > 0])),
         removed=removed,
         notes={name: count for name, count in whole.notes.items() if count},
         sides={side: _part(part.qrels) for side, part in parts.items()},

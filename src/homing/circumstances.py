@@ -29,6 +29,7 @@ def circumstances(work: Work) -> Circumstances:
         max_length=work.base.max_length,
         learning_rate=work.recipe.training.learning_rate,
         looks=[float(each["dev_nDCG@10"]) for each in looks],
+        dev=len(work.splits.dev.qrels.positives),
         general=[float(each["general_nDCG@10"]) for each in looks if isinstance(each.get("general_nDCG@10"), (int, float))],
         scale=json.loads(scales.read_text(encoding="utf-8"))["chosen"] if scales.is_file() else None,
     )

@@ -20,6 +20,7 @@ from homing.progress import duration
 from homing.settings import Mining, Splitting, Training
 
 SAMPLE = 512
+OUTSIDE = 30_000  # tokens of the set outside the domain that is made here, which evaluation asks every model for
 DISTINCT = 0.85  # distinct texts among those of a batch's rows: assumed, on the high side
 BACKWARD = {"full": 3.5, "lora": 2.5}  # a training step in forward passes over the same tokens; measured with MiniLM on two cores
 COPIES = {"full": 6, "lora": 3}  # of the weights in memory: the base's, what learns, its gradient, two moments, what is merged
@@ -50,11 +51,13 @@ class Estimate:
 
 
 def estimate(
-    model: Model, data: Dataset | Splits, splitting: Splitting, mining: Mining, training: Training, further: Sequence[float] = ()
-) -> Estimate:
+    model: Model, data: Dataset | Splits, splitting: Splitting, mining: Mining, training: Training, further: Sequence[float] = (), *,
+    outside: int = OUTSIDE,
+) -> Estimate:  # fmt: skip
     """Measure the model's encoding rate on a sample of the data (a few seconds) and reckon what a run takes.
 
     `further`: for each training beside the run's own (another seed, fewer judgments, from the base again), the share of the rows it has.
+    `outside`: tokens of what is measured outside the domain.
     """
     whole = data.train if isinstance(data, Splits) else data
     generator = np.random.default_rng(0)
@@ -71,7 +74,7 @@ def estimate(
     rate = measured / (time.perf_counter() - start)
     document, query = float(documents.lengths.mean()), float(queries.lengths.mean())
     share = 1.0 if isinstance(data, Splits) else 1.0 - splitting.dev - splitting.test
-    rows = share * int((whole.qrels.relevance > 0).sum())
+    rows, asked = share * int((whole.qrels.relevance > 0).sum()), share * len(whole.qrels.positives)
     tuning = "full" if (training.tuning or default_tuning(model.parameters, total(model.device))) == "full" else "lora"
     alone = training.train == "queries"
     a_row = query + (0.0 if alone else DISTINCT * (1 + mining.negatives) * document)
@@ -82,8 +85,9 @@ def estimate(
         training_seconds += len(whole.corpus) * document / rate
     training_seconds *= 1 + (len(further) if training.minutes is not None else sum(further))
     evaluation_seconds = (2 + len(further)) * (len(whole.corpus) * document + len(whole.queries) * query) / rate
+    evaluation_seconds += 2 * outside / rate
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.transformer.parameters())
-    batch = int(training.batch_size * a_row * 1.3)
+    batch = int(min(training.batch_size, asked) * a_row * 1.3)
     a_chunk = activation_bytes(model, max(token_budget(model.device, model.packer is not None), model.max_length))
     activations = max(a_chunk, min(activation_bytes(model, batch), available(model.device) // 2))
     embeddings = 4 * model.dimension * (len(whole.corpus) + len(whole.queries))

@@ -248,12 +248,14 @@ def read_mined(directory: Path, train: Dataset) -> Mined:
 
 def _table(path: Path, column: str) -> pa.Table:
     """One of the files that `save_mined` wrote. Raises RunError where it is missing, not whole, or lacks this column."""
+    if not path.is_file():
+        raise RunError("there are no mined rows here", where=str(path), remedy="Give the directory that homing mine wrote, as RUN/mined.")
     try:
         table = pq.read_table(path)
         _ = table[column]
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise RunError(
-            "there are no mined rows here, or not whole ones", where=str(path), got=str(error).splitlines()[0][:200],
+            "the mined rows are not whole", where=str(path), got=str(error).splitlines()[0][:200],
             remedy="Run `homing mine` again.",
         ) from error  # fmt: skip
     return table

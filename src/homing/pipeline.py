@@ -27,6 +27,7 @@ class Run:
 
     def __init__(self, directory: Path, recipe: Recipe, say: Say) -> None:
         self.work = Work(directory, recipe, say)
+        self.began = False  # whether the directory is this recipe's by now
         self.manifest: dict[str, Any] = read_manifest(directory) or {"stages": {}}
 
     def todo(self) -> dict[str, str]:
@@ -53,7 +54,10 @@ class Run:
             work.say(f"  general: {len(work.general.qrels.queries):,} queries outside the domain")
         if names := work.recipe.evaluating.slice_by:
             columns_of((work.loaded if "split" in todo else work.splits).queries, names)
+        if {"check", "split"} & todo.keys():
+            _ = work.loaded  # data that cannot be read leaves the run as it was
         work.directory.mkdir(parents=True, exist_ok=True)
+        self.began = True
         work.recipe.write(work.directory / "recipe.toml")
         self._describe(needs["split"]["data"])
         width = max(9, *map(len, work.stages))
@@ -113,11 +117,11 @@ def run(recipe: Recipe, out: str | Path, say: Say = print) -> Verdict:
     """
     directory = Path(out)
     with locked(directory), logged(directory / "run.log"):
+        work = Run(directory, recipe, say)
         try:
-            work = Run(directory, recipe, say)
             verdict = work.go()
         except (Exception, KeyboardInterrupt):
-            if (directory / "recipe.toml").is_file():
+            if work.began:
                 say("\n" + how_to_go_on(directory))
             raise
         evaluations = read_evaluation(directory / "evaluation", work.work.splits)

@@ -19,10 +19,11 @@ from homing.encoders.pair import open_model
 from homing.encoders.prompted import prompted
 from homing.encoders.safety import read_json
 from homing.encoders.teacher import open_teacher
-from homing.estimating import demand_room, estimate
+from homing.estimating import OUTSIDE, demand_room, estimate
 from homing.evaluating import evaluate, save_evaluation
 from homing.evaluations import Evaluation
 from homing.formats.judgments import read as read_judgments
+from homing.general import MADE
 from homing.judgments import obey
 from homing.loading import save_dataset
 from homing.manifest import replace_directory, write_json
@@ -45,10 +46,18 @@ def do_check(work: Work) -> None:
     found = check(work.loaded, work.base)
     work.say(str(found))
     work.say(f"  prompts: query {work.base.prompts['query']!r}, document {work.base.prompts['document']!r}")
-    needed = estimate(work.base, work.loaded, recipe.splitting, recipe.mining, recipe.training, work.further)
+    needed = estimate(work.base, work.loaded, recipe.splitting, recipe.mining, recipe.training, work.further, outside=_tokens_outside(work))
     work.say(f"  the run will take {needed}")
     demand_room(needed, work.base, work.directory)
     write_json(work.directory / "check.json", {**found.to_dict(), "estimate": asdict(needed), "prompts": work.base.prompts})
+
+
+def _tokens_outside(work: Work) -> int:
+    """Tokens of what is measured outside the domain; of NanoBEIR, which is not here yet, none."""
+    if work.recipe.general in (None, MADE):
+        return OUTSIDE
+    general = work.general
+    return int(work.base.token_counts(general.corpus.texts, "document").sum()) if general is not None else 0
 
 
 def do_split(work: Work) -> None:

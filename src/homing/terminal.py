@@ -103,7 +103,8 @@ def _measures(evaluations: Sequence[Evaluation], said: Said) -> list[str]:
         best = [f"{e.test_best[1]:.4f} @ {e.test_best[0]:.4f}" if e.test_best is not None else "-" for e in evaluations]
         rows.append((said(phrases.TEST_BEST), best))
         for at in NAMED:
-            values = ["-" if e.threshold is None else f"{e.curve[1][abs(e.curve[0] - at).argmin()]:.4f}" for e in evaluations]
+            fixed = [e.threshold is not None and e.kind == "model" for e in evaluations]
+            values = [f"{e.curve[1][abs(e.curve[0] - at).argmin()]:.4f}" if it else "-" for e, it in zip(evaluations, fixed, strict=True)]
             rows.append((said(phrases.F1_AT, threshold=at), values))
     label = max(width(name) for name, _ in rows) + 1
     across = max(1, (WIDTH - label) // COLUMN)

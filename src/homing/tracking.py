@@ -54,8 +54,7 @@ class Trackers:
     ) -> None:
         said = {name: value for name, value in settings.items() if _is_no_text(value)}
         self._say = say
-        distinct = dict.fromkeys(name.strip() for name in names if name.strip())
-        self._trackers = [_Tracker(name, _callback(name), _Arguments(run_name, directory / name, said)) for name in distinct]
+        self._trackers = [_Tracker(name, _callback(name), _Arguments(run_name, directory / name, said)) for name in _named(names)]
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Send the figures of an update, or of a look at dev (names with `dev_` or `general_`), to every tracker."""
@@ -141,6 +140,17 @@ class _Tracker:
 
     def _tell(self, event: str, **more: Any) -> None:
         getattr(self._callback, event)(self._arguments, self._state, self._control, **more)
+
+
+def _named(names: Sequence[str]) -> list[str]:
+    """The names without space around them, each once."""
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))
+
+
+def demand_known(names: Sequence[str]) -> None:
+    """Raise SettingError for a tracker that is unknown or refused, or whose package isn't installed: before anything is trained."""
+    for name in _named(names):
+        _callback(name)
 
 
 def _callback(name: str) -> Any:

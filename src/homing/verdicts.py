@@ -102,6 +102,7 @@ LEVEL = 0.05
 NOISE = 1e-9  # a standard error below it is rounding
 LEAST_GROUPS = 6  # with fewer, even the rarest of 2**groups signs is too common for a test at 5 %
 JUDGED_APART = 0.05  # Judged@10 of two models may differ by so much
+BORROWED = 0.005  # F1 that the other model's threshold may cost before it is worth a word
 
 
 class _Comparison:
@@ -177,6 +178,10 @@ def compare(
     blind = _groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
     action = _action(outcome, rival, fused, against_deployed, blind)
     causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
+    if outcome == "undecided" and not ranked:
+        causes = (_judged_apart(first, last), *causes)
+    elif outcome == "undecided" and blind:
+        causes = (_too_small(last, power), *causes)
     return Verdict(
         outcome, _sentence(outcome, action, first, last, difference, untrained, against_deployed, context), differences,
         _notes(first, last, context, difference, power, best), action, untrained, against_deployed, causes, power,
@@ -228,6 +233,31 @@ def _power(comparison: _Comparison, first: Evaluation, last: Evaluation, worthwh
         return None
     queries = len(first.queries)
     return Power("nDCG@10", queries, len(np.unique(comparison.of_query)), detectable(error), worthwhile, needed(queries, error, worthwhile))
+
+
+def _too_small(last: Evaluation, power: Power | None) -> Cause:
+    """The cause of no gain that comes before all others: a test that could not have shown one."""
+    if power is None:
+        evidence = f"Its queries are in {_groups(last)} groups; no difference can be shown with fewer than {LEAST_GROUPS}."
+        more = "some hundred"
+    else:
+        evidence = (
+            f"It shows a difference in nDCG@10 of {power.detectable:.3f} or more (in four of five draws), not one of {power.worthwhile:g}."
+        )
+        more = f"about {power.needed:,}"
+    again = f"Judge more test queries, {more} in all, and evaluate again: no training is needed for it."
+    return Cause("the test is too small to show a gain", 1.0, evidence, again)
+
+
+def _judged_apart(first: Evaluation, last: Evaluation) -> Cause:
+    """The cause of no gain where nDCG@10 may not rank the two models."""
+    before, after = (_value(each, "Judged@10") for each in (first, last))
+    return Cause(
+        "what the two models find is judged to different shares", 1.0,
+        f"Judged@10 is {before:.2f} for {first.name} and {after:.2f} for {last.name}: nDCG@10 does not decide between them.",
+        f"Judge the first ten documents of {first.name} and of {last.name} for the test queries, and evaluate again: "
+        "no training is needed for it.",
+    )  # fmt: skip
 
 
 def _with_words(evaluations: Sequence[Evaluation], first: Evaluation, last: Evaluation) -> tuple[Evaluation, Evaluation] | None:
@@ -308,9 +338,10 @@ def _notes(
             f"This test set shows a difference in nDCG@10 of {power.detectable:.3f} or more (in four of five draws); to see "
             f"{power.worthwhile:g}, about {power.needed:,} test queries are needed, and there are {power.queries:,}."
         )
-    if difference is not None and difference.borrowed is not None and "F1" in last.measures and first.threshold is not None:
+    borrowed = None if difference is None else difference.borrowed
+    if borrowed is not None and first.threshold is not None and borrowed < _value(last, "F1") - BORROWED:
         notes.append(
-            f"At {first.name}'s threshold ({first.threshold:.4f}) {last.name} would have F1 {difference.borrowed:.4f} instead of "
+            f"At {first.name}'s threshold ({first.threshold:.4f}) {last.name} would have F1 {borrowed:.4f} instead of "
             f"{_value(last, 'F1'):.4f}: a new model needs its new threshold. Lower scores are no worse scores."
         )
     if last.background is not None and last.background.helps:

@@ -18,12 +18,14 @@ from homing.formats.judgments import read as read_judgments
 from homing.general import SETS
 from homing.loading import dataset_directory, load, read_dataset
 from homing.manifest import file_digest
+from homing.measures import parse_measures
 from homing.mining import read_mined
 from homing.opening import opened
 from homing.protocols import Encoder
 from homing.recipe import Recipe
 from homing.rundir import SHARES, plan
 from homing.settings import Encoding
+from homing.tracking import demand_known
 from homing.training import resolved
 
 Say = Callable[[str], None]
@@ -39,6 +41,8 @@ class Work:
 
     def __post_init__(self) -> None:
         self.recipe = _located(self.recipe)
+        parse_measures(self.recipe.evaluating.measures)
+        demand_known(self.recipe.training.report_to.split(","))
         base = self.base
         encoding = Encoding(base.prompts["query"], base.prompts["document"], None, self.recipe.encoding.pooling, base.max_length)
         self.recipe = replace(self.recipe, encoding=encoding, training=resolved(base, self.recipe.training, self.start))
@@ -135,7 +139,8 @@ def _located(recipe: Recipe) -> Recipe:
     for name, path in paths.items():
         if not Path(path).exists():
             remedy = f"Check the path given as {flags.get(name, name.upper())}."
-            raise FormatError("there is no such file or directory", where=path, remedy=remedy)
+            expected = f"a path, or {', '.join(SETS)}" if name == "general" else ""
+            raise FormatError("there is no such file or directory", where=path, expected=expected, remedy=remedy)
     for name, inside in (("start", "adapter"), ("baseline", "model")):
         if name in paths and (Path(paths[name]) / "manifest.json").is_file() and (Path(paths[name]) / inside).is_dir():
             paths[name] = str(Path(paths[name]) / inside)

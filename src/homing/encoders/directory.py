@@ -45,6 +45,8 @@ def weights_digest(path: Path) -> str:
 def directory_of(path: str | Path) -> Path:
     """The model's directory: as given, or the hub's snapshot under a name like `Qwen/Qwen3-Embedding-0.6B`."""
     directory = Path(path).expanduser()
+    if directory.is_file():
+        raise ModelError("a file is no model", where=str(path), remedy="Give a model's directory, or a hub name like OWNER/NAME.")
     if not directory.is_dir():
         name = str(path)
         if name.count("/") != 1 or name.startswith((".", "/", "~")):
@@ -64,5 +66,7 @@ def directory_of(path: str | Path) -> Path:
         remedy = "Give the directory that holds modules.json."
         if (directory / "adapter_config.json").is_file():
             remedy = "This is an adapter: merge it into its base first (homing merge)."
+        elif (directory / "model" / "modules.json").is_file():
+            remedy = f"This is a run: give its model, {directory / 'model'}."
         raise ModelError("the directory holds no model", where=str(directory), expected="config.json and modules.json", remedy=remedy)
     return directory.resolve()

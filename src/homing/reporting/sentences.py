@@ -73,6 +73,41 @@ SENTENCES = (
         "测试集按给定的使用：其 {all} 条查询中有 {queries} 条在训练集里，{near} 条与训练集的几乎相同；其相关文档中有 {documents} 篇在训练集里也是相关的。结果可能偏好。",
     ),
     # Causes of no gain: name, evidence, experiment
+    ("the test is too small to show a gain", "测试集太小，看不出提升"),
+    (
+        "Its queries are in {n} groups; no difference can be shown with fewer than {least}.",
+        "测试查询只有 {n} 个组；少于 {least} 组时，任何差异都无法确认。",
+    ),
+    (
+        "It shows a difference in nDCG@10 of {detectable} or more (in four of five draws), not one of {worthwhile}.",
+        "它（五次中有四次）能看出 {detectable} 及以上的 nDCG@10 差异，看不出 {worthwhile} 的差异。",
+    ),
+    (
+        "Judge more test queries, some hundred in all, and evaluate again: no training is needed for it.",
+        "再标注一些测试查询，总数到一百条左右，然后重新评测：无需重新训练。",
+    ),
+    (
+        "Judge more test queries, about {needed} in all, and evaluate again: no training is needed for it.",
+        "再标注一些测试查询，总数到 {needed} 条左右，然后重新评测：无需重新训练。",
+    ),
+    ("what the two models find is judged to different shares", "两个模型检出的文档，已标注的比例不同"),
+    (
+        "Judged@10 is {before} for {first} and {after} for {last}: nDCG@10 does not decide between them.",
+        "{first} 的 Judged@10 为 {before}，{last} 为 {after}：nDCG@10 不能判定两者的优劣。",
+    ),
+    (
+        "Judge the first ten documents of {first} and of {last} for the test queries, and evaluate again: no training is needed for it.",
+        "为测试查询标注 {first} 与 {last} 各自的前十篇文档，然后重新评测：无需重新训练。",
+    ),
+    ("to the base, the judgments are chance", "对基座模型来说，标注近乎随机"),
+    (
+        "{model} has ROC AUC {value} over the judged pairs, and 0.5 is a coin's.",
+        "{model} 在标注对上的 ROC AUC 只有 {value}，而 0.5 就是抛硬币的水平。",
+    ),
+    (
+        "Read twenty judged pairs: if they are right, take a base that knows the language and the field; if not, mend them.",
+        "抽二十个标注对读一读：若标注无误，换一个懂这门语言和领域的基座模型；若有误，先修正标注。",
+    ),
     ("the base is near the ceiling", "基座模型已接近上限"),
     (
         "{model} has nDCG@10 {value}: {left} is left to gain, wrong and missing judgments included.",
