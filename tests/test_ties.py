@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,8 @@ def test_a_given_split_that_is_clean_says_nothing(files: list[Path], tmp_path: P
     splits = load_splits(files[0], files[1], tmp_path / "test.json")
     assert isinstance(splits, Splits)
     assert list(_leaked(splits)) == []
+    both = replace(splits, dev=splits.test)
+    assert [each.split(":")[0] for each in _leaked(both)] == [f"{len(splits.test.qrels.queries)} test queries are in dev, 0 nearly so"]
 
 
 def test_a_run_with_train_and_test_alone(files: list[Path], tiny_model: Path, tmp_path: Path) -> None:

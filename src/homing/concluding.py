@@ -44,12 +44,18 @@ def annotated(verdict: Verdict, splits: Splits, run: Path | None) -> Verdict:
 
 
 def _leaked(splits: Splits) -> Iterator[str]:
-    """What a test side that was given shares with train."""
+    """What a test side that was given shares with train, and with dev."""
     if splits.by == "given":
-        leak = next(each for each in leaks(splits) if (each.first, each.second) == ("train", "test"))
+        found = {each.first: each for each in leaks(splits) if each.second == "test"}
+        leak = found["train"]
         if leak.queries or leak.near_queries or leak.positives:
             yield (
                 f"Test was given as it is: {leak.queries:,} of its {len(splits.test.qrels.queries):,} queries are in train, "
                 f"{leak.near_queries:,} nearly so, and {leak.positives:,} of its relevant documents are relevant in train. Results may "
                 "look better than they are."
+            )
+        if found["dev"].queries or found["dev"].near_queries:
+            yield (
+                f"{found['dev'].queries:,} test queries are in dev, {found['dev'].near_queries:,} nearly so: checkpoint, share and "
+                "threshold were chosen on them. Results may look better than they are."
             )

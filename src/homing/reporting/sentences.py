@@ -72,6 +72,11 @@ SENTENCES = (
         " are relevant in train. Results may look better than they are.",
         "测试集按给定的使用：其 {all} 条查询中有 {queries} 条在训练集里，{near} 条与训练集的几乎相同；其相关文档中有 {documents} 篇在训练集里也是相关的。结果可能偏好。",
     ),
+    (
+        "{queries} test queries are in dev, {near} nearly so: checkpoint, share and threshold were chosen on them. Results may look better"
+        " than they are.",
+        "测试查询中有 {queries} 条在开发集里，{near} 条与开发集的几乎相同：检查点、保留比例和阈值都是在它们上面选的。结果可能偏好。",
+    ),
     # Causes of no gain: name, evidence, experiment
     ("the test is too small to show a gain", "测试集太小，看不出提升"),
     (
