@@ -120,11 +120,14 @@ def test_data_that_cannot_be_read_leaves_a_run_as_it_was(place: Path, tiny_model
     assert '"check"' in (place / "run" / "manifest.json").read_text()
 
 
-def test_what_is_no_model_says_what_it_is(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_model_says_what_it_is(place: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "a file is no model" in refused(capsys, "run", "dataset", "--model", "made/made.json", "--out", "new")
     (place / "run" / "model").mkdir(parents=True)
     (place / "run" / "model" / "modules.json").write_text("[]")
     assert "give its model, run/model" in refused(capsys, "export", "run", "--out", "onnx")
+    assert "it goes to --model" in refused(capsys, "check", tiny_model)
+    (place / "run" / "recipe.toml").touch()
+    assert "give run/recipe.toml" in refused(capsys, "check", "run")
 
 
 def test_the_next_command_can_be_copied_whatever_the_path(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

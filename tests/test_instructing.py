@@ -91,6 +91,9 @@ def test_a_file_of_instructions_that_says_nothing(content: bytes, tmp_path: Path
     (tmp_path / "tasks.txt").write_bytes(content)
     with pytest.raises(FormatError, match="instructions"):
         read_tasks(tmp_path / "tasks.txt")
+    (tmp_path / "tasks.txt").write_text('[{"query": "Is hail covered?"}]')
+    with pytest.raises(FormatError, match="hardly instructions"):
+        read_tasks(tmp_path / "tasks.txt")
 
 
 def test_a_set_is_made_of_the_standard_library(base: Model) -> None:

@@ -16,6 +16,7 @@ from homing.pool import Pool
 from homing.protocols import Encoder
 
 QUERIES, DOCUMENTS = 200, 2000  # of dev that the instructions are tried on
+MOST = 100  # tasks of a file
 TASKS = (
     "Given a web search query, retrieve relevant passages that answer the query",
     "Given a question, retrieve the documents that answer it",
@@ -40,6 +41,11 @@ def read_tasks(file: Path) -> tuple[str, ...]:
         ) from None
     if not tasks:
         raise FormatError("the file of instructions is empty", where=str(file), expected="a task a line")
+    if len(tasks) > MOST or tasks[0].startswith(("{", "[")):
+        raise FormatError(
+            "these are hardly instructions, each of which is tried on dev", where=str(file),
+            got=f"{len(tasks):,} lines, the first {tasks[0][:40]!r}", expected=f"a task a line, {MOST} at most",
+        )  # fmt: skip
     return tasks
 
 

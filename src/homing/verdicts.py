@@ -239,14 +239,13 @@ def _too_small(last: Evaluation, power: Power | None) -> Cause:
     """The cause of no gain that comes before all others: a test that could not have shown one."""
     if power is None:
         evidence = f"Its queries are in {_groups(last)} groups; no difference can be shown with fewer than {LEAST_GROUPS}."
-        more = "some hundred"
+        more = "Judge more test queries, some hundred in all, and evaluate again: no training is needed for it."
     else:
         evidence = (
             f"It shows a difference in nDCG@10 of {power.detectable:.3f} or more (in four of five draws), not one of {power.worthwhile:g}."
         )
-        more = f"about {power.needed:,}"
-    again = f"Judge more test queries, {more} in all, and evaluate again: no training is needed for it."
-    return Cause("the test is too small to show a gain", 1.0, evidence, again)
+        more = f"Judge more test queries, about {power.needed:,} in all, and evaluate again: no training is needed for it."
+    return Cause("the test is too small to show a gain", 1.0, evidence, more)
 
 
 def _judged_apart(first: Evaluation, last: Evaluation) -> Cause:

@@ -16,6 +16,7 @@ from homing.encoders.teacher import kind_of
 from homing.errors import FormatError, SettingError
 from homing.formats.judgments import read as read_judgments
 from homing.general import SETS
+from homing.instructing import read_tasks
 from homing.loading import dataset_directory, load, read_dataset
 from homing.manifest import file_digest
 from homing.measures import parse_measures
@@ -42,6 +43,8 @@ class Work:
     def __post_init__(self) -> None:
         self.recipe = _located(self.recipe)
         parse_measures(self.recipe.evaluating.measures)
+        if self.recipe.instructions is not None:
+            read_tasks(Path(self.recipe.instructions))
         demand_known(self.recipe.training.report_to.split(","))
         base = self.base
         encoding = Encoding(base.prompts["query"], base.prompts["document"], None, self.recipe.encoding.pooling, base.max_length)

@@ -28,6 +28,15 @@ def sides(path: Path) -> tuple[Side, ...]:
     return tuple(side for side in SIDES if (path / QRELS / f"{side}.tsv").is_file())
 
 
+def _told(path: Path) -> str:
+    """What to do about a path that is no such folder, by what it is instead."""
+    if (path / "recipe.toml").is_file():
+        return f"This is a run: to go on with it, give {path / 'recipe.toml'}."
+    if (path / "config.json").is_file():
+        return "This is a model: it goes to --model."
+    return "Add what is missing, or name a JSON, JSONL or CSV file."
+
+
 def demand(path: Path) -> None:
     """Raise FormatError, which says what is missing, where the path is no folder of this layout."""
     missing = [name for name in (CORPUS, QUERIES) if not present(path / name).is_file()]
@@ -40,7 +49,7 @@ def demand(path: Path) -> None:
             else "there is no such directory",
             where=str(path),
             expected=f"{CORPUS}, {QUERIES} and {QRELS}/train.tsv",
-            remedy="Add what is missing, or name a JSON, JSONL or CSV file.",
+            remedy=_told(path),
         )
 
 
