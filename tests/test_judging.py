@@ -532,7 +532,13 @@ def test_from_the_command_line(
     assert "confirmed (now positives)" in capsys.readouterr().out
     main(["audit", "dataset", "--out", "audit"])  # what was paid for stays
     assert list((tmp_path / "audit" / "answers").iterdir())
+    said = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    for place, changed in enumerate(({"split": "nowhere"}, {"dataset": 5}, {"split": None})):
+        other = tmp_path / f"edited{place}"
+        other.mkdir()
+        (other / "audit.json").write_text(json.dumps(said | changed))
     for wrong in (
+        *(["judge", f"edited{place}", "--chat", f"{server.url}#judge"] for place in range(3)),
         ["judge", "audit"], ["judge", "audit", "--chat", server.url], ["judge", "nowhere", "--chat", f"{server.url}#m"],
         ["judge", "audit", "--chat", "http://judge.invalid/v1#m"], ["judge", "audit", "--chat", f"{server.url}#m", "--price", "cheap"],
     ):  # fmt: skip

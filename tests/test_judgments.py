@@ -191,7 +191,7 @@ def test_a_sheet_is_read_as_spreadsheets_save_it(tmp_path: Path, encoding: str, 
     path.write_bytes("\r\n".join(separator.join(line) for line in lines).encode(encoding))
     found = files.read(path)
     assert [(each.mark, each.document_digest, each.judge) for each in found] == [
-        (each.mark, each.document_digest, "marked") for each in wanted
+        (each.mark, each.document_digest, str(tmp_path / "marked")) for each in wanted
     ]
 
 
@@ -218,6 +218,15 @@ def test_a_workbook_is_read(tmp_path: Path) -> None:
     assert [relevance(obeyed, document) for document in (1, 2, 3)] == [1, 0, UNSURE]
 
 
+def test_two_people_who_mark_a_sheet_of_one_name_are_two(tmp_path: Path) -> None:
+    for name, mark in (("li", "1"), ("wang", "0")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "suspects.csv").write_text(f"mark,query,negative\n{mark},which train thing,train document 1\n", encoding="utf-8")
+    obeyed, said = obey([each for name in ("li", "wang") for each in files.read(tmp_path / name / "suspects.csv")], made_splits())
+    assert relevance(obeyed, 1) == UNSURE
+    assert "wang/suspects says not" in said.conflicts[0][2]
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
@@ -227,6 +236,8 @@ def test_a_workbook_is_read(tmp_path: Path) -> None:
         ("mark,query_id,document_id\n,Q0,D01\n", "holds no judgment"),
         ("mark,query_id,document_id,kind\n1,Q0,D01,cat\n", "kind of judge"),
         ("mark,query_id,document_id,grade\n1,Q0,D01,high\n", "grade"),
+        ("mark,query_id,document_id,grade\n1,Q0,D01,inf\n", "grade"),
+        ('{"mark": 1, "query": "\\ud800", "negative": "d"}', "'query' holds half a character"),
     ],
 )
 def test_a_faulty_sheet_is_one_clear_error(tmp_path: Path, text: str, what: str) -> None:

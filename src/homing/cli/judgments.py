@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 import click
 
 from homing.cli.options import judgments_, make, settings, verb
-from homing.data import Side
+from homing.data import SIDES, Side
 from homing.errors import FormatError, SettingError
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _suspects(audit: Path, dataset: str | None) -> Suspects:
 
     try:
         said = json.loads((audit / "audit.json").read_text(encoding="utf-8"))
-        place, side = dataset or said["dataset"], said["split"]
+        place, side = Path(dataset or said["dataset"]), SIDES[SIDES.index(said["split"])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError("there is no audit here", where=str(audit), got=str(error), remedy="Make one: homing audit.") from None
     return read(audit, getattr(read_dataset(place), side))

@@ -17,7 +17,7 @@ from typing import Any
 
 from homing.data import text_id
 from homing.errors import FormatError
-from homing.formats.fields import IRRELEVANT, RELEVANT, Record, shown
+from homing.formats.fields import IRRELEVANT, RELEVANT, Record, shown, text_field
 from homing.formats.records import records
 from homing.judgments import Judgment, Mark
 
@@ -35,7 +35,7 @@ _KNOWN = (
 
 
 def read(path: str | Path) -> list[Judgment]:
-    """The judgments of a file, in its order; rows that nobody marked are left out.
+    """The judgments of a file, in its order; rows that nobody marked are left out. Who does not say who he is, is called by the path.
 
     Raises FormatError where the file cannot be read, has no column of marks, a mark that is none, or names no text.
     """
@@ -77,7 +77,7 @@ def _judgment(record: Record, path: Path) -> Judgment | None:
     given = {name: str(value.get(name) or "").strip() for name in _KNOWN}
     for side, prefix, column in (("query", "q", "query"), ("document", "d", "negative")):
         if not given[f"{side}_digest"] and not given[f"{side}_id"]:
-            text = plain(str(value.get(column) or "")).strip()
+            text = text_field(plain(str(value.get(column) or "")), column, where)
             if not text:
                 raise FormatError(
                     f"the row names no {side}", where=where, expected=f"'{side}_digest', '{side}_id' or the text in '{column}'",
@@ -88,7 +88,7 @@ def _judgment(record: Record, path: Path) -> Judgment | None:
     kind = given.pop("kind") or "person"
     if kind not in ("person", "model"):
         raise FormatError("the kind of judge is none", where=where, got=shown(kind), expected="person or model", remedy="Correct it.")
-    given["judge"] = given["judge"] or (path.stem if kind == "person" else "")
+    given["judge"] = given["judge"] or (str(path.with_suffix("")) if kind == "person" else "")
     return Judgment(mark=_MARK[said], kind="model" if kind == "model" else "person", grade=_grade(grade, where), **_texts(given))
 
 
@@ -102,7 +102,7 @@ def _grade(said: str, where: str) -> int | None:
         return None
     try:
         return int(float(said))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise FormatError("the grade is none", where=where, got=shown(said), expected="a whole number", remedy="Correct it.") from None
 
 
