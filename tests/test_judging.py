@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -480,6 +480,16 @@ def test_a_scorer_is_calibrated_on_known_judgments_and_may_be_unsure() -> None:
     assert judged.judgments[0].rubric == "scores-1"
     with pytest.raises(JudgmentError, match="agrees too little"):
         ask_scorer(suspects, scorer(1000.0), say=lambda line: None)
+
+
+def test_a_scorer_that_made_the_list_is_no_judge_of_it() -> None:
+    _, suspects = made_data(40)
+    heard: list[str] = []
+    ask_scorer(suspects, scorer(0.5), say=heard.append)
+    assert not any("confirms itself" in line for line in heard)
+    column = np.zeros((len(suspects), 1))
+    ask_scorer(replace(suspects, models=("cross",), score=column, rival=column), scorer(0.5), say=heard.append)
+    assert any(line.startswith("cross made this list") for line in heard)
 
 
 def test_any_encoder_is_a_scorer(minilm: Path) -> None:

@@ -110,6 +110,8 @@ def ask_scorer(suspects: Suspects, scorer: Scorer, settings: Judging | None = No
     Raises JudgmentError where it agrees too little with them.
     """
     settings = settings or Judging()
+    if scorer.name in suspects.models:
+        say(f"{scorer.name} made this list of what it scores high, and confirms itself: take another model, or mark some of it yourself")
     known, relevant = _known(suspects, max(settings.known, KNOWN_SCORES), settings.seed)
     listed = _listed(suspects, settings)
     scores = np.asarray(scorer.score([*known, *listed]), dtype=np.float64)
