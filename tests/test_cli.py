@@ -130,9 +130,9 @@ def test_what_is_no_model_says_what_it_is(place: Path, tiny_model: Path, capsys:
     assert "give run/recipe.toml" in refused(capsys, "check", "run")
 
 
-def test_the_next_command_can_be_copied_whatever_the_path(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_next_command_can_be_copied_whatever_the_path(place: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "dataset").rename(place / "my data")
-    main(["audit", "my data"])
+    main(["audit", "my data", "--model", str(tiny_model)])
     assert "then: homing mine 'my data' --judgments FILE" in capsys.readouterr().out
 
 
