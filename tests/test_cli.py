@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import save_file
 
 from homing.cli import cli, main
 from homing.cli.options import VERBS
 from homing.loading import load, save_dataset
+from homing.rundir import status
 from homing.settings import Splitting
 from homing.splitting import split
 from tiny import made_data
@@ -81,6 +85,27 @@ def test_what_the_system_refuses_is_no_fault_of_the_program(
     assert "Make room" in said
     assert not (place / "dealt").exists()
 
+    def full_in_rust(splits: object, directory: Path) -> None:
+        """What safetensors says where a file may not grow: no OSError, but its words."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+        try:
+            save_file({"weights": np.zeros(1 << 20, dtype=np.float32)}, directory / "weights.safetensors")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    monkeypatch.setattr("homing.loading.save_dataset", full_in_rust)
+    assert "Make room" in refused(capsys, "split", "data.json", "--out", "dealt")
+
+
+def test_a_training_by_the_clock_is_shown_by_the_clock(tmp_path: Path) -> None:
+    (tmp_path / "training").mkdir()
+    (tmp_path / "manifest.json").write_text('{"stages": {"check": {"seconds": 1, "peak_memory_bytes": 1}}, "plan": ["check", "train"]}')
+    (tmp_path / "recipe.toml").write_text("[training]\nepochs = 3.0\nminutes = 2.0\n")
+    (tmp_path / "training" / "metrics.jsonl").write_text('{"step": 7, "epoch": 5.0, "loss": 0.5, "seconds": 45.0}\n')
+    assert "epoch 5.00, loss" in status(tmp_path)
+    assert "about 75 s of steps left" in status(tmp_path)
+
 
 def test_a_run_that_nobody_named_is_not_replaced_by_one_of_another_model(
     place: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
@@ -128,6 +153,7 @@ def test_what_is_no_model_says_what_it_is(place: Path, tiny_model: Path, capsys:
     assert "it goes to --model" in refused(capsys, "check", tiny_model)
     (place / "run" / "recipe.toml").touch()
     assert "give run/recipe.toml" in refused(capsys, "check", "run")
+    assert "give its recipe: run/recipe.toml" in refused(capsys, "run", "run")
 
 
 def test_the_next_command_can_be_copied_whatever_the_path(place: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -147,10 +147,13 @@ def _training_progress(directory: Path, stage: str) -> str:
             continue
     if "loss" not in figures:
         return ""
-    epochs = tomllib.loads((directory / "recipe.toml").read_text(encoding="utf-8"))["training"]["epochs"]
-    share = min(1.0, figures["epoch"] / epochs)
-    left = figures["seconds"] * (1 - share) / share if share else float("nan")
+    training = tomllib.loads((directory / "recipe.toml").read_text(encoding="utf-8"))["training"]
+    if (minutes := training.get("minutes")) is not None:
+        of, left = "", max(0.0, minutes * 60 - figures["seconds"])
+    else:
+        share = min(1.0, figures["epoch"] / training["epochs"])
+        of, left = f" of {training['epochs']:g}", figures["seconds"] * (1 - share) / share if share else float("nan")
     return (
-        f": step {figures['step']}, epoch {figures['epoch']:.2f} of {epochs:g}, loss {figures['loss']:.4f}, "
+        f": step {figures['step']}, epoch {figures['epoch']:.2f}{of}, loss {figures['loss']:.4f}, "
         f"dev nDCG@10 {figures.get('dev_nDCG@10', float('nan')):.4f}, about {left:.0f} s of steps left"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -44,14 +45,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
-    except OSError as error:
-        if error.errno is None or error.errno not in _SYSTEM:
-            _report(error)
-        place = f"{error.filename}: " if error.filename is not None else ""
-        click.echo(f"{place}the system refuses: {os.strerror(error.errno)}.\n{_SYSTEM[error.errno]}", err=True)
-        sys.exit(1)
     except Exception as error:
-        _report(error)
+        number = _errno(error)
+        if number is None or number not in _SYSTEM:
+            _report(error)
+        named = getattr(error, "filename", None)
+        place = f"{named}: " if named is not None else ""
+        click.echo(f"{place}the system refuses: {os.strerror(number)}.\n{_SYSTEM[number]}", err=True)
+        sys.exit(1)
+
+
+def _errno(error: Exception) -> int | None:
+    """What the system refused: an OSError says it, a library written in Rust, such as safetensors, only in its words."""
+    if isinstance(error, OSError):
+        return error.errno
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    return int(said[1]) if said else None
 
 
 def _report(error: Exception) -> NoReturn:

@@ -98,6 +98,8 @@ def _recipe(data: str, model: str | None, out: str | None, options: dict[str, An
             changed["encoding"]["query_prompt"] = None
         sections = {section: replace(getattr(recipe, section), **values) for section, values in changed.items()}
         return replace(recipe, **flags, **sections), directory
+    if model is None and (Path(data) / "recipe.toml").is_file():
+        raise SettingError("a run is no data", where=data, remedy=f"To go on with it, give its recipe: {Path(data) / 'recipe.toml'}.")
     if model is None:
         raise SettingError("--model is missing", remedy="Give a model's directory or hub name: --model Qwen/Qwen3-Embedding-0.6B.")
     made: dict[str, Any] = {section: make(options, section) for section in SECTIONS}
