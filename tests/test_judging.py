@@ -423,7 +423,8 @@ def test_who_interrupts_does_not_wait_for_a_server_that_thinks(tmp_path: Path, a
     paths = ("/v1/chat/completions", "/v1/embeddings")
     with running(Starlette(routes=[Route(path, answer, methods=["POST"]) for path in paths])) as address:
         script = asking.format(tests=str(Path(__file__).parent), url=f"{address}/v1", directory=str(tmp_path))
-        interrupted = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+        heeding = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's job in the background doesn't
+        interrupted = subprocess.Popen([sys.executable, "-c", heeding + script], stderr=subprocess.DEVNULL)
         try:
             assert asked.wait(60)
             time.sleep(0.5)  # now others are under way
@@ -432,6 +433,7 @@ def test_who_interrupts_does_not_wait_for_a_server_that_thinks(tmp_path: Path, a
         finally:
             ended.set()
             interrupted.kill()
+            interrupted.wait()
     assert interrupted.returncode == -signal.SIGINT
     assert asking is ENCODING or len(list((tmp_path / "answers").iterdir())) == 1
 
