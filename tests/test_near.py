@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from homing.near import THRESHOLD, alike, join, near_duplicates, normal_form
+from homing.near import THRESHOLD, alike, join, near_duplicates
+from homing.shingles import normal_form
 
 WORDS = st.sampled_from(
     ["find", "files", "in", "the", "tree", "of", "c++", "合同", "解除", "的", "条件", "ですか", "x", "7", "?", "…", "Größe"]

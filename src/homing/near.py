@@ -1,9 +1,6 @@
 """Near-duplicate texts: every pair whose character shingles overlap enough, found exactly.
 
-Two texts are compared as sets of character shingles of their normal form, by Jaccard similarity (shared / all distinct). A shingle is
-three characters long, two where it begins with a Han character, kana or Hangul: such a character carries about as much as half a short
-word does in an alphabet, and words there are mostly two characters long, so that with three one changed word of a short question would
-touch most of its shingles. The rule looks at the character and not at the text, so that mixed text works and all texts stay comparable.
+Two texts are compared as sets of shingles (`homing.shingles`), by Jaccard similarity: shared / all distinct.
 
 Joined exactly and without comparing all with all, by prefix filtering (Bayardo, Ma, Srikant: Scaling Up All Pairs Similarity Search,
 WWW 2007) with the length and position filters of PPJoin (Xiao et al.: Efficient Similarity Joins for Near Duplicate Detection, WWW 2008):
@@ -12,9 +9,7 @@ with shingles ordered rarest first, two similar texts share one among their firs
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +18,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from homing.data import Ints
+from homing.shingles import codes, distinct, normal_form, sets, shingles
 
 # Chosen on five data sets of questions and commands: above it are one-word rewordings, spellings and changed numbers, and the groups
 # that near-duplicates chain up to stay small (at most 8 of 5,168 templated medical questions, 40 of 11,300 shell tasks). At 0.8 template
@@ -34,20 +30,6 @@ _PAIRS = 1 << 14  # given pairs compared together
 _CHARACTERS = 1 << 16  # of texts cut together for sketches: what a processor's cache holds
 _SHARES = (1 / 8, 1)  # of all shingles, in the sketches that are compared one after the other
 _CHUNK = 1 << 18  # candidate pairs looked at together; bounds the memory to a few 100 MB
-_FOLDED = re.compile(r"[\W_]+")
-_ASCII_FOLDED = bytes(ord(character.lower()) if (character := chr(code)).isalnum() and code < 128 else ord(" ") for code in range(256))
-_TWO_CHARACTERS = ((0x1100, 0x11FF), (0x2E80, 0x9FFF), (0xA960, 0xA97F), (0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
-
-
-def normal_form(text: str) -> str:
-    """The text as near-duplicates are compared: NFKC, case-folded, each run of punctuation and white space one space.
-
-    A text of nothing but punctuation keeps it, without the white space.
-    """
-    if text.isascii() and (form := b" ".join(text.encode().translate(_ASCII_FOLDED).split())):
-        return form.decode()
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).replace("\0", " ")
-    return _FOLDED.sub(" ", folded).strip() or re.sub(r"\s+", "", folded)
 
 
 def near_duplicates(texts: Sequence[str], threshold: float = THRESHOLD) -> Ints:
@@ -114,14 +96,13 @@ def alike(texts: Sequence[str], pairs: NDArray[np.integer], threshold: float = T
     """
     maybe = np.arange(len(pairs))
     for share in _SHARES:
-        distinct, place = np.unique(pairs[maybe], return_inverse=True)
-        maybe = maybe[_perhaps([texts[text] for text in distinct.tolist()], place.reshape(-1, 2), threshold, share)]
-    distinct, place = np.unique(pairs[maybe], return_inverse=True)
+        each, place = np.unique(pairs[maybe], return_inverse=True)
+        maybe = maybe[_perhaps([texts[text] for text in each.tolist()], place.reshape(-1, 2), threshold, share)]
+    each, place = np.unique(pairs[maybe], return_inverse=True)
     known: dict[str, int] = {}
-    form = np.array([known.setdefault(normal_form(texts[text]), len(known)) for text in distinct.tolist()], dtype=np.int64)
+    form = np.array([known.setdefault(normal_form(texts[text]), len(known)) for text in each.tolist()], dtype=np.int64)
     one, other = form[place.reshape(-1, 2)].T
-    owner, shingle = _shingles(list(known))
-    shared, union = _shared(_sets(owner, shingle, len(known)), np.stack((one, other), axis=1), 0)
+    shared, union = _shared(sets(*shingles(list(known)), len(known)), np.stack((one, other), axis=1), 0)
     found = np.zeros(len(pairs), dtype=bool)
     found[maybe] = (one == other) | (shared / np.maximum(union, 1) >= threshold)
     return found
@@ -143,32 +124,27 @@ def _sketches(texts: list[str], share: float) -> csr_array:
         block.append(normal_form(text))
         characters += len(block[-1])
         if characters >= _CHARACTERS or first + len(block) == len(texts):
-            owner, code = _codes(block)
+            owner, code = codes(block)
             number = code.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
             number = (number ^ (number >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9) >> np.uint64(34)
             chosen = number < np.uint64(int(share * (1 << 30)))
-            entries.append(_distinct((owner[chosen] + first) << 30 | number[chosen].astype(np.int64)))
+            entries.append(distinct((owner[chosen] + first) << 30 | number[chosen].astype(np.int64)))
             first, characters, block = first + len(block), 0, []
     entry = np.concatenate(entries)
-    return _sets(entry >> 30, entry & ((1 << 30) - 1), len(texts))
+    return sets(entry >> 30, entry & ((1 << 30) - 1), len(texts))
 
 
-def _sets(owner: NDArray[np.int64], shingle: NDArray[np.int64], texts: int) -> csr_array:
-    start = np.append(0, np.cumsum(np.bincount(owner, minlength=texts)))
-    return csr_array((np.ones(len(owner), dtype=np.int32), shingle, start), shape=(texts, int(shingle.max(initial=0)) + 1))
-
-
-def _shared(sets: csr_array, pairs: NDArray[np.integer], least: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _shared(held: csr_array, pairs: NDArray[np.integer], least: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """How many elements these pairs of rows share and how many their unions hold, shapes (pairs,).
 
     Pairs whose sizes alone keep their similarity below `least` are said to share none.
     """
-    size, shared = np.diff(sets.indptr), np.zeros(len(pairs), dtype=np.int64)
+    size, shared = np.diff(held.indptr), np.zeros(len(pairs), dtype=np.int64)
     of_pairs = size[pairs]
     possible = np.flatnonzero(of_pairs.min(axis=1) >= least * of_pairs.max(axis=1))
     for start in range(0, len(possible), _PAIRS):
         some = possible[start : start + _PAIRS]
-        shared[some] = sets[pairs[some, 0]].multiply(sets[pairs[some, 1]]).sum(axis=1)
+        shared[some] = held[pairs[some, 0]].multiply(held[pairs[some, 1]]).sum(axis=1)
     return shared, of_pairs.sum(axis=1) - shared
 
 
@@ -190,110 +166,121 @@ def _expand(pairs: NDArray[np.int64], form: NDArray[np.int64], forms: int) -> ND
 
 
 def _similar(forms: list[str], threshold: float, most: int | None) -> tuple[NDArray[np.int64], bool]:
-    """Pairs of different normal forms at or above the threshold, shape (pairs, 2), in no order; and whether these are all, or from `most`
-    on those that connect."""
+    """Pairs of different normal forms at or above the threshold, shape (pairs, 2), in no order; and whether these are all, or beyond `most`
+    those that connect."""
     if len(forms) < 2:
         return np.zeros((0, 2), dtype=np.int64), True
-    owner, shingle = _shingles(forms)
-    by_size = np.argsort(np.bincount(owner, minlength=len(forms)), kind="stable")
-    rank = np.empty_like(by_size)
-    rank[by_size] = np.arange(len(forms))
-    rarity = np.argsort(np.argsort(np.bincount(shingle), kind="stable"))
-    vocabulary = len(rarity)
-    entry = np.sort(rank[owner] * vocabulary + rarity[shingle])  # by text, small ones first, and within a text rarest shingle first
-    text, token = entry // vocabulary, entry % vocabulary
-
-    size = np.bincount(text, minlength=len(forms))
-    start = np.append(0, np.cumsum(size))
-    place = np.arange(len(entry)) - start[text]
-    sets = csr_array((np.ones(len(entry), dtype=np.int32), token, start), shape=(len(forms), vocabulary))
-
-    least = np.ceil(threshold * size - 1e-9).astype(np.int64)  # the smallest set that a text of this size can be similar to
-    alike = np.ceil(2 * threshold / (1 + threshold) * size - 1e-9).astype(np.int64)  # what it shares with one of its own size
-    probing = np.flatnonzero(place <= (size - least)[text])
-    indexed = np.flatnonzero(place <= (size - alike)[text])
-    indexed = indexed[np.argsort(token[indexed], kind="stable")]
-    key = token[indexed] * len(forms) + text[indexed]
-    shortest = np.searchsorted(size, least)  # the first text long enough for each text
-    low = np.searchsorted(key, token[probing] * len(forms) + shortest[text[probing]])
-    high = np.searchsorted(key, token[probing] * len(forms) + text[probing])
-    total = np.append(0, np.cumsum(high - low))
-
-    found: list[NDArray[np.int64]] = []
-    groups: _Groups | None = None
-    done = pairs = 0
-    while done < len(probing):
-        end = max(done + 1, int(np.searchsorted(total, total[done] + _CHUNK)) - 1)
-        some = np.arange(done, end)
-        if groups is not None:
-            some = some[~groups.within(text[probing[some]], low[some], high[some])]
-        width = (high - low)[some]
-        one = np.repeat(probing[some], width)
-        other = indexed[np.arange(width.sum()) + np.repeat(low[some] - np.cumsum(width) + width, width)]
-        x, y = text[one], text[other]
-        if groups is not None:
-            apart = groups.label[x] != groups.label[y]
-            one, other, x, y = one[apart], other[apart], x[apart], y[apart]
-        both = size[x] + size[y]
-        possible = np.minimum(size[x] - place[one], size[y] - place[other])  # shared at most, if this is the first shared shingle
-        keep = possible >= threshold / (1 + threshold) * both - 1e-9
-        pair = _distinct(x[keep] * len(forms) + y[keep])
-        x, y = pair // len(forms), pair % len(forms)
-        shared = sets[x].multiply(sets[y]).sum(axis=1)
-        found.append(pair[shared / (size[x] + size[y] - shared) >= threshold])
-        pairs += len(found[-1])
-        if most is not None and pairs > most and len(found[-1]):
-            known = found[-1] if groups is not None else np.concatenate(found)
-            label = np.arange(len(forms)) if groups is None else groups.label
-            ends = np.stack((label[known // len(forms)], label[known % len(forms)]), axis=1)
-            if groups is not None:  # of what connects two groups one pair is enough
-                ends, once = np.unique(ends, axis=0, return_index=True)
-                found[-1] = known[once]
-            groups = _Groups(_connected(ends, len(forms))[label], text[indexed])
-        done = end
-    pair = _distinct(np.concatenate(found))
-    return np.stack((by_size[pair // len(forms)], by_size[pair % len(forms)]), axis=1), groups is None
+    index = _Index(forms, threshold)
+    bound = _Bound(index, most)
+    for probes in index.chunks():
+        one, other = index.candidates(probes[~bound.settles(probes)])
+        apart = bound.apart(index.text[one], index.text[other])
+        bound.add(index.similar(one[apart], other[apart]))
+    pair = distinct(np.concatenate(bound.found))
+    return index.by_size[np.stack(np.divmod(pair, len(forms)), axis=1)], bound.complete
 
 
-class _Groups:
-    """What is connected so far: `label`, a number a text; and what stretches of the index hold of one group alone."""
+class _Index:
+    """Texts as sets of shingles, and of each text's first few the texts that have it among theirs: two similar texts meet there.
 
-    def __init__(self, label: NDArray[np.int64], indexed: NDArray[np.int64]) -> None:
-        self.label, self.indexed = label, label[indexed]
-        self.changes = np.append(0, np.cumsum(self.indexed[1:] != self.indexed[:-1]))
+    Texts are numbered by the size of their sets, small ones first; `by_size` (texts,) are their positions among the forms. The shingles of
+    all texts are columns (shingles of all texts,), a text after the other, the rarest of a text first: `text`, `shingle`, and `place` within
+    its text. `probing` are those that similar texts are looked for by, `indexed` (sorted by shingle, then text) those that they are found by,
+    both as positions in the columns; the candidates of probe i are `indexed[low[i]:high[i]]`: texts that are smaller or come before.
+    """
 
-    def within(self, text: NDArray[np.int64], low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether all that the index holds from `low` to `high` is of the text's own group; shapes (probes,)."""
-        last = len(self.indexed) - 1
+    def __init__(self, forms: list[str], threshold: float) -> None:
+        self.threshold, texts = threshold, len(forms)
+        owner, number = shingles(forms)
+        self.by_size = np.argsort(np.bincount(owner, minlength=texts), kind="stable")
+        rank = np.empty_like(self.by_size)
+        rank[self.by_size] = np.arange(texts)
+        rarity = np.argsort(np.argsort(np.bincount(number), kind="stable"))
+        entry = np.sort(rank[owner] * len(rarity) + rarity[number])
+        self.text, self.shingle = np.divmod(entry, len(rarity))
+        self.sets = sets(self.text, self.shingle, texts)
+        self.size = np.diff(self.sets.indptr).astype(np.int64)
+        self.place = np.arange(len(entry)) - self.sets.indptr[self.text]
+
+        smallest = np.ceil(threshold * self.size - 1e-9).astype(np.int64)  # set that a text of this size can be similar to
+        shared = np.ceil(2 * threshold / (1 + threshold) * self.size - 1e-9).astype(np.int64)  # with one of its own size
+        self.probing = np.flatnonzero(self.place <= (self.size - smallest)[self.text])
+        indexed = np.flatnonzero(self.place <= (self.size - shared)[self.text])
+        self.indexed = indexed[np.argsort(self.shingle[indexed], kind="stable")]
+        key = self.shingle[self.indexed] * texts + self.text[self.indexed]
+        text, shingle = self.text[self.probing], self.shingle[self.probing] * texts
+        self.low = np.searchsorted(key, shingle + np.searchsorted(self.size, smallest)[text])
+        self.high = np.searchsorted(key, shingle + text)
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def chunks(self) -> Iterator[NDArray[np.int64]]:
+        """The probes in their order, as many at a time as have about `_CHUNK` candidates together."""
+        total = np.append(0, np.cumsum(self.high - self.low))
+        done = 0
+        while done < len(self.probing):
+            end = max(done + 1, int(np.searchsorted(total, total[done] + _CHUNK)) - 1)
+            yield np.arange(done, end)
+            done = end
+
+    def candidates(self, probes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The probes' shingles, each as often as it has candidates, and these, as positions in the columns; shapes (candidates,)."""
+        width = (self.high - self.low)[probes]
+        place = np.arange(width.sum()) + np.repeat(self.low[probes] - np.cumsum(width) + width, width)
+        return np.repeat(self.probing[probes], width), self.indexed[place]
+
+    def similar(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The pairs of texts, of those that share these shingles, that are similar; shape (pairs,), a pair as one * texts + other, sorted."""
+        x, y = self.text[one], self.text[other]
+        possible = np.minimum(self.size[x] - self.place[one], self.size[y] - self.place[other])  # if this is the first that they share
+        keep = possible >= self.threshold / (1 + self.threshold) * (self.size[x] + self.size[y]) - 1e-9
+        pair = distinct(x[keep] * len(self) + y[keep])
+        x, y = np.divmod(pair, len(self))
+        shared = self.sets[x].multiply(self.sets[y]).sum(axis=1)
+        similar: NDArray[np.int64] = pair[shared / (self.size[x] + self.size[y] - shared) >= self.threshold]
+        return similar
+
+
+class _Bound:
+    """Takes the pairs that are found, all of them up to `most`; beyond that only such as connect what those before don't.
+
+    `found` are the pairs as `_Index.similar` gives them, `complete` whether they are all. `label` (texts,) tells what is connected: each text
+    alone, until the bound is reached.
+    """
+
+    def __init__(self, index: _Index, most: int | None) -> None:
+        self.index, self.most = index, most
+        self.found: list[NDArray[np.int64]] = []
+        self.complete = True
+        self._connect(np.arange(len(index)))
+
+    def _connect(self, label: NDArray[np.int64]) -> None:
+        self.label = label
+        self._indexed = label[self.index.text[self.index.indexed]]
+        self._changes = np.append(0, np.cumsum(self._indexed[1:] != self._indexed[:-1]))
+
+    def settles(self, probes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether a probe need not be looked at, since all of its candidates are connected with it; shape (probes,)."""
+        low, high, last = self.index.low[probes], self.index.high[probes], len(self._indexed) - 1
         first, end = np.minimum(low, last), np.clip(high - 1, 0, last)
-        own: NDArray[np.bool_] = (self.changes[first] == self.changes[end]) & (self.indexed[first] == self.label[text])
-        return own | (high <= low)
+        own: NDArray[np.bool_] = self._indexed[first] == self.label[self.index.text[self.index.probing[probes]]]
+        return (own & (self._changes[first] == self._changes[end])) | (high <= low)
 
+    def apart(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether these pairs of texts are still to be compared; shape (pairs,)."""
+        found: NDArray[np.bool_] = self.label[one] != self.label[other]
+        return found
 
-def _shingles(forms: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The distinct shingles of each text, as columns: the text's position, and the shingle's number from 0."""
-    owner, code = _codes(forms)
-    shingles, number = np.unique(code, return_inverse=True)
-    entry = _distinct(owner * max(1, len(shingles)) + number)
-    return entry // max(1, len(shingles)), entry % max(1, len(shingles))
-
-
-def _codes(forms: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The shingles of each text in their order, as columns: the text's position, and the shingle's characters in one number."""
-    # A space at either end makes beginnings and ends of words alike inside and at the edge; no normal form holds a zero character.
-    codes = np.frombuffer("".join(f" {form} \0" for form in forms).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.int64)
-    end = codes == 0
-    owner = np.cumsum(end) - end
-    wide = np.zeros(len(codes), dtype=bool)
-    for first, last in _TWO_CHARACTERS if codes.max(initial=0) >= _TWO_CHARACTERS[0][0] else ():
-        wide |= (codes >= first) & (codes <= last)
-    second, third = np.append(codes[1:], 0), np.append(codes[2:], (0, 0))[: len(codes)]
-    third[wide] = 0
-    whole = ~end & (second > 0) & ((third > 0) | wide)
-    return owner[whole], (codes | second << 21 | third << 42)[whole]
-
-
-def _distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The values sorted, each once; by sorting, for `np.unique` hashes, which is several times slower on many different values."""
-    values = np.sort(values)
-    return values[np.append(True, values[1:] != values[:-1])] if len(values) else values
+    def add(self, pair: NDArray[np.int64]) -> None:
+        """Take pairs that were found."""
+        self.found.append(pair)
+        if self.most is None or not len(pair) or (self.complete and sum(map(len, self.found)) <= self.most):
+            return
+        known = np.concatenate(self.found) if self.complete else pair
+        ends = self.label[np.stack(np.divmod(known, len(self.index)), axis=1)]
+        if not self.complete:  # of what connects two groups one pair is enough
+            ends, once = np.unique(ends, axis=0, return_index=True)
+            self.found[-1] = known[once]
+        self.complete = False
+        self._connect(_connected(ends, len(self.index))[self.label])

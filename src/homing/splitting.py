@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from homing.data import SIDES, Corpus, Dataset, Ints, Qrels, Queries, Side, Splits, Texts, text_id
 from homing.errors import SplitError, refuse_paths
-from homing.near import MOST, normal_form
+from homing.near import MOST
 from homing.settings import Splitting
+from homing.shingles import normal_form
 from homing.ties import Ties, groups_of_given
 
 _TRAIN, _DEV, _TEST, _REMOVED = range(4)

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from homing.data import Dataset, Floats, Ints, Side
 from homing.errors import FormatError, JudgmentError
-from homing.near import near_duplicates, normal_form
+from homing.near import near_duplicates
+from homing.shingles import normal_form
 
 FILE = "suspects.parquet"
 DIFFERENT, NEAR, EQUAL = range(3)  # to a positive of the query: no near-duplicate, a near-duplicate, the same but for case and punctuation

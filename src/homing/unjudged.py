@@ -18,7 +18,7 @@ from tqdm import tqdm
 from homing.cache import cache_directory
 from homing.data import Dataset, Floats, Ints, Mined, digest
 from homing.errors import SettingError
-from homing.near import THRESHOLD, alike, normal_form
+from homing.near import THRESHOLD, alike
 from homing.negatives import EASY, HARD, MEDIUM, RANDOM, keys, mixed, places
 from homing.progress import BAR
 from homing.protocols import Encoder
@@ -27,6 +27,7 @@ from homing.retrievers.dense import Dense
 from homing.retrievers.fused import Fused
 from homing.retrievers.shards import mapped, put, search_kept
 from homing.settings import Mining
+from homing.shingles import normal_form
 
 HARDEST = 10  # documents that count as hard
 _COMPARED = 1 << 15  # pairs of texts compared with each other together: what bounds the memory, and what a kill can cost
