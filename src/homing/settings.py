@@ -19,22 +19,28 @@ def _demand(holds: bool, name: str, got: object, expected: str) -> None:
         raise SettingError(f"--{name} is out of range", got=repr(got), expected=expected)
 
 
-def _demand_numbers(settings: Any) -> None:
-    """Raise SettingError for a text where a number belongs, and for what is infinite or no number."""
-    for each in fields(settings):
-        value, kinds = getattr(settings, each.name), str(each.type).split(" | ")
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        wanted = value is not None and ("int" in kinds or "float" in kinds)
-        if (wanted and not number) or (number and not math.isfinite(value)):
-            name = each.metadata["flag"] or each.name.replace("_", "-")
-            raise SettingError(f"--{name} is no finite number", got=repr(value), expected=str(each.type))
+@dataclass(frozen=True)
+class _Settings:
+    """What all settings are held to: a number where one belongs, and finite. Each kind's `_check` raises SettingError for the rest."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value, kinds = getattr(self, each.name), str(each.type).split(" | ")
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            wanted = value is not None and ("int" in kinds or "float" in kinds)
+            if (wanted and not number) or (number and not math.isfinite(value)):
+                name = each.metadata["flag"] or each.name.replace("_", "-")
+                raise SettingError(f"--{name} is no finite number", got=repr(value), expected=str(each.type))
+        self._check()
+
+    def _check(self) -> None: ...
 
 
 POOLINGS = ("lasttoken", "mean", "cls", "max", "weightedmean", "mean_sqrt_len_tokens")
 
 
 @dataclass(frozen=True)
-class Encoding:
+class Encoding(_Settings):
     """How texts become embeddings. None: what the model's directory says; a prompt that it doesn't name is empty."""
 
     query_prompt: str | None = _setting(None, "text put before each query")
@@ -44,8 +50,7 @@ class Encoding:
     max_length: int | None = _setting(None, "tokens a text (1024, or the model's own)")
     trust_remote_code: bool = _setting(False, "run code that comes with the model, as you")
 
-    def __post_init__(self) -> None:
-        _demand_numbers(self)
+    def _check(self) -> None:
         if self.query_prompt is not None and self.instruction is not None:
             raise SettingError("--query-prompt and --instruction exclude each other", remedy="Give one of the two.")
         _demand(self.pooling is None or self.pooling in POOLINGS, "pooling", self.pooling, " or ".join(POOLINGS))
@@ -53,7 +58,7 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class Splitting:
+class Splitting(_Settings):
     """How queries are dealt to train, dev and test. Shares are of the queries."""
 
     by: Literal["group", "query"] = _setting("group", "query: sides may share positives", "split-by")
@@ -61,8 +66,7 @@ class Splitting:
     test: float = _setting(0.2, "share of queries for test", "test-share")
     seed: int = _setting(42, "seed of everything drawn")
 
-    def __post_init__(self) -> None:
-        _demand_numbers(self)
+    def _check(self) -> None:
         _demand(self.by in ("group", "query"), "split-by", self.by, "group or query")
         _demand(0 < self.dev < 1, "dev-share", self.dev, "a share between 0 and 1")
         _demand(0 < self.test < 1, "test-share", self.test, "a share between 0 and 1")
@@ -73,7 +77,7 @@ RETRIEVERS = ("list", "bm25", "dense", "fused")
 
 
 @dataclass(frozen=True)
-class Mining:
+class Mining(_Settings):
     """Which documents become the negatives of a query's rows: judged ones first, then what a retriever finds in the corpus, then chance."""
 
     negatives: int = _setting(3, "negatives a row")
@@ -85,8 +89,7 @@ class Mining:
     cap: float = _setting(0.95, "found ones score below this share of the positive's (dense)")
     seed: int = _setting(42, "seed of everything drawn")
 
-    def __post_init__(self) -> None:
-        _demand_numbers(self)
+    def _check(self) -> None:
         _demand(self.negatives >= 0, "negatives", self.negatives, "0 or more")
         _demand(0 <= self.hard <= self.negatives, "hard-negatives", self.hard, f"0 to {self.negatives} (--negatives)")
         most = self.negatives - self.hard
@@ -101,7 +104,7 @@ TUNINGS = ("lora", "rslora", "dora", "full")
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(_Settings):
     """What learns, from what, and for how long."""
 
     train: Literal["both", "queries"] = _setting("both", "queries: documents stay the base's")
@@ -130,8 +133,7 @@ class Training:
     report_to: str = _setting("", "trackers, as tensorboard,swanlab")
     seed: int = _setting(42, "seed of everything drawn")
 
-    def __post_init__(self) -> None:
-        _demand_numbers(self)
+    def _check(self) -> None:
         _demand(self.train in ("both", "queries"), "train", self.train, "both or queries")
         _demand(self.tuning is None or self.tuning in TUNINGS, "tuning", self.tuning, " or ".join(TUNINGS))
         _demand(self.rank >= 1, "lora-rank", self.rank, "1 or more")
@@ -156,7 +158,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Evaluating:
+class Evaluating(_Settings):
     """How models are compared."""
 
     resamples: int = _setting(1000, "bootstrap resamples behind each interval")
@@ -167,42 +169,39 @@ class Evaluating:
     slice_by: str = _setting("", "columns of the data to slice by, as topic,source")
     seed: int = _setting(42, "seed of everything drawn")
 
-    def __post_init__(self) -> None:
-        _demand_numbers(self)
+    def _check(self) -> None:
         _demand(self.resamples >= 100, "resamples", self.resamples, "100 or more")
         _demand(self.top_k >= 10, "top-k", self.top_k, "10 or more")
         _demand(0 < self.worthwhile < 1, "worthwhile", self.worthwhile, "between 0 and 1")
 
 
 @dataclass(frozen=True)
-class Auditing:
+class Auditing(_Settings):
     """Which negatives are listed as likely relevant."""
 
     top: int = _setting(200, "negatives listed, the likeliest first")
     queries: int | None = _setting(None, "audit so many queries, drawn (all)")
     seed: int = _setting(42, "seed of everything drawn")
 
-    def __post_init__(self) -> None:
-        _demand_numbers(self)
+    def _check(self) -> None:
         _demand(self.top >= 1, "top", self.top, "1 or more")
         _demand(self.queries is None or self.queries >= 1, "queries", self.queries, "1 or more")
 
 
 @dataclass(frozen=True)
-class Comparing:
+class Comparing(_Settings):
     """What a run trains beside its model, to tell more about it."""
 
     seeds: int = _setting(1, "trainings, each under a seed of its own")
     learning_curve: bool = _setting(False, "train on 25 and 50 % of it too")
     anew: bool = _setting(True, "with --from: train from the base too, and compare")
 
-    def __post_init__(self) -> None:
-        _demand_numbers(self)
+    def _check(self) -> None:
         _demand(1 <= self.seeds <= 100, "seeds", self.seeds, "1 to 100")
 
 
 @dataclass(frozen=True)
-class Judging:
+class Judging(_Settings):
     """How a model judges what an audit listed."""
 
     rubric: str | None = _setting(None, "en, zh, or a file of your own (by the queries' language)")
@@ -216,8 +215,7 @@ class Judging:
     price: str = _setting("", "of a million tokens in and out, as 0.15,0.6")
     seed: int = _setting(42, "seed of everything drawn")
 
-    def __post_init__(self) -> None:
-        _demand_numbers(self)
+    def _check(self) -> None:
         _demand(self.relevant in (2, 3), "relevant-from", self.relevant, "2 or 3")
         _demand(self.known >= 2, "known", self.known, "2 or more")
         _demand(-1 <= self.kappa <= 1, "least-kappa", self.kappa, "-1 to 1")
@@ -236,7 +234,7 @@ class Judging:
 
 
 @dataclass(frozen=True)
-class Serving:
+class Serving(_Settings):
     """How a model is served. The API key is the environment's HOMING_API_KEY, never a setting."""
 
     host: str = _setting("127.0.0.1", "address to listen on; others can reach 0.0.0.0")
@@ -250,8 +248,7 @@ class Serving:
     max_waiting: int = _setting(8192, "texts that may wait; beyond that, 429")
     timeout: float = _setting(60.0, "seconds that a request may take")
 
-    def __post_init__(self) -> None:
-        _demand_numbers(self)
+    def _check(self) -> None:
         _demand(0 <= self.port <= 65535, "port", self.port, "0 to 65535")
         _demand(":" not in self.name and "@" not in self.name, "name", self.name, "a name without ':' and '@'")
         _demand(all(part.strip().isdigit() for part in self.dimensions.split(",") if part), "dimensions", self.dimensions, "like 512,256")
@@ -262,12 +259,11 @@ class Serving:
 
 
 @dataclass(frozen=True)
-class Reporting:
+class Reporting(_Settings):
     """How the report is written."""
 
     language: Literal["en", "zh"] = _setting("en", "first language of the report")
     texts: bool = _setting(True, "the data's texts in the report, or none of them")
 
-    def __post_init__(self) -> None:
-        _demand_numbers(self)
+    def _check(self) -> None:
         _demand(self.language in ("en", "zh"), "language", self.language, "en or zh")
