@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +36,37 @@ def test_dimensions_are_the_models(tiny_model: Path, dimensions: str) -> None:
     assert resolved(Model(tiny_model), Training(dimensions="64,32")).dimensions == "64,32"
 
 
-def test_a_path_where_what_it_holds_belongs_is_told_how_to_open(tiny_model: Path, made: Path) -> None:
+def test_what_is_of_another_kind_than_what_belongs_there_is_told_how_to_come_by_that(tiny_model: Path, made: Path) -> None:
     data, model = homing.load(made), Model(tiny_model)
-    train, dev, test = homing.split(data)
-    calls: list[Any] = [
-        lambda: homing.split(made),  # type: ignore[arg-type]
-        lambda: homing.mine(str(made)),  # type: ignore[arg-type]
-        lambda: homing.train(str(tiny_model), homing.mine(train), dev),  # type: ignore[arg-type]
-        lambda: homing.train(model, homing.mine(train), made),  # type: ignore[arg-type]
-        lambda: homing.merge(model, "adapter"),  # type: ignore[arg-type]
-        lambda: homing.evaluate([str(tiny_model)], dev, test),  # type: ignore[list-item]
+    splits = homing.split(data)
+    train, dev, test = splits
+    mined = homing.mine(train)
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: homing.load(None), "path is .*got None; expected a path"),
+        (lambda: homing.check(made), "data is .*got '.*; expected Dataset or Splits.\nhoming.load"),
+        (lambda: homing.split(made), "data is .*got '.*; expected Dataset.\nhoming.load"),
+        (lambda: homing.mine(splits), "train is .*got Splits; expected Dataset.\nhoming.load.*homing.split"),
+        (lambda: homing.mine(train, {"negatives": 3}), "settings is .*got dict; expected Mining.\nhoming.Mining"),
+        (lambda: homing.mine(train, encoder=str(tiny_model)), "encoder is .*; expected an encoder.\nhoming.Model"),
+        (lambda: Model(None), "path is .*got None; expected a path"),
+        (lambda: homing.open_model(""), "path is .*got ''; expected a path"),
+        (lambda: homing.Adapter(None), "path is .*got None"),
+        (lambda: homing.train(str(tiny_model), mined, dev), "base is .*got '.*; expected Model.\nhoming.Model"),
+        (lambda: homing.train(model, train, dev), "mined is .*got Dataset; expected Mined.\nhoming.mine"),
+        (lambda: homing.train(model, mined, made), "dev is .*got '.*; expected Dataset"),
+        (lambda: homing.merge(model, "adapter"), "adapter is .*got 'adapter'; expected Adapter.\nhoming.train"),
+        (lambda: homing.evaluate(model, dev, test), "models is .*got Model; expected list or tuple.\nPut them into a list"),
+        (lambda: homing.evaluate([str(tiny_model)], dev, test), r"models\[0\] is .*got '.*; expected an encoder.\nhoming.Model"),
+        (lambda: homing.evaluate([model], dev, None), "test is .*got None; expected Dataset"),
+        (lambda: homing.compare([model]), r"evaluations\[0\] is .*got Model; expected Evaluation.\nhoming.evaluate"),
+        (lambda: homing.report("evaluation", out="report.html"), r"evaluations\[0\] is .*got 'evaluation'; expected Evaluation"),
+        (lambda: homing.run("recipe.toml", "run"), "recipe is .*got 'recipe.toml'; expected Recipe.\nhoming.Recipe"),
+        (lambda: homing.serve(tiny_model), "encoder is .*; expected Model or Pair.\nhoming.Model"),
+        (lambda: model.encode([None]), r"texts\[0\] is .*got None; expected a text"),
+        (lambda: model.encode(["one", b"two"]), r"texts\[1\] is .*got bytes; expected a text"),
     ]
-    for call in calls:
-        with pytest.raises(SettingError, match=r"is a text or a path.*\nOpen it first"):
+    for call, told in calls:
+        with pytest.raises(SettingError, match=told):
             call()
     with pytest.raises(SettingError, match="Put it into a list"):
         model.encode("one text", "query")

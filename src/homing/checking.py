@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from homing.arguments import demand
 from homing.data import SIDES, Dataset, Qrels, Side, Splits
 from homing.near import Near, join
 from homing.protocols import Kind
@@ -273,6 +274,7 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
     Of splits, all sides are counted together and leaks between them are looked for. With a tokenizer the queries that have a judgment
     and all documents are measured, against `max_length` tokens (None: the tokenizer's own).
     """
+    demand(Dataset | Splits, data=data)
     whole = data.train if isinstance(data, Splits) else data
     parts: dict[Side, Dataset] = dict(zip(SIDES, data, strict=True)) if isinstance(data, Splits) else {}
     removed = len(data.removed) if isinstance(data, Splits) else 0

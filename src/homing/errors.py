@@ -18,7 +18,6 @@ HomingError
 
 from __future__ import annotations
 
-from os import PathLike
 from typing import Any
 
 
@@ -104,13 +103,3 @@ class NotFittedError(HomingError, RuntimeError):
 
 class RunError(HomingError, RuntimeError):
     """A run directory that is in use, missing, or not a run."""
-
-
-def refuse_paths(**arguments: object) -> None:
-    """Raise SettingError for an argument that is a path or a text, where what is read from it belongs."""
-    for name, value in arguments.items():
-        if isinstance(value, str | PathLike):
-            raise SettingError(
-                f"{name} is a text or a path, not what stands there", got=repr(str(value))[:100],
-                remedy="Open it first: homing.load(path) and homing.split for data, homing.Model(path) for a model, homing.Adapter(path).",
-            )  # fmt: skip

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from homing.arguments import demand, demand_encoder
 from homing.calibration import fit_platt, reliability
 from homing.data import Dataset, Floats, Ints, Run, digest
 from homing.decision import ChosenOn, Decision, Offset, Threshold
-from homing.errors import JudgmentError, SettingError, refuse_paths
+from homing.errors import JudgmentError, SettingError
 from homing.evaluations import Background, Evaluation, Interval, Returned, Row, Speed, Trade, fusion
 from homing.formats.evaluation import read_context, read_evaluation, read_settings, save_evaluation, summary
 from homing.measures import Measure, Ranking, judge, parse_measures, rank, roc_auc
@@ -46,8 +47,10 @@ def evaluate(
 
     Raises JudgmentError where test has no relevant document, SettingError where two models have one name (a model's name is its column).
     """
-    refuse_paths(models=models, dev=dev, test=test, settings=settings)
-    refuse_paths(**{f"models[{number}]": each for number, each in enumerate(models)})
+    demand(list | tuple, models=models)
+    demand_encoder(**{f"models[{place}]": each for place, each in enumerate(models)})
+    demand(Dataset, dev=dev, test=test)
+    demand(Evaluating | None, settings=settings)
     settings = settings or Evaluating()
     names = [model.name for model in models]
     if len(set(names)) < len(names):

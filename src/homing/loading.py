@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from homing import formats
+from homing.arguments import demand_path
 from homing.data import SIDES, Builder, Dataset, Side, Splits
 from homing.errors import FormatError, SettingError
 from homing.formats import beir, documents, trec
@@ -26,6 +27,7 @@ def load(path: str | Path, format: str | None = None, corpus: str | Path | None 
     Raises FormatError for a file that cannot be read as its format, JudgmentError where nothing is judged relevant or a judgment names
     an unknown text.
     """
+    demand_path(path=path)
     path, builder = Path(path), Builder()
     formats.FORMATS[formats.named(format, path)].read(path, builder)
     if corpus is not None:

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from homing.arguments import demand, demand_encoder
 from homing.data import Dataset, Floats, Mined, Pool, Qrels
-from homing.errors import JudgmentError, RunError, refuse_paths
+from homing.errors import JudgmentError, RunError
 from homing.negatives import EASY, HARD, MEDIUM, draw, places
 from homing.protocols import Encoder
 from homing.retrievers.bm25 import BM25, score_lists
@@ -45,7 +46,10 @@ def mine(
 
     `say` hears what was chosen and what came of it. Raises SettingError where the retriever needs an encoder and none is given.
     """
-    refuse_paths(train=train, settings=settings, encoder=encoder)
+    demand(Dataset, train=train)
+    demand(Mining | None, settings=settings)
+    if encoder is not None:
+        demand_encoder(encoder=encoder)
     asked_for, settings = settings or Mining(), resolved(train, settings or Mining(), encoder)
     settings = settings if seed is None else replace(settings, seed=seed)
     if asked_for.retriever is None and settings.retriever != "list":

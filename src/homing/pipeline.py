@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from homing import stages
+from homing.arguments import demand, demand_path
 from homing.dependence import after, changes, depends
 from homing.encoders.directory import weights_digest
 from homing.evaluating import read_evaluation
@@ -115,6 +116,8 @@ def run(recipe: Recipe, out: str | Path, say: Say = print) -> Verdict:
 
     Everything printed is copied to run.log. On an error, what is finished and how to go on is said before the error leaves.
     """
+    demand(Recipe, recipe=recipe)
+    demand_path(out=out)
     directory = Path(out)
     with locked(directory), logged(directory / "run.log"):
         work = Run(directory, recipe, say)

@@ -13,8 +13,9 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from homing.arguments import demand
 from homing.data import SIDES, Corpus, Dataset, Ints, Qrels, Queries, Side, Splits, Texts, text_id
-from homing.errors import SplitError, refuse_paths
+from homing.errors import SplitError
 from homing.near import MOST
 from homing.settings import Splitting
 from homing.shingles import normal_form
@@ -36,7 +37,8 @@ def split(data: Dataset, settings: Splitting | None = None, *, seed: int | None 
 
     Raises SplitError where dev and test cannot be filled without removing more than half of the queries or emptying train.
     """
-    refuse_paths(data=data)
+    demand(Dataset, data=data)
+    demand(Splitting | None, settings=settings)
     settings = settings or Splitting()
     links = Ties.of(data, settings.by)
     relevant = np.isin(links.queries, data.qrels.query[data.qrels.relevance > 0])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from homing.arguments import demand
 from homing.batches import Batch, Groups, epoch_batches
 from homing.data import Dataset, Ints, Mined
 from homing.data import digest as digest_texts
@@ -30,7 +31,7 @@ from homing.encoders.fused import fuse
 from homing.encoders.memory import total
 from homing.encoders.model import Model
 from homing.encoders.step import Step
-from homing.errors import JudgmentError, SettingError, TrainingError, refuse_paths
+from homing.errors import JudgmentError, SettingError, TrainingError
 from homing.fixed import against, embedded
 from homing.journal import CHECKPOINT_ONLY, Journal
 from homing.losses import Contrast
@@ -85,7 +86,12 @@ def train(
     `out` holds something that is no adapter.
     """
     began = time.monotonic()
-    refuse_paths(base=base, mined=mined, dev=dev, settings=settings, teacher=teacher, general=general, start=start)
+    demand(Model, base=base)
+    demand(Mined, mined=mined)
+    demand(Dataset, dev=dev)
+    demand(Training | None, settings=settings)
+    demand(Dataset | None, general=general)
+    demand(Adapter | None, start=start)
     settings = settings or Training()
     out = Path(out)
     logs = Path(logs) if logs is not None else out.parent / "training"

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from homing.arguments import demand
 from homing.causes import Cause, Circumstances, likely_causes
 from homing.context import Context
 from homing.data import Floats
@@ -153,6 +154,8 @@ def compare(
     test set; with several seeds in it, the last model's difference to the first is that of their mean, with the seed's variation in its
     interval.
     """
+    demand(list | tuple, evaluations=evaluations)
+    demand(Evaluation, **{f"evaluations[{place}]": each for place, each in enumerate(evaluations)})
     context = context or Context()
     models = [each for each in evaluations if each.kind == "model"] or list(evaluations)
     first, last = models[0], models[-1]

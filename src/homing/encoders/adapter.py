@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from homing.arguments import demand_path
 from homing.encoders.directory import CONVENTIONS
 from homing.encoders.memory import available
 from homing.encoders.model import Model
@@ -47,6 +48,7 @@ class Adapter:
     path: Path
 
     def __post_init__(self) -> None:
+        demand_path(path=self.path)
         object.__setattr__(self, "path", Path(self.path))
         for name in self._files:
             if not (self.path / name).is_file():

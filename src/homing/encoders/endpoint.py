@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from homing.arguments import demand_texts
 from homing.encoders.client import Client, RefusedError, begun
 from homing.encoders.directory import prompts
 from homing.errors import EndpointError
@@ -179,6 +180,7 @@ class Endpoint:
 
     def encode(self, texts: Sequence[str], kind: Kind = "document", *, progress: str = "") -> NDArray[np.float32]:
         """Embeddings of texts, shape (texts, dimension), of length 1; equal texts are asked for once. Raises EndpointError."""
+        demand_texts(texts)
         distinct = list(dict.fromkeys(texts))
         out = np.empty((len(distinct), self.dimension), dtype=np.float32)
         if len(distinct) > self._announced:

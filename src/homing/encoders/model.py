@@ -22,6 +22,7 @@ from tqdm import tqdm
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
+from homing.arguments import demand_path, demand_texts
 from homing.batches import chunks
 from homing.encoders import packed
 from homing.encoders.devices import default_device, fast_dtype, token_budget, use_real_cores
@@ -91,6 +92,7 @@ class Model:
         dtype: torch.dtype | None = None,
         name: str | None = None,
     ) -> None:
+        demand_path(path=path)
         encoding = Encoding(query_prompt, document_prompt, instruction, pooling, max_length, trust_remote_code)
         self.source = str(path)
         self.path = directory_of(path)
@@ -253,8 +255,7 @@ class Model:
                 "this directory encodes queries alone", where=str(self.path), got="documents",
                 remedy=f"Encode documents with {self.document_model['model']}; homing.open_model(path) gives the two as one.",
             )  # fmt: skip
-        if isinstance(texts, str):
-            raise SettingError("one text was given where a list belongs", got=repr(texts)[:100], remedy="Put it into a list: [text].")
+        demand_texts(texts)
         if kind not in self.prompts:
             raise SettingError("there is no such kind of text", got=repr(kind), expected="'query' or 'document'")
         distinct = list(dict.fromkeys(texts))

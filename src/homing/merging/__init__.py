@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from homing.arguments import demand
 from homing.encoders.adapter import Adapter
 from homing.encoders.model import Model
 from homing.encoders.pair import Pair, open_model, write_document_model
 from homing.encoders.weights import Weights, set_dtype, write_shards
-from homing.errors import refuse_paths
 from homing.manifest import replace_directory
 from homing.merging.planning import Plan, Scale, plan
 from homing.merging.verification import verify_layers, verify_tensors
@@ -75,7 +75,8 @@ def merge(
 
     Raises what `plan` and `write` raise; `out` is then left as it was.
     """
-    refuse_paths(base=base, adapter=adapter)
+    demand(Model, base=base)
+    demand(Adapter, adapter=adapter)
     write(plan(base, adapter, out=out, scale=scale, dtype=dtype), texts)
     loaded = base.device if base.device.type != "meta" else None
     return open_model(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from homing.arguments import demand
 from homing.errors import InputError
 from homing.evaluations import Evaluation
 from homing.figures.chart import Chart
@@ -53,6 +54,7 @@ def report(
     """
     if not evaluations:
         raise InputError("there is nothing to report", expected="at least one evaluation", remedy="Evaluate a model first.")
+    demand(Evaluation, **{f"evaluations[{place}]": each for place, each in enumerate(evaluations)})
     settings = settings or Reporting()
     verdict = compare(evaluations) if verdict is None else verdict
     logs = run / "training" if training is None and run is not None else training

@@ -15,6 +15,7 @@ from types import FrameType
 
 import uvicorn
 
+from homing.arguments import demand
 from homing.encoders.model import Model
 from homing.encoders.pair import Pair
 from homing.errors import SettingError
@@ -154,5 +155,6 @@ def _bound(host: str, port: int) -> socket.socket:
 
 def serve(encoder: Model | Pair, settings: Serving | None = None) -> None:
     """Serve an encoder until SIGTERM or SIGINT, with a line of JSON on standard error for each request."""
+    demand(Model | Pair, encoder=encoder)
     to_standard_error()
     Server(encoder, settings).run()

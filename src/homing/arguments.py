@@ -1,0 +1,55 @@
+"""What the functions of `import homing` are given: of the kind that belongs there, or one error that says how to come by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from types import NoneType, UnionType
+
+from homing.errors import SettingError
+
+_WAYS = {
+    "Adapter": "homing.train(base, mined, dev) gives one, homing.Adapter(path) opens one.",
+    "Dataset": "homing.load(path) reads one, homing.split(data) gives train, dev and test.",
+    "Evaluation": "homing.evaluate(models, dev, test) gives a list of them: homing.report(*found, out=...).",
+    "Mined": "homing.mine(train) gives it.",
+    "Model": "homing.Model(path) opens one.",
+    "list": "Put them into a list, also where it is one alone: [base, tuned].",
+    "Recipe": "homing.Recipe(data=..., model=...) makes one, homing.Recipe.read(path) reads one.",
+}
+
+
+def demand(kind: type | UnionType, **arguments: object) -> None:
+    """Raise SettingError for an argument, given under its name, that is not of this kind."""
+    for name, value in arguments.items():
+        if not isinstance(value, kind):
+            names = [each.__name__ for each in getattr(kind, "__args__", (kind,)) if each is not NoneType]
+            raise _wrong(name, value, " or ".join(names), _WAYS.get(names[0], f"homing.{names[0]}(...) makes one."))
+
+
+def demand_encoder(**arguments: object) -> None:
+    """Raise SettingError for an argument that encodes nothing."""
+    for name, value in arguments.items():
+        if not callable(getattr(type(value), "encode", None)) or isinstance(value, str):
+            raise _wrong(name, value, "an encoder", _WAYS["Model"])
+
+
+def demand_path(**arguments: object) -> None:
+    """Raise SettingError for an argument that is no path."""
+    for name, value in arguments.items():
+        if not isinstance(value, str | PathLike) or not str(value):
+            raise _wrong(name, value, "a path or a name", "")
+
+
+def demand_texts(texts: Sequence[object]) -> None:
+    """Raise SettingError for one text where a list of them belongs, and for a list that holds something else."""
+    if isinstance(texts, str):
+        raise SettingError("one text was given where a list belongs", got=repr(texts)[:100], remedy="Put it into a list: [text].")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise _wrong(f"texts[{place}]", text, "a text", "An empty text is ''.")
+
+
+def _wrong(name: str, value: object, expected: str, remedy: str) -> SettingError:
+    said = repr(str(value))[:100] if isinstance(value, str | PathLike) else "None" if value is None else type(value).__name__
+    return SettingError(f"{name} is not what belongs there", got=said, expected=expected, remedy=remedy)
