@@ -29,6 +29,7 @@ from homing.data import Builder, Dataset
 from homing.errors import FormatError, HomingError, JudgmentError
 from homing.formats import beir, candidates, rows
 from homing.loading import load, load_splits
+from homing.slices import columns_of
 
 Judgments = list[tuple[str, str, int]]
 CANDIDATES: dict[str, Any] = {"query": "q", "documents": [{"content": "d", "label": 1}, {"content": "e", "label": 0}]}
@@ -107,6 +108,24 @@ def test_a_zip_is_a_workbook_or_told_to_be_unpacked_whatever_its_name(tmp_path: 
         book.active.append(row)
     book.save(tmp_path / "book.xlsx")
     assert judgments(load((tmp_path / "book.xlsx").rename(tmp_path / "book.zip"))) == [("q", "d", 1)]
+
+
+def test_names_of_columns_are_read_in_any_case_in_every_kind_of_table(tmp_path: Path) -> None:
+    named, rows = (" Query", "CONTENT", "Label", "Topic"), [["q", "d", "1", "x"], ["q", "f", "0", "x"]]
+    pq.write_table(pa.table({name: list(column) for name, column in zip(named, zip(*rows, strict=True), strict=True)}), tmp_path / "a.parquet")
+    book = Workbook()
+    for row in (named, *rows):
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    table = put(tmp_path / "a.csv", "\n".join(",".join(row) for row in (named, *rows)))
+    for path in (tmp_path / "a.parquet", tmp_path / "a.xlsx", table):
+        data = load(path)
+        assert judgments(data) == [("q", "d", 1), ("q", "f", 0)]
+        assert data.queries.columns == {"topic": ("x",)}
+        assert columns_of(data.queries, "Topic") == data.queries.columns
+    both = {"query": ["q"], "content": ["d"], "label": [1], "Note": ["a"], "note": ["b"]}
+    pq.write_table(pa.table(both), tmp_path / "b.parquet")
+    assert load(tmp_path / "b.parquet").queries.columns == {"Note": ("a",), "note": ("b",)}
 
 
 def test_null_is_an_empty_text_as_an_empty_cell_is(tmp_path: Path) -> None:

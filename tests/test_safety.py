@@ -82,8 +82,21 @@ def test_what_other_programs_made_of_a_model_is_refused_by_its_name(model: Path)
         with pytest.raises(ModelError, match=f"quantised; got {method}.*\n.*quantised from"):
             Model(model, device="cpu")
     write_json(model / "config.json", config)
+    weights, name = load_file(model / "model.safetensors"), "layers.0.mlp.up_proj.weight"
+    for dtype, said in ((torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")):
+        save_file({**weights, name: weights[name].to(dtype)}, model / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ModelError, match=rf"{name}: the weights are quantised; got {said}; expected F64, F32"):
+            Model(model, device="cpu")
+    save_file({**weights, "position_ids": torch.arange(8)[None]}, model / "model.safetensors", metadata={"format": "pt"})
+    Model(model, device="cpu")
     (model / "model.safetensors").rename(model / "model-Q8_0.gguf")
     with pytest.raises(ModelError, match=r"no weights that are read here; got model-Q8_0.gguf.*\n.*original directory"):
+        Model(model, device="cpu")
+
+
+def test_a_module_without_its_configuration_is_named(model: Path) -> None:
+    (model / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"a file of the model is missing; expected 1_Pooling/config.json.*\nDownload"):
         Model(model, device="cpu")
 
 

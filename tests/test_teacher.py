@@ -241,6 +241,10 @@ def _parquet(rows: list[dict[str, str | float]], path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
+def _parquet_of_capitals(rows: list[dict[str, str | float]], path: Path) -> None:
+    _parquet([{name.upper(): value for name, value in row.items()} for row in rows], path)
+
+
 def _jsonl(rows: list[dict[str, str | float]], path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
@@ -250,7 +254,7 @@ def _tsv(rows: list[dict[str, str | float]], path: Path) -> None:
 
 
 @pytest.mark.parametrize("texts", [False, True])
-@pytest.mark.parametrize("write", [_parquet, _jsonl, _tsv])
+@pytest.mark.parametrize("write", [_parquet, _parquet_of_capitals, _jsonl, _tsv])
 def test_a_file_of_scores_is_read_by_ids_and_by_texts(
     write: Callable[[list[dict[str, str | float]], Path], None], texts: bool, mined: homing.Mined, tmp_path: Path
 ) -> None:

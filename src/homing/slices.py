@@ -41,12 +41,13 @@ class Slice:
 
 
 def columns_of(queries: Queries, names: str) -> dict[str, tuple[str, ...]]:
-    """The columns with these names, which commas part. Raises SettingError for one that the data doesn't have."""
+    """The columns with these names, which commas part; a table's have lower-case names. Raises SettingError for one that the data lacks."""
     found = {}
-    for name in filter(None, (part.strip() for part in names.split(","))):
+    for said in filter(None, (part.strip() for part in names.split(","))):
+        name = said if said in queries.columns else said.lower()
         if name not in queries.columns:
             known = ", ".join(queries.columns) or "there is none"
-            raise SettingError("--slice-by names no column of the data", got=name, expected=f"a field of the queries' records: {known}")
+            raise SettingError("--slice-by names no column of the data", got=said, expected=f"a field of the queries' records: {known}")
         found[name] = queries.columns[name]
     return found
 

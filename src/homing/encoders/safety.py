@@ -19,6 +19,8 @@ NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.p
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 OWN_MODULES = "sentence_transformers."
 _POINTER = b"version https://git-lfs"
+_NUMBERS = ("F64", "F32", "BF16", "F16")  # formats of weights that can be trained and merged into, as safetensors names them
+_LONGEST_HEAD = 100_000_000  # bytes, safetensors' own limit
 
 
 def read_json(path: Path) -> Any:
@@ -98,16 +100,23 @@ def shards(directory: Path) -> list[str]:
 def refuse_unsafe(directory: Path, *, trust_remote_code: bool = False) -> None:
     """Look at a model's directory before anything in it is loaded.
 
-    Raises ModelError for weights that are pickles or quantised, for files that were never fetched, for a path that leaves the directory,
-    and, unless `trust_remote_code`, for code that comes with the model; with it the code's repository is named on the standard error.
+    Raises ModelError for weights that are pickles or quantised, for files that are missing or were never fetched, for a path that leaves
+    the directory, and, unless `trust_remote_code`, for code that comes with the model; with it the code's repository is named on the
+    standard error.
     """
     listed = modules(directory)
     _refuse_pointers(body(directory))
     _refuse_quantised(body(directory))
     if str(listed[0]["type"]).rsplit(".", 1)[-1] == "Transformer":
-        shards(body(directory))
+        for name in shards(body(directory)):
+            _refuse_narrow(body(directory) / name)
     for each in listed[1:]:
         own = directory / str(each["path"])
+        if str(each["type"]).rsplit(".", 1)[-1] in ("Pooling", "Dense") and not (own / "config.json").is_file():
+            raise ModelError(
+                "a file of the model is missing", where=str(directory), expected=f"{each['path']}/config.json",
+                remedy="Download the model again.",
+            )  # fmt: skip
         if own != directory and own.is_dir() and not any(own.glob("*.safetensors")):
             _refuse_pickles(own)
     foreign = dict.fromkeys(_foreign(directory, listed))
@@ -156,6 +165,22 @@ def _refuse_quantised(directory: Path) -> None:
             expected="weights in float32, bfloat16 or float16",
             remedy="Take the model that it was quantised from: what training adds to quantised weights cannot be merged into them exactly.",
         )  # fmt: skip
+
+
+def _refuse_narrow(file: Path) -> None:
+    """Raise ModelError for weights in integers or in 8 bits that no configuration tells of; what is read is the file's head alone."""
+    with file.open("rb") as handle:
+        size = int.from_bytes(handle.read(8), "little")
+        try:
+            head = json.loads(handle.read(size)) if size <= _LONGEST_HEAD else {}
+        except ValueError:
+            return  # a broken file: loading it says how
+    for name, said in head.items():
+        if name.endswith("weight") and said["dtype"] not in _NUMBERS:
+            raise ModelError(
+                "the weights are quantised", where=f"{file}: {name}", got=said["dtype"], expected=", ".join(_NUMBERS),
+                remedy="Take the model that it was quantised from: these numbers mean nothing without their scales.",
+            )  # fmt: skip
 
 
 def _refuse_pickles(directory: Path) -> None:

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from homing.errors import FormatError
+from homing.formats import tables
 from homing.formats.fields import Record, keys, shown, text_field
 from homing.formats.records import records
 
 QUERY, DOCUMENT, SCORE = ("query_id", "query"), ("document_id", "content"), ("score",)
-_PARQUET = b"PAR1"
 
 
 class Scored(NamedTuple):
@@ -42,7 +42,7 @@ def read(path: Path) -> Iterator[Scored]:
 def _records(path: Path) -> Iterator[Record]:
     try:
         with path.open("rb") as handle:
-            parquet = handle.read(len(_PARQUET)) == _PARQUET
+            parquet = handle.read(len(tables.PARQUET)) == tables.PARQUET
         yield from _rows(path) if parquet else records(path, Counter())
     except (OSError, pa.ArrowInvalid) as error:
         raise FormatError(
@@ -52,7 +52,8 @@ def _records(path: Path) -> Iterator[Record]:
 
 def _rows(path: Path) -> Iterator[Record]:
     file = pq.ParquetFile(path)
-    wanted = [field for field in file.schema_arrow if field.name in (*QUERY, *DOCUMENT, *SCORE)]
+    names = tables.folded(file.schema_arrow.names)
+    wanted = [field for field in file.schema_arrow if names[field.name] in (*QUERY, *DOCUMENT, *SCORE)]
     for field in wanted:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if not any(
@@ -67,7 +68,7 @@ def _rows(path: Path) -> Iterator[Record]:
     for batch in file.iter_batches(columns=[field.name for field in wanted]):
         for value in batch.to_pylist():
             row += 1
-            yield Record(value, f"{path} row {row}")
+            yield Record({names[name]: each for name, each in value.items()}, f"{path} row {row}")
 
 
 def _column(record: Record, names: tuple[str, ...]) -> str:

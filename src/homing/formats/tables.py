@@ -141,7 +141,9 @@ class _Merged:
 
 
 def parquet(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
-    """The rows of a Parquet file, lists and structs as JSON has them; texts that a program wrote as bytes are texts if they are UTF-8.
+    """The rows of a Parquet file, lists and structs as JSON has them, under lower-cased names as in the other tables.
+
+    Texts that a program wrote as bytes are texts if they are UTF-8.
 
     Raises FormatError where the file is broken.
     """
@@ -151,12 +153,13 @@ def parquet(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
     try:
         file = pq.ParquetFile(path)
         size, rows, number = path.stat().st_size, file.metadata.num_rows, 0
+        names = folded(file.schema_arrow.names)
         binary = [each.name for each in file.schema_arrow if "binary" in str(each.type)]
         for batch in file.iter_batches(_BATCH):
             for value in batch.to_pylist():
                 number += 1
                 value |= {name: _decoded(value[name]) for name in binary}
-                yield Record(value, f"{path} row {number}")
+                yield Record({names[name]: each for name, each in value.items()}, f"{path} row {number}")
             seen(size * len(batch) // max(rows, 1))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise FormatError(
@@ -173,6 +176,12 @@ def _decoded(value: Any) -> Any:
         with suppress(UnicodeDecodeError):
             return value.decode()
     return value
+
+
+def folded(names: Sequence[str]) -> dict[str, str]:
+    """Each name of a table's columns with what it is read as: without blanks around it and in lower case, unless that is another's too."""
+    found = {name: name.strip().lower() for name in names}
+    return {name: each if list(found.values()).count(each) == 1 else name for name, each in found.items()}
 
 
 def _encoding(path: Path) -> str:
