@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 from homing.cli import cli, main
-from homing.cli.options import VERBS
+from homing.cli.verbs import VERBS
 from homing.loading import load, save_dataset
 from homing.rundir import status
 from homing.settings import Splitting

@@ -112,7 +112,9 @@ def test_a_zip_is_a_workbook_or_told_to_be_unpacked_whatever_its_name(tmp_path: 
 
 def test_names_of_columns_are_read_in_any_case_in_every_kind_of_table(tmp_path: Path) -> None:
     named, rows = (" Query", "CONTENT", "Label", "Topic"), [["q", "d", "1", "x"], ["q", "f", "0", "x"]]
-    pq.write_table(pa.table({name: list(column) for name, column in zip(named, zip(*rows, strict=True), strict=True)}), tmp_path / "a.parquet")
+    pq.write_table(
+        pa.table({name: list(column) for name, column in zip(named, zip(*rows, strict=True), strict=True)}), tmp_path / "a.parquet"
+    )
     book = Workbook()
     for row in (named, *rows):
         book.active.append(row)

@@ -242,7 +242,7 @@ def test_the_verb_names_the_flag(model: Path, capsys: pytest.CaptureFixture[str]
 def test_a_recipe_never_says_that_code_is_trusted(made: Path, tmp_path: Path) -> None:
     from homing import Encoding, Recipe
     from homing.cli import runs
-    from homing.cli.options import cli
+    from homing.cli.verbs import cli
 
     Recipe(data=str(made), model="somewhere", encoding=Encoding(trust_remote_code=True)).write(tmp_path / "recipe.toml")
     options = {parameter.name: None for parameter in cli.commands["run"].params if parameter.name} | {"judgments": ()}

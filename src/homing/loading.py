@@ -151,6 +151,11 @@ def dataset_directory(path: str | Path) -> Path | None:
     return next((each for each in (Path(path), Path(path) / "dataset") if (each / SPLIT).is_file()), None)
 
 
+def open_dataset(path: str | Path) -> Splits:
+    """The split dataset of a directory, or of the run there. Raises what `read_dataset` raises."""
+    return read_dataset(dataset_directory(path) or path)
+
+
 def _said(path: Path) -> dict[str, Any]:
     try:
         said = json.loads(path.read_bytes())

@@ -183,10 +183,10 @@ def _similar(forms: list[str], threshold: float, most: int | None) -> tuple[NDAr
 class _Index:
     """Texts as sets of shingles, and of each text's first few the texts that have it among theirs: two similar texts meet there.
 
-    Texts are numbered by the size of their sets, small ones first; `by_size` (texts,) are their positions among the forms. The shingles of
-    all texts are columns (shingles of all texts,), a text after the other, the rarest of a text first: `text`, `shingle`, and `place` within
-    its text. `probing` are those that similar texts are looked for by, `indexed` (sorted by shingle, then text) those that they are found by,
-    both as positions in the columns; the candidates of probe i are `indexed[low[i]:high[i]]`: texts that are smaller or come before.
+    Texts are numbered by the size of their sets, small ones first; `by_size` (texts,) are their positions among the forms. The shingles
+    of all texts are columns (shingles of all texts,), a text after the other and the rarest of a text first: `text`, `shingle`, and
+    `place` within its text. `probing` are those that similar texts are looked for by, `indexed` (sorted by shingle, then text) those that
+    they are found by, both as positions in the columns. The candidates of probe i are `indexed[low[i]:high[i]]`: texts numbered before.
     """
 
     def __init__(self, forms: list[str], threshold: float) -> None:
@@ -231,7 +231,7 @@ class _Index:
         return np.repeat(self.probing[probes], width), self.indexed[place]
 
     def similar(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The pairs of texts, of those that share these shingles, that are similar; shape (pairs,), a pair as one * texts + other, sorted."""
+        """Of the texts that share these shingles the similar ones, each pair once: one * texts + other, sorted; shape (pairs,)."""
         x, y = self.text[one], self.text[other]
         possible = np.minimum(self.size[x] - self.place[one], self.size[y] - self.place[other])  # if this is the first that they share
         keep = possible >= self.threshold / (1 + self.threshold) * (self.size[x] + self.size[y]) - 1e-9
@@ -245,8 +245,8 @@ class _Index:
 class _Bound:
     """Takes the pairs that are found, all of them up to `most`; beyond that only such as connect what those before don't.
 
-    `found` are the pairs as `_Index.similar` gives them, `complete` whether they are all. `label` (texts,) tells what is connected: each text
-    alone, until the bound is reached.
+    `found` are the pairs as `_Index.similar` gives them, `complete` whether they are all. `label` (texts,) tells what is connected: each
+    text alone, until the bound is reached.
     """
 
     def __init__(self, index: _Index, most: int | None) -> None:

@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from homing.cli import comparison, conversion, exports, judgments, runs, servers, stages
-from homing.cli.options import cli
+from homing.cli.verbs import cli
 from homing.errors import HomingError
 
 _PLACE = "Check the path that was given and its permissions."

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from homing.cli.options import dataset_, figures_, json_, make, out_, print_json, settings, speaker, verb
+from homing.cli.options import dataset_, figures_, json_, out_
+from homing.cli.verbs import make, print_json, settings, speaker, verb
 from homing.errors import SettingError
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import Literal
 
 import click
 
-from homing.cli.options import TARGETS, dataset_of, format_, verb
+from homing.cli.options import TARGETS, format_
+from homing.cli.verbs import verb
 from homing.errors import SettingError
 
 
@@ -25,7 +26,7 @@ def convert(source: str, to: str, out: str, format: str | None, split: Literal["
     from homing.converting import convert as write
     from homing.converting import one_side
     from homing.data import Dataset, Mined, Splits
-    from homing.loading import Halves, load, load_splits
+    from homing.loading import Halves, load, load_splits, open_dataset
     from homing.mining import FILE, read_mined
 
     path = Path(source)
@@ -36,7 +37,7 @@ def convert(source: str, to: str, out: str, format: str | None, split: Literal["
         if split not in (None, "train"):
             raise SettingError("mined rows are of the training split", got=f"--split {split}", remedy="Leave --split out.")
         beside = Path(dataset) if dataset is not None else path.absolute().parent / "dataset"
-        data = read_mined(path, dataset_of(str(beside)).train)
+        data = read_mined(path, open_dataset(beside).train)
     else:
         found = load_splits(path, format=format)
         data = load(path, format) if isinstance(found, Halves) else found

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from homing.cli.options import make, out_, settings, verb
+from homing.cli.options import out_
+from homing.cli.verbs import make, settings, verb
 
 
 @settings("encoding")

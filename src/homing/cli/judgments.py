@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import click
 
-from homing.cli.options import judgments_, make, settings, verb
+from homing.cli.options import judgments_
+from homing.cli.verbs import make, settings, verb
 from homing.data import SIDES, Side
 from homing.errors import FormatError, SettingError
 

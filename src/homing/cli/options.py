@@ -1,23 +1,12 @@
-"""What every verb is made of: the group, a verb's look, and options made from settings.py."""
+"""Options that several verbs share, alone or together."""
 
 from __future__ import annotations
 
-import json
-import re
-import types
-import typing
-from collections.abc import Callable, Sequence
-from dataclasses import fields
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
 
 import click
-
-from homing.settings import Auditing, Comparing, Encoding, Evaluating, Judging, Mining, Reporting, Serving, Splitting, Training
-
-if TYPE_CHECKING:
-    from homing.data import Dataset, Splits
 
 FORMATS = (
     "candidates", "rows", "pairs", "beir", "trec", "llamaindex", "tevatron", "flagembedding", "sentence-transformers", "ms-swift",
@@ -26,130 +15,28 @@ TARGETS = (
     "candidates", "pairs", "llamaindex", "beir", "trec", "rows", "flagembedding", "sentence-transformers", "ms-swift", "ms-swift-old",
     "tevatron",
 )  # fmt: skip
-SECTIONS: dict[str, type[Any]] = {
-    "encoding": Encoding, "splitting": Splitting, "mining": Mining, "training": Training, "evaluating": Evaluating,
-    "comparing": Comparing, "reporting": Reporting,
-}  # fmt: skip
-EVERY: dict[str, type[Any]] = {
-    **SECTIONS,
-    "auditing": Auditing,
-    "judging": Judging,
-    "serving": Serving,
-}  # those of a recipe, and the others
-VERBS = {
-    "Whole runs": ("demo", "check", "run", "status", "compare"),
-    "Stage by stage": ("split", "mine", "train", "merge", "evaluate", "report"),
-    "Judgments": ("audit", "judge", "convert"),
-    "Deployment": ("serve", "verify", "export"),
-}
-CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class Verb(click.Command):
-    """A command whose help starts with an example and fits a screen."""
-
-    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.example = example
-
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for line in self.example.splitlines():
-            formatter.write(f"    {line}\n")
-        formatter.write("\n")
-        formatter.write_text(" ".join((self.help or "").split()))
-        self.format_options(ctx, formatter)
-
-
-class Verbs(click.Group):
-    """The verbs as they are used, under headings; what each does up to the first pause of its help."""
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for heading, names in VERBS.items():
-            with formatter.section(heading):
-                formatter.write_dl([(name, re.split("[,.:;]", self.commands[name].help or "")[0]) for name in names])
-
-
-def _flag(each: Any) -> str:
-    return str(each.metadata.get("flag") or each.name.replace("_", "-"))
-
-
-def _option(section: str, each: Any, kind: Any, shown: bool) -> click.Option:
-    """One option of a setting: its type, default and help are the dataclass's."""
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        kind = next(part for part in typing.get_args(kind) if part is not type(None))
-    name, help = f"{section}__{each.name}", each.metadata["help"]
-    default = "" if each.default in (None, "") else f" [{each.default:g}]" if isinstance(each.default, float) else f" [{each.default}]"
-    if kind is bool:
-        return click.Option([f"--{_flag(each)}/--no-{_flag(each)}", name], default=None, help=help + default, hidden=not shown)
-    choice = click.Choice(typing.get_args(kind)) if typing.get_origin(kind) is Literal else kind
-    metavar = {int: "N", float: "X", str: "TEXT"}.get(kind, "")
-    return click.Option(
-        [f"--{_flag(each)}", name], type=choice, default=None, help=help + default, metavar=metavar or None, hidden=not shown
-    )
-
-
-def settings(*sections: str, shown: Sequence[str] | None = None) -> Callable[[click.Command], click.Command]:
-    """Options for every setting of these sections; `seed` is one option for all. `shown`: those that the help lists (None: all)."""
-
-    def decorate(command: click.Command) -> click.Command:
-        for section in sections:
-            kinds = typing.get_type_hints(EVERY[section])
-            for each in fields(EVERY[section]):
-                if each.name != "seed":
-                    command.params.append(_option(section, each, kinds[each.name], shown is None or each.name in shown))
-        if any(each.name == "seed" for section in sections for each in fields(EVERY[section])):
-            command.params.append(
-                click.Option(["--seed", "seed"], type=int, default=None, metavar="N", help="seed of everything drawn [42]")
-            )
-        return command
-
-    return decorate
-
-
-def given(options: dict[str, Any], section: str) -> dict[str, Any]:
-    """The settings of a section that were given on the command line."""
-    given = {name.split("__")[1]: value for name, value in options.items() if name.startswith(f"{section}__") and value is not None}
-    if options.get("seed") is not None and any(each.name == "seed" for each in fields(EVERY[section])):
-        given["seed"] = options["seed"]
-    return given
-
-
-def make(options: dict[str, Any], section: str) -> Any:
-    return EVERY[section](**given(options, section))
-
-
-@click.group(cls=Verbs, context_settings=CONTEXT)
-@click.version_option(package_name="homing")
-def cli() -> None:
-    """Align a text-embedding model with one retrieval task, and prove it.
-
-    \b
-    homing demo                                         see it work, without data
-    homing run data.json --model MODEL --out runs/mine  from judgments to verdict
-    """
-
-
-def verb(example: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """Register a function as a verb; its parameters are one dict of options beside the arguments."""
-
-    def decorate(function: Callable[..., Any]) -> click.Command:
-        return cli.command(cls=Verb, example=example, context_settings=CONTEXT)(function)
-
-    return decorate
+def _together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several options as one decorator."""
+    return lambda function: reduce(lambda made, each: each(made), reversed(options), function)
 
 
 data_ = click.argument("data", type=str)
 format_ = click.option(
     "--format", type=click.Choice(FORMATS), default=None, metavar="FORMAT", help="how to read the data (found by content)"
 )
-dev_ = click.option("--dev", type=str, default=None, metavar="FILE", help="dev data that is already split off")
-test_ = click.option("--test", type=str, default=None, metavar="FILE", help="test data, or a run whose test set is kept")
-corpus_ = click.option("--corpus", type=str, default=None, metavar="FILE", help="documents beside those of the data, to be mined")
-teacher_ = click.option("--teacher", type=str, default=None, metavar="SOURCE", help="a better model (also a server), or a file of scores")
-general_ = click.option("--general", type=str, default=None, metavar="DATA", help="judgments outside the domain: what is lost?")
-from_ = click.option("--from", "start", type=str, default=None, metavar="ADAPTER", help="what to go on from, in place of the base")
-baseline_ = click.option("--baseline", type=str, default=None, metavar="MODEL", help="the model in use now, compared as well")
-instructions_ = click.option("--instructions", type=str, default=None, metavar="FILE", hidden=True)
+splits_ = _together(
+    click.option("--dev", type=str, default=None, metavar="FILE", help="dev data that is already split off"),
+    click.option("--test", type=str, default=None, metavar="FILE", help="test data, or a run whose test set is kept"),
+    click.option("--corpus", type=str, default=None, metavar="FILE", help="documents beside those of the data, to be mined"),
+    format_,
+)
+learning_ = _together(
+    click.option("--teacher", type=str, default=None, metavar="SOURCE", help="a better model (also a server), or a file of scores"),
+    click.option("--general", type=str, default=None, metavar="DATA", help="judgments outside the domain: what is lost?"),
+    click.option("--from", "start", type=str, default=None, metavar="ADAPTER", help="what to go on from, in place of the base"),
+)
 judgments_ = click.option(
     "--judgments",
     type=str,
@@ -157,8 +44,6 @@ judgments_ = click.option(
     metavar="FILE",
     help="marks on audited negatives (repeatable)",
 )
-model_ = click.option("--model", type=str, required=True, metavar="MODEL", help="a model's directory or hub name")
-
 json_ = click.option("--json", "as_json", is_flag=True, help="the verdict as JSON on standard output")
 dataset_ = click.option("--dataset", type=str, default=None, metavar="DIR", help="the dataset evaluated on [the run's]")
 figures_ = click.option("--figures", type=str, default=None, metavar="DIR", help="each chart as SVG, and its numbers as CSV")
@@ -166,28 +51,3 @@ figures_ = click.option("--figures", type=str, default=None, metavar="DIR", help
 
 def out_(default: str | None, help: str) -> Callable[[Any], Any]:
     return click.option("--out", type=str, default=default, required=False, metavar="PATH", help=help, show_default=default is not None)
-
-
-def opened(
-    data: str, dev: str | None, test: str | None, format: str | None, splitting: Splitting | None = None, corpus: str | None = None
-) -> Dataset | Splits:
-    from homing.opening import opened as read
-
-    return read(data, dev, test, format, splitting, corpus)
-
-
-def dataset_of(directory: str) -> Splits:
-    """The split dataset of a directory, or of the run there."""
-    from homing.loading import dataset_directory, read_dataset
-
-    return read_dataset(dataset_directory(directory) or Path(directory))
-
-
-def speaker(as_json: bool) -> Callable[[str], None]:
-    """Who is told what happens: standard output, or standard error where JSON goes there."""
-    return partial(click.echo, err=as_json)
-
-
-def print_json(value: Any) -> None:
-    """One JSON value on standard output."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))

@@ -8,28 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from homing.cli.options import (
-    SECTIONS,
-    baseline_,
-    corpus_,
-    data_,
-    dev_,
-    format_,
-    from_,
-    general_,
-    given,
-    instructions_,
-    json_,
-    judgments_,
-    make,
-    out_,
-    print_json,
-    settings,
-    speaker,
-    teacher_,
-    test_,
-    verb,
-)
+from homing.cli.options import data_, json_, judgments_, learning_, out_, splits_
+from homing.cli.verbs import SECTIONS, given, make, print_json, settings, speaker, verb
 from homing.errors import SettingError
 
 if TYPE_CHECKING:
@@ -47,16 +27,11 @@ COMMON = (
 @data_
 @click.option("--model", type=str, default=None, metavar="MODEL", help="a model's directory or hub name")
 @out_(None, "the run's directory [runs/NAME of the data]")
-@dev_
-@test_
-@corpus_
-@format_
-@teacher_
-@general_
+@splits_
+@learning_
 @judgments_
-@from_
-@baseline_
-@instructions_
+@click.option("--baseline", type=str, default=None, metavar="MODEL", help="the model in use now, compared as well")
+@click.option("--instructions", type=str, default=None, metavar="FILE", hidden=True)
 @json_
 def run(data: str, model: str | None, out: str | None, as_json: bool, **options: Any) -> None:
     """From judged data to a verdict and a model: check, split, mine, train, merge, evaluate, report. Goes on where it stopped.

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from homing.cli.options import make, settings, verb
+from homing.cli.verbs import make, settings, verb
 
 KERNELS = "64"  # that oneDNN keeps, one for each layer's shape and number of tokens; its 1,024 take ever more memory
 SPINS = "10000"  # turns that a thread of PyTorch waits awake for the next layer's work: some 0.2 ms

@@ -9,47 +9,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from homing.cli.options import (
-    corpus_,
-    data_,
-    dataset_,
-    dataset_of,
-    dev_,
-    figures_,
-    format_,
-    from_,
-    general_,
-    json_,
-    judgments_,
-    make,
-    model_,
-    opened,
-    out_,
-    print_json,
-    settings,
-    speaker,
-    teacher_,
-    test_,
-    verb,
-)
+from homing.cli.options import data_, dataset_, figures_, json_, judgments_, learning_, out_, splits_
+from homing.cli.verbs import make, print_json, settings, speaker, verb
 from homing.errors import HomingError, SettingError
 from homing.settings import Encoding, Mining, Splitting, Training
 
 if TYPE_CHECKING:
     from homing.protocols import Encoder
 
+model_ = click.option("--model", type=str, required=True, metavar="MODEL", help="a model's directory or hub name")
+
 
 @settings("encoding")
 @verb("homing check data.json --model Qwen/Qwen3-Embedding-0.6B")
 @data_
-@dev_
-@test_
-@corpus_
-@format_
+@splits_
 @click.option("--model", type=str, default=None, metavar="MODEL", help="count in this model's tokens")
 def check(data: str, dev: str | None, test: str | None, corpus: str | None, format: str | None, model: str | None, **options: Any) -> None:
     """Look at data before anything costs time: counts, lengths, duplicates, leaks."""
     from homing.checking import check as look
+    from homing.opening import opened
 
     loaded = opened(data, dev, test, format, corpus=corpus)
     if model is None:
@@ -67,10 +46,7 @@ def check(data: str, dev: str | None, test: str | None, corpus: str | None, form
 @settings("splitting")
 @verb("homing split data.json --out dataset")
 @data_
-@dev_
-@test_
-@corpus_
-@format_
+@splits_
 @out_("dataset", "the directory to write, in BEIR layout")
 @click.option("--judgments", type=str, multiple=True, metavar="FILE", help="take these over first, dev and test too: the exam changes")
 def split(
@@ -83,6 +59,7 @@ def split(
     from homing.judgments import obey_before_split
     from homing.loading import SPLIT, save_dataset
     from homing.manifest import replace_directory
+    from homing.opening import opened
     from homing.splitting import split as deal
 
     loaded = opened(data, dev, test, format, make(options, "splitting"), corpus)
@@ -119,6 +96,7 @@ def mine(dataset: str, out: str, model: str | None, vectors: str | None, judgmen
     """
     from homing.formats.judgments import read
     from homing.judgments import obey
+    from homing.loading import open_dataset
     from homing.manifest import demand_replaceable, replace_directory
     from homing.mining import FILE, save_mined
     from homing.mining import mine as choose
@@ -126,7 +104,7 @@ def mine(dataset: str, out: str, model: str | None, vectors: str | None, judgmen
     chosen = make(options, "mining")
     encoder: Encoder | None = None
     demand_replaceable(Path(out), FILE)
-    splits, obeyed = obey([each for path in judgments for each in read(path)], dataset_of(dataset))
+    splits, obeyed = obey([each for path in judgments for each in read(path)], open_dataset(dataset))
     if judgments:
         click.echo(str(obeyed))
     if model is not None and vectors is not None:
@@ -158,9 +136,7 @@ LEARNING = (
 @click.option("--dataset", type=str, required=True, metavar="DIR", help="the split dataset")
 @model_
 @out_("adapter", "the adapter's directory; logs go to 'training' beside it")
-@teacher_
-@general_
-@from_
+@learning_
 def train(
     mined: str, dataset: str, model: str, out: str, teacher: str | None, general: str | None, start: str | None, **options: Any
 ) -> None:
@@ -168,7 +144,7 @@ def train(
     from homing.encoders.adapter import Adapter
     from homing.encoders.model import Model
     from homing.encoders.teacher import kind_of, open_teacher
-    from homing.loading import load
+    from homing.loading import load, open_dataset
     from homing.mining import read_mined
     from homing.training import train as fit
 
@@ -177,7 +153,7 @@ def train(
         kind_of(teacher)
     away = load(general) if general is not None else None
     begins = Adapter(Path(start)) if start is not None else None
-    splits = dataset_of(dataset)
+    splits = open_dataset(dataset)
     rows = read_mined(Path(mined), splits.train)
     base = Model(model, **asdict(make(options, "encoding")))
     taught_by = None
@@ -260,13 +236,14 @@ def evaluate(dataset: str, models: tuple[str, ...], out: str, as_json: bool, **o
     from homing.evaluating import evaluate as measure
     from homing.evaluating import save_evaluation, summary
     from homing.formats.evaluation import METRICS
+    from homing.loading import open_dataset
     from homing.manifest import demand_replaceable
     from homing.slices import columns_of
     from homing.terminal import verdict_table
     from homing.verdicts import compare
 
     demand_replaceable(Path(out), METRICS)
-    splits, chosen = dataset_of(dataset), make(options, "evaluating")
+    splits, chosen = open_dataset(dataset), make(options, "evaluating")
     columns = columns_of(splits.test.queries, chosen.slice_by)
     loaded = open_encoders(models, **asdict(make(options, "encoding")))
     found = measure(loaded, splits.dev, splits.test, chosen, groups=splits.groups)
