@@ -29,7 +29,7 @@ from torch import Tensor
 from transformers import Qwen3Config, Qwen3Model
 
 from homing import Model
-from homing.encoders.adapter import conventions
+from homing.encoders.tuning import conventions
 from homing.manifest import versions, write_json
 from homing.shipping.layout import POOLING_FLAGS
 from runs import machine

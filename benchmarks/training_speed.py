@@ -164,13 +164,13 @@ def blog_steps(work: Work) -> Timed:
 
 def homing_step(model: Model, settings: Training) -> Callable[[Mined, Ints], None]:
     """One update of Homing as `homing.train` makes it, as a function of rows and the groups (queries) it takes; tokenising included."""
-    from homing.encoders import adapter as adapters
+    from homing.encoders import tuning as tunings
     from homing.encoders.fused import fuse
     from homing.encoders.step import Step
     from homing.objective import Objective
 
-    tuning = adapters.tune(model, settings)
-    if isinstance(tuning, adapters.LowRank):
+    tuning = tunings.tune(model, settings)
+    if isinstance(tuning, tunings.LowRank):
         fuse(tuning.peft)
     tuning.train_mode()
     trained = list(tuning.parameters().values())

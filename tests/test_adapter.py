@@ -18,8 +18,9 @@ from torch import Tensor
 
 import homing
 from homing import Adapter, Model, Training
-from homing.encoders import adapter as adapters
-from homing.encoders.adapter import Tuning, default_tuning, load, tune
+from homing.encoders import tuning as tunings
+from homing.encoders.directory import CONVENTIONS
+from homing.encoders.tuning import Tuning, default_tuning, load, set_checkpointing, tune
 from homing.errors import MergeError, ModelError, SettingError
 
 KINDS = ("lora", "rslora", "dora", "full")
@@ -222,8 +223,8 @@ def test_the_merge_takes_the_scale_that_the_adapter_says(tiny_model: Path, kind:
 
 def _copy(path: Path, to: Path, **changed: object) -> Path:
     shutil.copytree(path, to)
-    said = json.loads((to / adapters.CONVENTIONS).read_text()) | changed
-    (to / adapters.CONVENTIONS).write_text(json.dumps(said))
+    said = json.loads((to / CONVENTIONS).read_text()) | changed
+    (to / CONVENTIONS).write_text(json.dumps(said))
     return to
 
 
@@ -242,7 +243,7 @@ def test_a_lora_from_elsewhere_needs_no_conventions(tiny_model: Path, tmp_path: 
     model = Model(tiny_model, max_length=32)
     adapter = _saved(model, "lora", tmp_path / "adapter", scale=0.5)
     load(model, adapter, 1.0)
-    (adapter.path / adapters.CONVENTIONS).unlink()
+    (adapter.path / CONVENTIONS).unlink()
     assert adapter.scale == 1.0
     assert np.allclose(_encode(homing.merge(Model(tiny_model, max_length=32), adapter, out=tmp_path / "merged")), _encode(model), atol=1e-5)
 
@@ -258,7 +259,7 @@ def test_another_base_is_refused_and_left_alone(tiny_model: Path, minilm: Path, 
         load(other, adapter)
     assert _same_bits(_bits(other), bits)
 
-    (adapter.path / adapters.CONVENTIONS).unlink()  # names and shapes alone
+    (adapter.path / CONVENTIONS).unlink()  # names and shapes alone
     other = Model(minilm, max_length=32)
     bits, before = _bits(other), _encode(other)
     with pytest.raises(ModelError, match="doesn't fit"):
@@ -397,7 +398,7 @@ def test_checkpointing_gives_the_same_gradients(model: Model, kind: str) -> None
         count
     )
     for on in (False, True):
-        adapters.set_checkpointing(tuning.body, on)
+        set_checkpointing(tuning.body, on)
         tuning.train_mode()
         torch.manual_seed(3)
         passes = 0
@@ -431,6 +432,6 @@ def test_the_default_is_by_size_and_memory(
     """16 bytes a parameter must fit into half of the free memory."""
     assert default_tuning(parameters, memory) == kind
     model = Model(tiny_model, max_length=32)
-    monkeypatch.setattr(adapters, "available", lambda device: memory * model.parameters // parameters)
+    monkeypatch.setattr(tunings, "available", lambda device: memory * model.parameters // parameters)
     if parameters < 1000:
         assert tune(model, Training(rank=RANK)).kind == kind

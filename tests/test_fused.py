@@ -13,9 +13,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor
 
-from homing.encoders.adapter import targets
 from homing.encoders.fused import fuse, unfuse
 from homing.encoders.model import Model
+from homing.encoders.tuning import targets
 
 TEXTS = ("list all files of the directory", "how is a claim paid after an accident on the road?", "保险合同", "blood pressure", "a")
 

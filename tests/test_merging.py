@@ -21,11 +21,11 @@ from torch import Tensor
 
 import homing
 from homing import Adapter, Model, Training
-from homing.encoders import adapter as adapters
 from homing.encoders import streamed
+from homing.encoders import tuning as tunings
 from homing.encoders import weights as weights_module
-from homing.encoders.adapter import tune
 from homing.encoders.change import LowRankChange, change_of
+from homing.encoders.tuning import tune
 from homing.encoders.weights import Weights
 from homing.errors import MergeError, ModelError, ResourceError, RunError, SettingError
 from homing.merging import Plan, plan, write
@@ -159,7 +159,7 @@ def test_an_adapter_that_holds_more_is_refused(base: Model, adapter: Adapter, ch
 
 
 def test_a_base_with_an_adapter_on_it_is_refused(base: Model, adapter: Adapter, tmp_path: Path) -> None:
-    tuning = adapters.load(base, adapter)
+    tuning = tunings.load(base, adapter)
     with pytest.raises(ModelError, match="adapter on it"):
         plan(base, adapter)
     tuning.detach()
@@ -229,7 +229,7 @@ def test_weights_are_peft_own_merge(tiny_model: Path, kind: str, tmp_path: Path)
     adapter = learned(base, kind, tmp_path / "adapter")
     change = change_of(adapter, 0.75)
     before = {name: tensor.clone() for name, tensor in base.transformer[0].model.state_dict().items()}
-    tuning = adapters.load(base, adapter, 0.75)
+    tuning = tunings.load(base, adapter, 0.75)
     tuning.merge()
     after = base.transformer[0].model.state_dict()
     for name in change.names:
@@ -240,7 +240,7 @@ def test_weights_are_peft_own_merge(tiny_model: Path, kind: str, tmp_path: Path)
 def test_ranks_and_alphas_of_single_layers_are_obeyed(tiny_model: Path, tmp_path: Path) -> None:
     from peft import LoraConfig
 
-    from homing.encoders.adapter import LowRank
+    from homing.encoders.tuning import LowRank
 
     base = Model(tiny_model, max_length=64, device="cpu")
     config = LoraConfig(
@@ -349,7 +349,7 @@ def test_a_merge_is_verified_layer_by_layer_and_gives_what_peft_gives(
     assert (verified.distance > 0) is (kind != "full")  # all weights are put in their place, there is no other computation
     assert (verified.texts, verified.flips) == (7, 0)
     assert all(parameter.is_meta for parameter in planned.base.transformer[0].model.parameters())
-    tuning = adapters.load(whole := Model(path, max_length=64, device="cpu"), adapter, 0.5)
+    tuning = tunings.load(whole := Model(path, max_length=64, device="cpu"), adapter, 0.5)
     assert np.allclose(Model(tmp_path / "model", device="cpu").encode(TEXTS), whole.encode(TEXTS), atol=1e-5)
     tuning.detach()
 
@@ -486,7 +486,7 @@ def test_distance_and_rank_flips_in_half_precision_are_what_other_readers_find(
 ) -> None:
     """PEFT's adapter on its base, and sentence-transformers with the written directory, both whole."""
     verified = write(plan(base, adapter, out=tmp_path / "model", dtype=dtype)).verified
-    tuning = adapters.load(base, adapter)
+    tuning = tunings.load(base, adapter)
     queries, documents = base.encode(PROBES, "query"), base.encode(PROBES, "document")
     tuning.detach()
     theirs = SentenceTransformer(str(tmp_path / "model"), device="cpu", model_kwargs={"dtype": torch.float32})

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from homing.encoders.adapter import tune
 from homing.encoders.model import Model
 from homing.encoders.pair import Pair
+from homing.encoders.tuning import tune
 from homing.errors import ModelError, NotFittedError, PoolingError, SettingError
 from homing.protocols import Encoder
 from homing.settings import Training

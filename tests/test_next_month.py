@@ -22,7 +22,7 @@ from homing import Adapter, Mining, Model, Splits, Training
 from homing.comparing import nested
 from homing.context import Anew, Context
 from homing.data import Mined
-from homing.encoders.adapter import load
+from homing.encoders.tuning import load
 from homing.errors import ModelError, SettingError
 from homing.evaluations import Interval
 from homing.finished import finished

@@ -18,15 +18,15 @@ from sentence_transformers import SentenceTransformer
 import homing
 from fake_server import FakeServer, serving
 from hashing import Hashing
+from homing import Adapter
 from homing.cli import main
-from homing.encoders import adapter as adapters
-from homing.encoders.adapter import tune
 from homing.encoders.endpoint import Endpoint
 from homing.encoders.kept import Kept
 from homing.encoders.model import Model
 from homing.encoders.opening import open_adapter, open_encoder, open_encoders
 from homing.encoders.pair import Pair
 from homing.encoders.truncated import Truncated
+from homing.encoders.tuning import load, tune
 from homing.errors import ModelError, SettingError
 from homing.protocols import Encoder
 from homing.settings import Training
@@ -118,7 +118,7 @@ def test_an_adapter_opens_on_its_base(tiny_model: Path, tmp_path: Path, kind: st
     base = Model(tiny_model, instruction="Find the answer", max_length=64)
     before = base.encode(TEXTS, "query")
     path = learned(base, tmp_path / "adapter", kind=kind)
-    tuning = adapters.load(base, adapters.Adapter(path))
+    tuning = load(base, Adapter(path))
     wanted = base.encode(TEXTS, "query")
     found = open_adapter(path)
     assert found.prompts["query"] == "Instruct: Find the answer\nQuery:"

@@ -22,7 +22,7 @@ import homing
 from conftest import REPOSITORY
 from homing import Adapter, Model
 from homing.decision import ChosenOn, Decision, Threshold
-from homing.encoders import adapter as adapters
+from homing.encoders import tuning as tunings
 from homing.errors import MergeError, ModelError, SettingError
 from homing.exporting import export
 from homing.manifest import write_json
@@ -46,7 +46,7 @@ class Shipped:
         if side == "queries":
             file = self.adapter.path / "homing.json"
             write_json(file, json.loads(file.read_text()) | {"train": "queries"})
-        tuning = adapters.load(self.base, self.adapter)
+        tuning = tunings.load(self.base, self.adapter)
         self.queries, self.documents = self.base.encode(QUERIES, "query"), self.base.encode(QUERIES, "document")
         tuning.detach()
         self.path = work / "model"
@@ -208,7 +208,7 @@ def test_a_dense_layer_goes_along(tiny_model: Path, tmp_path: Path) -> None:
     base = Model(tmp_path / "base", max_length=64, device="cpu")
     adapter = learned(base, "lora", tmp_path / "adapter")
     merged = homing.merge(base, adapter, out=tmp_path / "model")
-    tuning = adapters.load(base, adapter)
+    tuning = tunings.load(base, adapter)
     assert np.allclose(merged.encode(QUERIES), base.encode(QUERIES), atol=1e-5)
     tuning.detach()
     assert "| dimension | 16 |" in (tmp_path / "model" / "README.md").read_text()

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from homing.encoders.adapter import set_checkpointing, targets
 from homing.encoders.dropout import Bits, replace_dropout
 from homing.encoders.fused import fuse
 from homing.encoders.memory import Saved, activation_bytes, available, saved_bytes
 from homing.encoders.model import Model, Tokens
 from homing.encoders.step import Step
+from homing.encoders.tuning import set_checkpointing, targets
 from homing.errors import TrainingError
 from homing.losses import Contrast
 

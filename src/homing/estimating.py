@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from homing.data import Dataset, Splits
-from homing.encoders.adapter import default_tuning
 from homing.encoders.devices import token_budget
 from homing.encoders.memory import MARGIN, activation_bytes, available, total
 from homing.encoders.model import Model
+from homing.encoders.tuning import default_tuning
 from homing.errors import ResourceError
 from homing.progress import duration
 from homing.settings import Mining, Splitting, Training

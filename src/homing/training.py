@@ -22,8 +22,7 @@ from homing.arguments import demand
 from homing.batches import Batch, Groups, epoch_batches
 from homing.data import Dataset, Ints, Mined
 from homing.data import digest as digest_texts
-from homing.encoders import adapter as adapters
-from homing.encoders.adapter import Adapter
+from homing.encoders.adapter import MARKS, Adapter
 from homing.encoders.devices import fast_dtype, on_device
 from homing.encoders.directory import CONVENTIONS
 from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
@@ -31,6 +30,7 @@ from homing.encoders.fused import fuse
 from homing.encoders.memory import total
 from homing.encoders.model import Model
 from homing.encoders.step import Step
+from homing.encoders.tuning import LowRank, begin_with, default_tuning, set_checkpointing, tune
 from homing.errors import JudgmentError, SettingError, TrainingError
 from homing.fixed import against, embedded
 from homing.journal import CHECKPOINT_ONLY, Journal
@@ -99,14 +99,14 @@ def train(
         raise JudgmentError("there is no row to train on", remedy="Training needs at least one query with a relevant document.")
     if not settings.in_batch and not (mined.negative >= 0).any():
         raise JudgmentError("there is no negative to train against", remedy="Leave --no-in-batch out, or give judged negatives.")
-    demand_replaceable(out, *adapters.MARKS)
+    demand_replaceable(out, *MARKS)
     settings = resolved(base, settings, start)
     session = _Session(base, mined, dev, settings, logs, teacher, general, start, say, began)
     try:
         best, scale = session.run()
     finally:
         session.detach()
-    with replace_directory(out, *adapters.MARKS) as fresh:
+    with replace_directory(out, *MARKS) as fresh:
         shutil.copytree(best, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*CHECKPOINT_ONLY, "README.md"))
         said = json.loads((fresh / CONVENTIONS).read_text(encoding="utf-8"))
         write_json(fresh / CONVENTIONS, {**said, "scale": scale, "train": settings.train})
@@ -130,7 +130,7 @@ def resolved(base: Model, settings: Training, start: Adapter | None = None) -> T
                 expected=start.tuning, remedy="Leave --tuning out, or --from.",
             )  # fmt: skip
         settings = replace(settings, tuning=start.tuning, **start.shape)
-    tuning = settings.tuning or adapters.default_tuning(base.parameters, total(base.device))
+    tuning = settings.tuning or default_tuning(base.parameters, total(base.device))
     return replace(settings, tuning=tuning, learning_rate=settings.learning_rate or default_learning_rate(base.parameters, tuning))
 
 
@@ -173,12 +173,12 @@ class _Session:
         self.group_tokens = self.groups.tokens(self.texts.query_lengths(), self.texts.document_lengths())
         self.fingerprint = self._fingerprint()
 
-        self.tuning = adapters.tune(base, settings)
+        self.tuning = tune(base, settings)
         if start is not None:
-            adapters.begin_with(self.tuning, start)
+            begin_with(self.tuning, start)
         self.trained = list(self.tuning.parameters().values())
         self.bits: Bits | None = None
-        if isinstance(self.tuning, adapters.LowRank):
+        if isinstance(self.tuning, LowRank):
             fuse(self.tuning.peft)
             self.bits = replace_dropout(self.tuning.peft) if base.device.type == "cpu" and settings.dropout else None
         decayed = [parameter for parameter in self.trained if parameter.ndim >= 2]
@@ -216,15 +216,15 @@ class _Session:
         return digest_texts(parts)
 
     def _checkpoint_activations(self) -> None:
-        adapters.set_checkpointing(self.tuning.body, True)
-        if self.bits is not None and isinstance(self.tuning, adapters.LowRank):
+        set_checkpointing(self.tuning.body, True)
+        if self.bits is not None and isinstance(self.tuning, LowRank):
             restore_dropout(self.tuning.peft)
         self.tuning.train_mode()
 
     def detach(self) -> None:
         """Take what learned off the base again: what came in is what goes out."""
         if self.step.checkpointing:
-            adapters.set_checkpointing(self.tuning.body, False)
+            set_checkpointing(self.tuning.body, False)
         self.tuning.detach()
 
     def run(self) -> tuple[Path, float]:

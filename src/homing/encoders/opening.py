@@ -149,12 +149,13 @@ def open_adapter(path: str | Path, *, base: str | Path | None = None, name: str 
 
     `base`: by default the one that the adapter names. Raises ModelError where it names none, or for another than it was trained on.
     """
-    from homing.encoders import adapter as adapters
+    from homing.encoders.adapter import Adapter
     from homing.encoders.directory import directory_of
     from homing.encoders.model import Model
     from homing.encoders.pair import Pair
+    from homing.encoders.tuning import load
 
-    trained = adapters.Adapter(Path(path))
+    trained = Adapter(Path(path))
     said = trained.conventions
     source = str(base or said.get("base") or _base_of_peft(trained.path))
     own: dict[str, Any] = {"max_length": said.get("max_length"), "document_prompt": said.get("prompts", {}).get("document")}
@@ -173,7 +174,7 @@ def open_adapter(path: str | Path, *, base: str | Path | None = None, name: str 
         own["pooling"] = said.get("pooling")
     keywords = {**own, **{key: value for key, value in encoding.items() if value is not None}}
     model = Model(source, name=name or trained.path.name, **keywords)
-    adapters.load(model, trained)
+    load(model, trained)
     return Pair(model, Model(source, **keywords), name) if trained.side == "queries" else model
 
 
