@@ -1,17 +1,10 @@
-"""Verify a server: what it embeds compared with the local model, and what it does otherwise named, with the remedy.
-
-Texts are sent to the server and embedded here. Where the two differ, the texts are embedded here once more in every way that servers are
-known to go wrong (`homing.encoders.faults`), and the way that gives the server's own embeddings is what it does.
-"""
+"""One side, queries or documents: its texts sent to the server, and what it does otherwise than the model found out and named."""
 
 from __future__ import annotations
 
-import json
-import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,32 +14,16 @@ from homing.encoders.endpoint import Endpoint
 from homing.encoders.faults import LENGTHS, Way, Workshop
 from homing.encoders.model import Model
 from homing.encoders.pair import Pair
-from homing.errors import SettingError
 from homing.protocols import Kind
 from homing.shipping.origin import Origin
+from homing.verifying.verification import Compared, Finding, Sent
 
 Floats32 = NDArray[np.float32]
-Sent = Literal["with prompts", "bare", "with task"]
 
 ROUNDING = 1e-5  # cosine distances: what float32 differs by from one program to another
-TOLERANCE = 1e-3  # what bfloat16 differs by
 UNLIKE = 2e-2  # beyond what number formats do
 LENGTH_OFF = 1e-2
 
-QUERIES = (
-    "how do I reset my password", "hail damage", "保证期间有多长？", "find files larger than 100 MB", "Which hail does the policy cover?",
-    "请问如何查看当前目录下所有文件的大小", "a", "What did the patients with high blood pressure take, and for how long were they treated?",
-)  # fmt: skip
-DOCUMENTS = (
-    "Ice floats because it is less dense than the water around it.",
-    "保证期间是确定保证人承担保证责任的期间，不发生中止、中断和延长。",
-    "find . -name '*.py' -mtime -1 | xargs grep -l TODO",
-    "To reset your password, open the settings, choose Security, and follow the link that is sent to you.",
-    "The policy covers damage by hail,\nstorm and flood. It does not cover wear.",
-    "Yes.",
-    "劳动者在试用期内提前三日通知用人单位，可以解除劳动合同。",
-    "Patients with high blood pressure were treated for twelve weeks; the medicine lowered it in most of them.",
-)
 FILLER = "The library holds books about rivers, ships, winter storms and old trade routes. "
 
 PUT_BY_SERVER = "Let one side put it: bare texts where the server does, or no prompt in the server's settings."
@@ -66,114 +43,12 @@ REMEDIES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a server does otherwise, on which sides and ways of sending, and what to do about it. `fails`: embeddings are wrong by it."""
-
-    what: str
-    remedy: str
-    kinds: tuple[Kind, ...]
-    fails: bool = True
-    sent: tuple[Sent, ...] = ()
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One side under one way of sending: cosine distances of the server's embeddings from the local ones, over `texts` texts."""
-
-    kind: Kind
-    sent: Sent
-    texts: int
-    median: float
-    worst: float
-    shortest: float
-    longest: float
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What a comparison came to. `flips` of `rankings`: queries whose documents come in another order, top 1 in `first`."""
-
-    model: str
-    endpoint: str
-    compared: tuple[Compared, ...]
-    findings: tuple[Finding, ...]
-    flips: int
-    first: int
-    rankings: int
-
-    @property
-    def equal(self) -> bool:
-        """Whether the server serves the local model."""
-        return not any(each.fails for each in self.findings)
-
-    def plain(self) -> dict[str, Any]:
-        """What --json prints."""
-        return json.loads(json.dumps({"equal": self.equal, **self.__dict__}, default=lambda each: each.__dict__))  # type: ignore[no-any-return]
-
-    def __str__(self) -> str:
-        lines = [
-            f"{self.model} at {self.endpoint}: {'equal' if self.equal else 'DIFFERS'}", "",
-            f"{'side':10}{'sent':14}{'texts':>6}{'distance, median':>18}{'worst':>10}{'length':>16}",
-        ]  # fmt: skip
-        for each in self.compared:
-            lengths = f"{each.shortest:.3g} to {each.longest:.3g}"
-            lines.append(f"{each.kind:10}{each.sent:14}{each.texts:>6}{each.median:>18.1e}{each.worst:>10.1e}{lengths:>16}")
-        lines.append(
-            f"\nrankings: {self.flips} of {self.rankings} queries have their documents in another order, {self.first} another first one"
-        )
-        for found in self.findings:
-            sides = " and ".join({"query": "queries", "document": "documents"}[kind] for kind in found.kinds)
-            what = f"{'!' if found.fails else 'note:'} {sides}: {found.what}"
-            lines += ["", textwrap.fill(what, 80, subsequent_indent="  "), textwrap.indent(textwrap.fill(found.remedy, 78), "  ")]
-        return "\n".join(lines)
-
-
-def verify(
-    model: Model | Pair, endpoint: Endpoint, documents_endpoint: Endpoint | None = None, *, queries: Sequence[str] = QUERIES,
-    documents: Sequence[str] = DOCUMENTS, bare: bool = False, tolerance: float = TOLERANCE,
-    say: Callable[[str], None] = lambda line: None,
-) -> Verification:  # fmt: skip
-    """Compare a server with the model that it should serve.
-
-    `documents_endpoint`: where documents are embedded elsewhere than queries. `bare`: the server puts the prompts, so texts are sent
-    without. A `homing serve` is asked with its parameter `task` as well. `tolerance`: the cosine distance that a number format may cost.
-    Texts are shortened to the model's length: what a server does beyond it is asked with a text of its own.
-
-    Raises SettingError for less than two queries or documents that fit, EndpointError where the server cannot be asked.
-    """
-    texts: dict[Kind, list[str]] = {"query": _shortened(model, queries, "query"), "document": _shortened(model, documents, "document")}
-    if min(map(len, texts.values())) < 2:
-        raise SettingError(
-            "there is too little to compare", got=" and ".join(f"{len(each)} different {kind} texts" for kind, each in texts.items()),
-            expected=f"2 of each, with room beside the prompt in the model's {_of(model, 'query').max_length} tokens",
-            remedy="Give more texts, or raise --max-length.",
-        )  # fmt: skip
-    servers: dict[Kind, Endpoint] = {"query": endpoint, "document": documents_endpoint or endpoint}
-    sides = [_Side(model, kind, server, texts[kind], tolerance) for kind, server in servers.items()]
-    compared, findings = list[Compared](), list[Finding]()
-    for side in sides:
-        say(f"{side.kind}: {len(side.texts)} texts")
-        for sent in side.ways_of_sending(bare):
-            compared.append(side.compare(sent))
-            findings += side.findings
-    found = [side.received for side in sides]
-    wanted = [side.wanted for side in sides]
-    rankings = [(q @ d[:, : q.shape[1]].T).argsort(axis=1, kind="stable") for q, d in (wanted, found) if q.shape[1] == d.shape[1]]
-    changed = (rankings[0] != rankings[-1]) if len(rankings) == 2 else np.ones((len(wanted[0]), 1), dtype=np.bool_)
-    told = _joined(findings, {each.sent for each in compared})
-    return Verification(
-        model.name, endpoint.client.url, tuple(compared), told, int(changed.any(axis=1).sum()), int(changed[:, -1].sum()),
-        len(changed),
-    )  # fmt: skip
-
-
-class _Side:
+class Side:
     """Queries or documents: what the server says of them, and what that comes to."""
 
     def __init__(self, model: Model | Pair, kind: Kind, endpoint: Endpoint, texts: list[str], tolerance: float) -> None:
         self.kind, self.endpoint, self.texts, self.tolerance = kind, endpoint, texts, tolerance
-        self.model = _of(model, kind)
+        self.model = model_of(model, kind)
         self.elsewhere = None if isinstance(model, Model) else (model.documents if kind == "query" else model.queries)
         self.prompt, other = model.prompts[kind], model.prompts["document" if kind == "query" else "query"]
         self.workshop = Workshop(self.model, kind, other)
@@ -351,28 +226,16 @@ class _Side:
     def _of_tokens(self, tokens: int) -> str:
         """A text of as many tokens, prompt included, as whole words give; its sentences are numbered, so that each place of it counts."""
         words = "".join(f"{number}. {FILLER}" for number in range(tokens // 4 + 1)).split()
-        fits = _most(len(words), lambda many: self._count(" ".join(words[:many])) <= tokens)
+        fits = largest(len(words), lambda many: self._count(" ".join(words[:many])) <= tokens)
         return " ".join(words[: max(1, fits)])
 
 
-def _of(model: Model | Pair, kind: Kind) -> Model:
+def model_of(model: Model | Pair, kind: Kind) -> Model:
     """The model of this side."""
     return model if isinstance(model, Model) else (model.queries if kind == "query" else model.documents)
 
 
-def _shortened(model: Model | Pair, texts: Sequence[str], kind: Kind) -> list[str]:
-    """The different texts, each cut to what fits into the model's length beside its prompt; without those that nothing is left of."""
-    own = _of(model, kind)
-
-    def fitting(text: str) -> str:
-        return text[: _most(len(text), lambda end: own.token_counts([text[:end]], kind)[0] <= own.max_length)].strip()
-
-    counts = own.token_counts(texts, kind).tolist() if texts else []
-    cut = (text if count <= own.max_length else fitting(text) for text, count in zip(texts, counts, strict=True))
-    return list(dict.fromkeys(filter(None, cut)))
-
-
-def _most(most: int, holds: Callable[[int], Any]) -> int:
+def largest(most: int, holds: Callable[[int], Any]) -> int:
     """The largest number from 0 to `most` up to which `holds` (by halving), 0 being taken for granted."""
     low, high = 0, most
     while low < high:
@@ -394,17 +257,3 @@ def _rounded(rows: Floats32) -> str:
     if not (np.ascontiguousarray(rows).view(np.uint32) & 0xFFFF).any():
         return "bfloat16"
     return ""
-
-
-def _joined(findings: Sequence[Finding], ways: set[Sent]) -> tuple[Finding, ...]:
-    """Equal findings of both sides and of several ways of sending as one; one that not all ways have says which have it."""
-    found: dict[tuple[str, str, bool], list[Finding]] = {}
-    for each in findings:
-        found.setdefault((each.what, each.remedy, each.fails), []).append(each)
-    joined = []
-    for (what, remedy, fails), same in found.items():
-        kinds = tuple(dict.fromkeys(kind for each in same for kind in each.kinds))
-        sent = tuple(dict.fromkeys(way for each in same for way in each.sent))
-        where = "" if set(sent) == ways else f" (sent {' and '.join(sent)})"
-        joined.append(Finding(what + where, remedy, kinds, fails, sent))
-    return tuple(joined)
