@@ -12,7 +12,7 @@ import pytest
 from homing.cli import main
 from homing.data import Dataset, Splits
 from homing.errors import InputError, SettingError
-from homing.evaluating import save_evaluation
+from homing.formats.evaluation import save_evaluation
 from homing.loading import save_dataset
 from homing.reporting import Compared, compare_runs, comparison_page
 from homing.settings import Reporting

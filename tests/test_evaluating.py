@@ -18,7 +18,7 @@ from homing import Evaluating, Evaluation, Model, Splits
 from homing.calibration import Calibration
 from homing.data import Builder, Dataset
 from homing.errors import JudgmentError, SettingError
-from homing.evaluating import read_evaluation, save_evaluation
+from homing.formats.evaluation import read_evaluation, save_evaluation
 from homing.resampling import draw, samples
 from homing.retrievers.dense import search_embeddings
 from homing.verdicts import compare

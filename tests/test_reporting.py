@@ -23,7 +23,7 @@ from homing.context import Anew, Context, Forecast, General, Instructions, Learn
 from homing.data import Builder, Dataset, Run
 from homing.decision import ChosenOn, Decision, Threshold
 from homing.errors import InputError
-from homing.evaluations import Background, Returned, Speed, Trade
+from homing.evaluations import Background, Evaluation, Interval, Returned, Speed, Trade
 from homing.figures.canvas import TONES
 from homing.reporting import phrases, report
 from homing.reporting.charts import precision_recall
@@ -31,7 +31,7 @@ from homing.reporting.page import SHARED
 from homing.settings import Reporting
 from homing.slices import Slice
 from homing.thresholds import GRID, best_threshold, f1_curve
-from homing.verdicts import Difference, Evaluation, Interval, Power, Verdict, compare
+from homing.verdicts import Difference, Power, Verdict, compare
 
 SENTENCE = "The tuned model finds the right document better: nDCG@10 rises by 0.120 (0.095 to 0.146)."
 NASTY = (

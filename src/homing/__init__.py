@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from homing.encoders.pair import Pair, open_model
     from homing.errors import HomingError
     from homing.evaluating import evaluate
+    from homing.evaluations import Evaluation
     from homing.loading import load
     from homing.merging import merge
     from homing.mining import mine
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from homing.settings import Encoding, Evaluating, Mining, Serving, Splitting, Training
     from homing.splitting import split
     from homing.training import train
-    from homing.verdicts import Evaluation, Verdict, compare
+    from homing.verdicts import Verdict, compare
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ _PLACES = {
     "homing.encoders.pair": ("Pair", "open_model"),
     "homing.errors": ("HomingError",),
     "homing.evaluating": ("evaluate",),
+    "homing.evaluations": ("Evaluation",),
     "homing.loading": ("load",),
     "homing.merging": ("merge",),
     "homing.mining": ("mine",),
@@ -60,7 +62,7 @@ _PLACES = {
     "homing.settings": ("Encoding", "Evaluating", "Mining", "Serving", "Splitting", "Training"),
     "homing.splitting": ("split",),
     "homing.training": ("train",),
-    "homing.verdicts": ("Evaluation", "Verdict", "compare"),
+    "homing.verdicts": ("Verdict", "compare"),
 }
 _PLACE = {name: place for place, names in _PLACES.items() for name in names}
 

@@ -11,8 +11,8 @@ from homing.checking import leaks
 from homing.data import Splits
 from homing.encoders.adapter import Adapter
 from homing.encoders.safety import read_json
-from homing.evaluating import read_context, read_evaluation
 from homing.evaluations import Evaluation
+from homing.formats.evaluation import read_context, read_evaluation
 from homing.settings import Evaluating
 from homing.slices import columns_of
 from homing.verdicts import Verdict, compare

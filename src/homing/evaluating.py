@@ -17,7 +17,6 @@ from homing.data import Dataset, Floats, Ints, Run, digest
 from homing.decision import ChosenOn, Decision, Offset, Threshold
 from homing.errors import JudgmentError, SettingError
 from homing.evaluations import Background, Evaluation, Interval, Returned, Row, Speed, Trade, fusion
-from homing.formats.evaluation import read_context, read_evaluation, read_settings, save_evaluation, summary
 from homing.measures import Measure, Ranking, judge, parse_measures, rank, roc_auc
 from homing.protocols import Encoder
 from homing.resampling import Draws, decided, draw, interval, samples, units
@@ -27,8 +26,6 @@ from homing.retrievers.fused import fuse
 from homing.settings import Evaluating
 from homing.significance import resample
 from homing.thresholds import GRID, best_threshold, f1, f1_curve, precision_recall, threshold_for
-
-__all__ = ["evaluate", "read_context", "read_evaluation", "read_settings", "save_evaluation", "summary"]
 
 OVER_CORPUS = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
 NEIGHBOURS = (1, 3, 10, 30)  # a query's background, tried on dev

@@ -8,8 +8,8 @@ from pathlib import Path
 from homing.concluding import conclude
 from homing.data import Splits
 from homing.errors import FormatError
-from homing.evaluating import read_settings
 from homing.evaluations import Evaluation
+from homing.formats.evaluation import read_settings
 from homing.loading import read_dataset
 from homing.recipe import Recipe
 from homing.verdicts import Verdict

@@ -12,7 +12,7 @@ from homing import stages
 from homing.arguments import demand, demand_path
 from homing.dependence import after, changes, depends
 from homing.encoders.directory import weights_digest
-from homing.evaluating import read_evaluation
+from homing.formats.evaluation import read_evaluation
 from homing.manifest import file_digest, versions, write_json
 from homing.recipe import Recipe
 from homing.rundir import artefact, how_to_go_on, locked, read_manifest

@@ -20,8 +20,9 @@ from homing.encoders.prompted import prompted
 from homing.encoders.safety import read_json
 from homing.encoders.teacher import open_teacher
 from homing.estimating import OUTSIDE, demand_room, estimate
-from homing.evaluating import evaluate, save_evaluation
+from homing.evaluating import evaluate
 from homing.evaluations import Evaluation
+from homing.formats.evaluation import save_evaluation
 from homing.formats.judgments import read as read_judgments
 from homing.general import MADE
 from homing.judgments import obey

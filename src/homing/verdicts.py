@@ -18,22 +18,6 @@ from homing.significance import detectable, holm, needed, randomisation_p, rando
 from homing.slices import Slice, slices
 from homing.thresholds import f1
 
-__all__ = [
-    "Action",
-    "Cause",
-    "Context",
-    "Difference",
-    "Evaluation",
-    "Interval",
-    "Outcome",
-    "Power",
-    "Slice",
-    "Verdict",
-    "compare",
-    "interval",
-    "samples",
-]
-
 Outcome = Literal["gained", "lost", "mixed", "undecided"]
 
 

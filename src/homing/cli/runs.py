@@ -43,8 +43,8 @@ def run(data: str, model: str | None, out: str | None, as_json: bool, **options:
     recipe, directory = _recipe(data, model, out, options)
     go(recipe, directory, speaker(as_json))
     if as_json:
-        from homing.evaluating import summary
         from homing.finished import finished
+        from homing.formats.evaluation import summary
 
         found = finished(directory)
         paths = {name: str(directory / file) for name, file in (("report", "report.html"), ("model", "model"))}

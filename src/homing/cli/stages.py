@@ -234,8 +234,7 @@ def evaluate(dataset: str, models: tuple[str, ...], out: str, as_json: bool, **o
     from homing.concluding import annotated
     from homing.encoders.opening import open_encoders
     from homing.evaluating import evaluate as measure
-    from homing.evaluating import save_evaluation, summary
-    from homing.formats.evaluation import METRICS
+    from homing.formats.evaluation import METRICS, save_evaluation, summary
     from homing.loading import open_dataset
     from homing.manifest import demand_replaceable
     from homing.slices import columns_of
@@ -269,8 +268,8 @@ def report(
 ) -> None:
     """Write the report as one HTML file that needs no network, in English and Chinese."""
     from homing.checking import check
-    from homing.evaluating import summary
     from homing.finished import finished
+    from homing.formats.evaluation import summary
     from homing.reporting import report as write
 
     found = finished(Path(evaluation), dataset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from homing.verdicts import Interval
+from homing.evaluations import Interval
 
 NONE = "–"
 

@@ -16,7 +16,7 @@ from homing.reporting.numbers import between, count, number, signed
 from homing.reporting.passages import Passage
 from homing.reporting.sentences import label_in_both
 from homing.reporting.tables import sign
-from homing.verdicts import Slice
+from homing.slices import Slice
 
 SHOWN = 5
 """Queries shown of a part that got worse."""
