@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from homing import data, formats
-from homing.checking import NOTES, WIDTH, Check, Leak, check
+from homing.checking import check
+from homing.checks import NOTES, WIDTH, Check, Leak
 from homing.data import SIDES, Builder, Dataset, Side, Splits
 from homing.loading import load_splits
 from homing.protocols import Kind
@@ -29,7 +30,7 @@ LONG = "how do I cancel the insurance contract before the end of the first year"
 def _few_are_enough(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Small data is no fault of its own here, but for the test about it."""
     if request.node.name != "test_too_few_queries_are_a_warning":
-        monkeypatch.setattr("homing.checking.FEW", 0)
+        monkeypatch.setattr("homing.checks.FEW", 0)
 
 
 class Words:

@@ -5,7 +5,6 @@ The transformer lies at the directory's root, where those readers look, whatever
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -104,8 +103,3 @@ def _copy_module(source: Path | None, target: Path) -> None:
     for file in source.iterdir() if source is not None and source.is_dir() else ():
         if file.is_file() and file.suffix in (".json", ".safetensors", ".txt"):
             shutil.copyfile(file, target / file.name)
-
-
-def prompts_of(directory: Path) -> dict[str, str]:
-    """The prompts that a written directory says, by their names."""
-    return dict(json.loads((directory / SETTINGS).read_text(encoding="utf-8"))["prompts"])
