@@ -19,8 +19,9 @@ from homing.errors import ResourceError
 from homing.progress import duration
 from homing.settings import Mining, Splitting, Training
 
-SAMPLE = 512
+SAMPLE = 512  # documents, and queries
 OUTSIDE = 30_000  # tokens of the set outside the domain that is made here, which evaluation asks every model for
+A_WHILE = 1.5  # seconds that the encoding rate is measured for
 DISTINCT = 0.85  # distinct texts among those of a batch's rows: assumed, on the high side
 BACKWARD = {"full": 3.5, "lora": 2.5}  # a training step in forward passes over the same tokens; measured with MiniLM on two cores
 COPIES = {"full": 6, "lora": 3}  # of the weights in memory: the base's, what learns, its gradient, two moments, what is merged
@@ -60,47 +61,75 @@ def estimate(
     `outside`: tokens of what is measured outside the domain.
     """
     whole = data.train if isinstance(data, Splits) else data
-    generator = np.random.default_rng(0)
-    sample = generator.permutation(len(whole.corpus))[:SAMPLE].tolist()
-    documents = model.tokenize([whole.corpus.texts[index] for index in sample], "document")
-    queries = model.tokenize([whole.queries.texts[index] for index in generator.permutation(len(whole.queries))[:SAMPLE].tolist()], "query")
-    few = model.tokenize([whole.corpus.texts[index] for index in sample[:16]], "document")
-    model.encode_tokens(few)
-    start = time.perf_counter()
-    measured = 0
-    while time.perf_counter() - start < 1.5:
-        model.encode_tokens(few)
-        measured += int(few.lengths.sum())
-    rate = measured / (time.perf_counter() - start)
-    document, query = float(documents.lengths.mean()), float(queries.lengths.mean())
-    share = 1.0 if isinstance(data, Splits) else 1.0 - splitting.dev - splitting.test
-    rows, asked = share * int((whole.qrels.relevance > 0).sum()), share * len(whole.qrels.positives)
+    sample = _Sample.of(model, whole)
     tuning = "full" if (training.tuning or default_tuning(model.parameters, total(model.device))) == "full" else "lora"
+    corpus = len(whole.corpus) * sample.document  # tokens
     alone = training.train == "queries"
-    a_row = query + (0.0 if alone else DISTINCT * (1 + mining.negatives) * document)
-    training_seconds = rows * training.epochs * a_row / rate * BACKWARD[tuning] * 1.1
-    if training.minutes is not None:
-        training_seconds = training.minutes * 60.0
-    if alone:
-        training_seconds += len(whole.corpus) * document / rate
-    training_seconds *= 1 + (len(further) if training.minutes is not None else sum(further))
-    evaluation_seconds = (2 + len(further)) * (len(whole.corpus) * document + len(whole.queries) * query) / rate
-    evaluation_seconds += 2 * outside / rate
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.transformer.parameters())
-    batch = int(min(training.batch_size, asked) * a_row * 1.3)
+    a_row = sample.query + (0.0 if alone else DISTINCT * (1 + mining.negatives) * sample.document)
+    share = 1.0 if isinstance(data, Splits) else 1.0 - splitting.dev - splitting.test
+    if training.minutes is None:
+        rows = share * int((whole.qrels.relevance > 0).sum())
+        updating, trainings = rows * training.epochs * a_row / sample.rate * BACKWARD[tuning] * 1.1, 1 + sum(further)
+    else:
+        updating, trainings = training.minutes * 60.0, 1 + len(further)
+    evaluating = (2 + len(further)) * (corpus + len(whole.queries) * sample.query) + 2 * outside  # tokens
+    batch = min(training.batch_size, share * len(whole.qrels.positives))  # rows, each of another query
+    return Estimate(
+        trainings * (updating + (corpus / sample.rate if alone else 0.0)),
+        evaluating / sample.rate,
+        _memory(model, whole, tuning, int(batch * a_row * 1.3)),
+        _disk(model, whole, tuning, 1 + len(further)),
+        sample.rate,
+        1 + len(further),
+    )
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What a sample of the data tells: the tokens a second that the model encodes here, and the mean tokens of a document and a query."""
+
+    rate: float
+    document: float
+    query: float
+
+    @classmethod
+    def of(cls, model: Model, data: Dataset) -> _Sample:
+        draw = np.random.default_rng(0)
+        sample = [data.corpus.texts[document] for document in draw.permutation(len(data.corpus))[:SAMPLE].tolist()]
+        asked = [data.queries.texts[query] for query in draw.permutation(len(data.queries))[:SAMPLE].tolist()]
+        documents, queries = model.tokenize(sample, "document"), model.tokenize(asked, "query")
+        few = model.tokenize(sample[:16], "document")
+        model.encode_tokens(few)  # the first pass warms up
+        start, measured = time.perf_counter(), 0
+        while time.perf_counter() - start < A_WHILE:
+            model.encode_tokens(few)
+            measured += int(few.lengths.sum())
+        rate = measured / (time.perf_counter() - start)
+        return cls(rate, float(documents.lengths.mean()), float(queries.lengths.mean()))
+
+
+def _memory(model: Model, data: Dataset, tuning: str, batch: int) -> int:
+    """Bytes of memory: copies of the weights, the activations of a batch of so many tokens as far as they are kept, all embeddings."""
     a_chunk = activation_bytes(model, max(token_budget(model.device, model.packer is not None), model.max_length))
     activations = max(a_chunk, min(activation_bytes(model, batch), available(model.device) // 2))
-    embeddings = 4 * model.dimension * (len(whole.corpus) + len(whole.queries))
-    disk = weights + sum(len(text.encode()) for text in (*whole.corpus.texts, *whole.queries.texts)) * 2
-    disk += (1 + len(further)) * CHECKPOINTS[tuning] * weights
-    memory = int(COPIES[tuning] * weights + activations + 3 * embeddings + 1.2e9)
-    return Estimate(training_seconds, evaluation_seconds, memory, disk, rate, 1 + len(further))
+    embeddings = 4 * model.dimension * (len(data.corpus) + len(data.queries))
+    return int(COPIES[tuning] * _weights(model) + activations + 3 * embeddings + 1.2e9)
+
+
+def _disk(model: Model, data: Dataset, tuning: str, trainings: int) -> int:
+    """Bytes of disk: the merged model, the data twice, and the checkpoints of each training."""
+    texts = sum(len(text.encode()) for text in (*data.corpus.texts, *data.queries.texts))
+    return _weights(model) + 2 * texts + trainings * CHECKPOINTS[tuning] * _weights(model)
+
+
+def _weights(model: Model) -> int:
+    """Bytes of the model's weights."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.transformer.parameters())
 
 
 def demand_room(needed: Estimate, model: Model, directory: Path) -> None:
     """Raises ResourceError where memory or disk cannot hold the run."""
-    own = sum(parameter.numel() * parameter.element_size() for parameter in model.transformer.parameters())
-    free = available(model.device) + own
+    free = available(model.device) + _weights(model)
     if needed.memory * MARGIN > free:
         raise ResourceError(
             "the run doesn't fit into memory", where=str(model.device), got=f"{needed.memory / 1e9:.1f} GB needed, {free / 1e9:.1f} free",

@@ -16,7 +16,6 @@ from homing.reporting.passages import Passage, passage
 MEASURE = "nDCG@10"
 LISTED = 100
 """Queries listed of those that gained, and of those that lost; a search finds among these."""
-"""Of these, how many show their documents from the start."""
 RELEVANT = 3
 """Relevant documents shown of a query."""
 
