@@ -18,8 +18,8 @@ from torch import Tensor
 
 import homing
 from homing import Adapter, Model, Training
+from homing.conventions import FILE
 from homing.encoders import tuning as tunings
-from homing.encoders.directory import CONVENTIONS
 from homing.encoders.tuning import Tuning, default_tuning, load, set_checkpointing, tune
 from homing.errors import MergeError, ModelError, SettingError
 
@@ -223,8 +223,8 @@ def test_the_merge_takes_the_scale_that_the_adapter_says(tiny_model: Path, kind:
 
 def _copy(path: Path, to: Path, **changed: object) -> Path:
     shutil.copytree(path, to)
-    said = json.loads((to / CONVENTIONS).read_text()) | changed
-    (to / CONVENTIONS).write_text(json.dumps(said))
+    said = json.loads((to / FILE).read_text()) | changed
+    (to / FILE).write_text(json.dumps(said))
     return to
 
 
@@ -243,7 +243,7 @@ def test_a_lora_from_elsewhere_needs_no_conventions(tiny_model: Path, tmp_path: 
     model = Model(tiny_model, max_length=32)
     adapter = _saved(model, "lora", tmp_path / "adapter", scale=0.5)
     load(model, adapter, 1.0)
-    (adapter.path / CONVENTIONS).unlink()
+    (adapter.path / FILE).unlink()
     assert adapter.scale == 1.0
     assert np.allclose(_encode(homing.merge(Model(tiny_model, max_length=32), adapter, out=tmp_path / "merged")), _encode(model), atol=1e-5)
 
@@ -259,7 +259,7 @@ def test_another_base_is_refused_and_left_alone(tiny_model: Path, minilm: Path, 
         load(other, adapter)
     assert _same_bits(_bits(other), bits)
 
-    (adapter.path / CONVENTIONS).unlink()  # names and shapes alone
+    (adapter.path / FILE).unlink()  # names and shapes alone
     other = Model(minilm, max_length=32)
     bits, before = _bits(other), _encode(other)
     with pytest.raises(ModelError, match="doesn't fit"):

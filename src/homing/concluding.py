@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from homing.causes import Cause
 from homing.checking import leaks
 from homing.data import Splits
 from homing.encoders.adapter import Adapter
-from homing.encoders.safety import read_json
 from homing.evaluations import Evaluation
-from homing.formats.evaluation import read_context, read_evaluation
+from homing.formats.evaluation import read_causes, read_context, read_evaluation
 from homing.settings import Evaluating
 from homing.slices import columns_of
 from homing.verdicts import Verdict, compare
@@ -32,8 +30,7 @@ def conclude(evaluation: Path, splits: Splits, settings: Evaluating, run: Path |
         found, settings.resamples, settings.seed, settings.worthwhile,
         columns=columns_of(splits.test.queries, settings.slice_by), context=read_context(evaluation),
     )  # fmt: skip
-    causes = tuple(Cause(**each) for each in read_json(evaluation / "metrics.json")["verdict"].get("causes", ()))
-    return found, annotated(replace(verdict, causes=causes), splits, run)
+    return found, annotated(replace(verdict, causes=read_causes(evaluation)), splits, run)
 
 
 def annotated(verdict: Verdict, splits: Splits, run: Path | None) -> Verdict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,12 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from homing import conventions
 from homing.calibration import Calibration
 from homing.data import Floats
 from homing.errors import FormatError
-from homing.manifest import write_json
-
-FILE, KEY = "homing.json", "decision"
 
 
 @dataclass(frozen=True)
@@ -120,18 +117,18 @@ class Decision:
 
     def write(self, directory: Path) -> None:
         """Put the decision into the directory's `homing.json`, beside whatever else that says; the file is whole at any moment."""
-        file = directory / FILE
-        said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        write_json(file, {**said, KEY: self.plain()})
+        conventions.put(directory, decision=self.plain())
 
     @classmethod
     def read(cls, directory: Path) -> Decision | None:
         """The decision of a model's directory, None where it says nothing. Raises FormatError where it cannot be read."""
-        file = Path(directory) / FILE
         try:
-            said = json.loads(file.read_text(encoding="utf-8")).get(KEY) if file.is_file() else None
+            said = conventions.read(directory).get("decision")
             return None if said is None else cls.of(said)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(
-                "the decision cannot be read", where=str(file), got=f"{type(error).__name__}: {error}", remedy="Evaluate the model again."
+                "the decision cannot be read",
+                where=str(directory / conventions.FILE),
+                got=f"{type(error).__name__}: {error}",
+                remedy="Evaluate the model again.",
             ) from None

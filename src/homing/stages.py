@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,12 +18,11 @@ from homing.encoders.adapter import Adapter
 from homing.encoders.kept import Kept
 from homing.encoders.pair import open_model
 from homing.encoders.prompted import prompted
-from homing.encoders.safety import read_json
 from homing.encoders.teacher import open_teacher
 from homing.estimating import OUTSIDE, demand_room, estimate
 from homing.evaluating import evaluate
 from homing.evaluations import Evaluation
-from homing.formats.evaluation import save_evaluation
+from homing.formats.evaluation import read_summary, save_evaluation
 from homing.formats.judgments import read as read_judgments
 from homing.general import MADE
 from homing.judgments import obey
@@ -201,12 +201,12 @@ def do_report(work: Work, manifest: Mapping[str, Any]) -> None:
         *found, out=work.directory / "report.html", run=work.directory, checked=_checked(work), verdict=verdict,
         settings=work.recipe.reporting,
     )  # fmt: skip
-    complete(work.directory / "model", read_json(work.directory / "evaluation" / "metrics.json"), _data_digests(manifest))
+    complete(work.directory / "model", read_summary(work.directory / "evaluation"), _data_digests(manifest))
 
 
 def _checked(work: Work) -> dict[str, Any]:
     """What the check finds in the splits as they were dealt, with the lengths that it counted before."""
-    before = read_json(work.directory / "check.json")
+    before = json.loads((work.directory / "check.json").read_text(encoding="utf-8"))
     return {**check(work.splits).to_dict(), "lengths": before["lengths"], "max_length": before["max_length"]}
 
 

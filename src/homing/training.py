@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from homing import conventions
 from homing.arguments import demand
 from homing.batches import Batch, Groups, epoch_batches
 from homing.data import Dataset, Ints, Mined
 from homing.data import digest as digest_texts
 from homing.encoders.adapter import MARKS, Adapter
 from homing.encoders.devices import fast_dtype, on_device
-from homing.encoders.directory import CONVENTIONS
 from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
 from homing.encoders.fused import fuse
 from homing.encoders.memory import total
@@ -108,8 +108,7 @@ def train(
         session.detach()
     with replace_directory(out, *MARKS) as fresh:
         shutil.copytree(best, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*CHECKPOINT_ONLY, "README.md"))
-        said = json.loads((fresh / CONVENTIONS).read_text(encoding="utf-8"))
-        write_json(fresh / CONVENTIONS, {**said, "scale": scale, "train": settings.train})
+        conventions.put(fresh, scale=scale, train=settings.train)
     return Adapter(out)
 
 

@@ -8,8 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+from homing import conventions
 from homing.arguments import demand_path
-from homing.encoders.directory import CONVENTIONS
 from homing.errors import ModelError
 
 Kind = Literal["lora", "rslora", "dora", "full"]
@@ -52,8 +52,7 @@ class Adapter:
     @property
     def conventions(self) -> dict[str, Any]:
         """What it was trained under: base digest, prompts, pooling, length. Empty for an adapter from elsewhere."""
-        file = self.path / CONVENTIONS
-        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+        return conventions.read(self.path)
 
     @property
     def tuning(self) -> Kind:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
+from homing.conventions import FILE
 from homing.errors import ModelError
 from homing.protocols import Kind
 from homing.settings import Encoding
 
-CONVENTIONS = "homing.json"
 PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
-NOT_WEIGHTS_OR_CONVENTIONS = {"README.md", "DEPLOY.md", "manifest.json", ".gitattributes", CONVENTIONS}
+NOT_WEIGHTS_OR_CONVENTIONS = {"README.md", "DEPLOY.md", "manifest.json", ".gitattributes", FILE}
 
 
 def prompts(own: Mapping[str, str], default: str | None, encoding: Encoding) -> dict[Kind, str]:

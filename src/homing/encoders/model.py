@@ -22,11 +22,12 @@ from tqdm import tqdm
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
+from homing import conventions
 from homing.arguments import demand_path, demand_texts
 from homing.batches import chunks
 from homing.encoders import packed
 from homing.encoders.devices import default_device, fast_dtype, token_budget, use_real_cores
-from homing.encoders.directory import CONVENTIONS, directory_of, prompts, weights_digest
+from homing.encoders.directory import directory_of, prompts, weights_digest
 from homing.encoders.packed import Packer
 from homing.encoders.safety import WEIGHTS, body, read_json, refuse_unsafe
 from homing.encoders.safety import modules as listed_modules
@@ -164,8 +165,7 @@ class Model:
     @cached_property
     def document_model(self) -> dict[str, Any] | None:
         """Whose embeddings documents keep (model, digest, max_length), for a directory that encodes queries alone; else None."""
-        file = self.path / CONVENTIONS
-        return json.loads(file.read_text(encoding="utf-8")).get("documents") if file.is_file() else None
+        return conventions.read(self.path).get("documents")
 
     def tokenize(self, texts: Sequence[str], kind: Kind | None, *, truncate: bool = True) -> Tokens:
         """Token ids of the texts under the prompt of their kind (None: as they come): those sentence-transformers would feed the model."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from homing.encoders.directory import CONVENTIONS
+from homing import conventions
 from homing.encoders.model import Model
 from homing.errors import ModelError
 from homing.protocols import Kind
@@ -81,7 +80,5 @@ def open_model(path: str | Path, *, documents: Model | None = None, name: str | 
 
 def write_document_model(directory: Path, documents: Model) -> None:
     """Say in a model's directory that it encodes queries alone, and whose embeddings its documents keep."""
-    file = directory / CONVENTIONS
-    said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    said["documents"] = {"model": documents.source, "digest": documents.weights_digest, "max_length": documents.max_length}
-    file.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    said = {"model": documents.source, "digest": documents.weights_digest, "max_length": documents.max_length}
+    conventions.put(directory, documents=said)

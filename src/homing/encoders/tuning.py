@@ -17,12 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from homing.conventions import put
 from homing.encoders.adapter import WHOLE, Adapter, Kind
-from homing.encoders.directory import CONVENTIONS
 from homing.encoders.memory import available
 from homing.encoders.model import Model
 from homing.errors import ModelError, SettingError
-from homing.manifest import write_json
 from homing.settings import Training
 
 DECODER_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -111,8 +110,8 @@ class Tuning(ABC):
     def save(self, directory: Path, scale: float = 1.0) -> None:
         """Write an `Adapter` into a directory that exists, unscaled; `scale` is the share of the change that its users shall keep."""
         self._write(directory)
-        said = {"base_parameters": self._base_parameters, "tuning": self.kind, "scale": scale}
-        write_json(directory / CONVENTIONS, conventions(self.model) | said)
+        own = {"base_parameters": self._base_parameters, "tuning": self.kind, "scale": scale}
+        put(directory, **(conventions(self.model) | own))
 
     def set_scale(self, scale: float) -> None:
         """Embed with W + scale (W' - W) for the base's weights W and the learned W'; to go on learning, set it back to 1.

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from homing.calibration import Reliability
+from homing.causes import Cause
 from homing.context import Context
 from homing.data import Dataset, Ints, Run, Splits
 from homing.decision import Decision
@@ -163,11 +164,20 @@ def _run(evaluation: Evaluation) -> pa.Table:
     )
 
 
+def read_summary(directory: Path) -> dict[str, Any]:
+    """What metrics.json holds."""
+    return dict(json.loads((directory / METRICS).read_text(encoding="utf-8")))
+
+
 def read_settings(directory: Path) -> Evaluating:
     """The settings that an evaluation was made under."""
-    said = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
     known = {each.name for each in fields(Evaluating)}
-    return Evaluating(**{name: value for name, value in said.get("evaluating", {}).items() if name in known})
+    return Evaluating(**{name: value for name, value in read_summary(directory).get("evaluating", {}).items() if name in known})
+
+
+def read_causes(directory: Path) -> tuple[Cause, ...]:
+    """The causes of no gain that were found when the training's circumstances were at hand."""
+    return tuple(Cause(**each) for each in read_summary(directory)["verdict"].get("causes", ()))
 
 
 def read_context(directory: Path) -> Context:

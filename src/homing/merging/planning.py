@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from homing.conventions import FILE
 from homing.encoders.adapter import Adapter
 from homing.encoders.change import Change, change_of
-from homing.encoders.directory import CONVENTIONS
 from homing.encoders.model import Model
 from homing.encoders.safety import body
 from homing.encoders.weights import Weights
@@ -175,7 +175,7 @@ def _scale(adapter: Adapter, scale: Scale | None) -> tuple[float, str]:
             )
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return own, f"as the adapter says ({adapter.path / CONVENTIONS})"
+    return own, f"as the adapter says ({adapter.path / FILE})"
 
 
 def _same_conventions(base: Model, adapter: Adapter) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from homing import conventions
 from homing.data import Floats
 from homing.decision import Decision, Threshold
-from homing.encoders.directory import CONVENTIONS
 from homing.encoders.model import Model
 from homing.encoders.pair import Pair
 from homing.errors import SettingError
@@ -69,8 +68,7 @@ class Served:
 
     def _dimensions(self, asked: str, *, named: bool) -> list[int]:
         """The lengths an embedding may have, longest first: its own, and those asked for or (`named`) that the directory names."""
-        whole, file = self.encoder.dimension, self.queries.path / CONVENTIONS
-        said = json.loads(file.read_text(encoding="utf-8")).get("dimensions") if named and file.is_file() else None
+        whole, said = self.encoder.dimension, conventions.read(self.queries.path).get("dimensions") if named else None
         shorter = [int(part) for part in asked.split(",") if part.strip()] or [int(each) for each in said or ()]
         if any(not 0 < each <= whole for each in shorter):
             raise SettingError("--dimensions is out of range", got=str(shorter), expected=f"1 to {whole}, the model's own")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from homing import conventions
 from homing.decision import Decision
-from homing.encoders.directory import CONVENTIONS
 from homing.encoders.safety import body, modules, read_json
 from homing.errors import ModelError
 from homing.shipping.layout import LENGTH, POOLING_FLAGS, SETTINGS
@@ -92,14 +92,13 @@ def facts_of(directory: Path) -> Facts:
     origin = Origin.read(directory)
     if origin is None:
         raise ModelError(
-            "the directory is not a merged model", where=str(directory), expected=CONVENTIONS, remedy="Merge one: homing merge."
+            "the directory is not a merged model", where=str(directory), expected=conventions.FILE, remedy="Merge one: homing merge."
         )
     settings = read_json(directory / SETTINGS)
     pooling = next(directory / str(each["path"]) for each in modules(directory) if str(each["type"]).endswith(".Pooling"))
     pools = read_json(pooling / "config.json")
     config = read_json(body(directory) / "config.json")
     evaluated = read_evaluated(directory)
-    said = read_json(directory / CONVENTIONS)
     size = sum(file.stat().st_size for file in body(directory).glob("*.safetensors"))
     return Facts(
         directory=directory,
@@ -115,7 +114,7 @@ def facts_of(directory: Path) -> Facts:
         bytes=size,
         decision=Decision.read(directory),
         evaluated=None if evaluated is None else Evaluated(**evaluated),
-        documents=said.get("documents"),
+        documents=conventions.read(directory).get("documents"),
     )
 
 

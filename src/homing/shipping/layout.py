@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from homing.conventions import FILE
 from homing.encoders.model import Model
 from homing.encoders.safety import body, modules, read_json
 from homing.errors import ModelError
@@ -31,7 +32,7 @@ CONVENTION_FILES = (
     "1_Pooling/config.json",
     "config_sentence_transformers.json",
     "sentence_bert_config.json",
-    "homing.json",
+    FILE,
 )
 SETTINGS = "config_sentence_transformers.json"
 LENGTH = "sentence_bert_config.json"

@@ -7,11 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from homing.encoders.directory import CONVENTIONS
-from homing.encoders.safety import read_json
-from homing.manifest import write_json
-
-MERGED, EVALUATED, DIMENSIONS = "merged", "evaluated", "dimensions"
+from homing import conventions
 
 
 @dataclass(frozen=True)
@@ -54,12 +50,12 @@ class Origin:
 
     def write(self, directory: Path) -> None:
         """Put it into the directory's `homing.json`, beside whatever else that says."""
-        _put(directory, MERGED, asdict(self))
+        conventions.put(directory, merged=asdict(self))
 
     @classmethod
     def read(cls, directory: Path) -> Origin | None:
         """The origin of a model's directory, None where it says none."""
-        said = _said(directory).get(MERGED)
+        said = conventions.read(directory).get("merged")
         if said is None:
             return None
         known = {each.name: said["verified"][each.name] for each in fields(Verified)}
@@ -68,13 +64,12 @@ class Origin:
 
 def write_evaluated(directory: Path, evaluated: Mapping[str, Any], dimensions: Sequence[int]) -> None:
     """Keep what an evaluation found with the model, and the dimensions that its embeddings were measured at when cut."""
-    _put(directory, EVALUATED, dict(evaluated))
-    _put(directory, DIMENSIONS, list(dimensions))
+    conventions.put(directory, evaluated=dict(evaluated), dimensions=list(dimensions))
 
 
 def read_evaluated(directory: Path) -> dict[str, Any] | None:
     """What an evaluation found, None where there was none."""
-    found: dict[str, Any] | None = _said(directory).get(EVALUATED)
+    found: dict[str, Any] | None = conventions.read(directory).get("evaluated")
     return found
 
 
@@ -90,12 +85,3 @@ def licence(directory: Path) -> str | None:
         if line.startswith("license:"):
             return line.removeprefix("license:").strip().strip("'\"") or None
     return None
-
-
-def _said(directory: Path) -> dict[str, Any]:
-    file = directory / CONVENTIONS
-    return dict(read_json(file)) if file.is_file() else {}
-
-
-def _put(directory: Path, key: str, value: Any) -> None:
-    write_json(directory / CONVENTIONS, {**_said(directory), key: value})

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from homing import conventions
 from homing.encoders.directory import weights_digest
 from homing.encoders.safety import INDEX, body, modules, read_json, shards
 from homing.errors import ModelError
@@ -24,7 +25,7 @@ def write_router(queries: Path, documents: Path, out: Path) -> Path:
     `encode_query` and `encode_document` then give what `homing.open_model(queries)` gives. Raises ModelError where `queries` names no
     documents' model, or `documents` is not the one that it names.
     """
-    said = read_json(queries / "homing.json").get("documents") if (queries / "homing.json").is_file() else None
+    said = conventions.read(queries).get("documents")
     if said is None:
         raise ModelError("the directory encodes both sides itself", where=str(queries), remedy="A router is for queries-only training.")
     if weights_digest(documents) != said["digest"]:
