@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -113,6 +113,7 @@ def test_ascii_is_folded_as_any_text_is(text: str) -> None:
 
 
 @given(TEXTS, st.sampled_from([0.1, 0.5, THRESHOLD, 1.0]), st.integers(0, 30), st.integers(1, 40))
+@example(["find", "find find"], 0.1, 1, 1)  # a pair that is found by two shingles
 def test_beyond_a_bound_the_pairs_connect_what_all_pairs_connect(texts: list[str], threshold: float, most: int, chunk: int) -> None:
     every = brute_force(texts, threshold)
     with pytest.MonkeyPatch.context() as patch:

@@ -23,7 +23,8 @@ def demand(kind: type | UnionType, **arguments: object) -> None:
     """Raise SettingError for an argument, given under its name, that is not of this kind."""
     for name, value in arguments.items():
         if not isinstance(value, kind):
-            names = [each.__name__ for each in getattr(kind, "__args__", (kind,)) if each is not NoneType]
+            kinds = kind.__args__ if isinstance(kind, UnionType) else (kind,)
+            names = [each.__name__ for each in kinds if each is not NoneType]
             raise _wrong(name, value, " or ".join(names), _WAYS.get(names[0], f"homing.{names[0]}(...) makes one."))
 
 

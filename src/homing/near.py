@@ -264,8 +264,9 @@ class _Bound:
         """Whether a probe need not be looked at, since all of its candidates are connected with it; shape (probes,)."""
         low, high, last = self.index.low[probes], self.index.high[probes], len(self._indexed) - 1
         first, end = np.minimum(low, last), np.clip(high - 1, 0, last)
-        own: NDArray[np.bool_] = self._indexed[first] == self.label[self.index.text[self.index.probing[probes]]]
-        return (own & (self._changes[first] == self._changes[end])) | (high <= low)
+        own = self._indexed[first] == self.label[self.index.text[self.index.probing[probes]]]
+        settled: NDArray[np.bool_] = (own & (self._changes[first] == self._changes[end])) | (high <= low)
+        return settled
 
     def apart(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether these pairs of texts are still to be compared; shape (pairs,)."""
@@ -275,12 +276,15 @@ class _Bound:
     def add(self, pair: NDArray[np.int64]) -> None:
         """Take pairs that were found."""
         self.found.append(pair)
-        if self.most is None or not len(pair) or (self.complete and sum(map(len, self.found)) <= self.most):
-            return
-        known = np.concatenate(self.found) if self.complete else pair
-        ends = self.label[np.stack(np.divmod(known, len(self.index)), axis=1)]
-        if not self.complete:  # of what connects two groups one pair is enough
-            ends, once = np.unique(ends, axis=0, return_index=True)
-            self.found[-1] = known[once]
-        self.complete = False
-        self._connect(_connected(ends, len(self.index))[self.label])
+        if self.complete:
+            if self.most is None or sum(map(len, self.found)) <= self.most:
+                return
+            self.found = [distinct(np.concatenate(self.found))]
+            if len(self.found[0]) <= self.most:
+                return
+        known = self.found[-1]
+        if len(known):
+            ends, once = np.unique(self.label[np.stack(np.divmod(known, len(self.index)), axis=1)], axis=0, return_index=True)
+            self.found[-1] = known[once]  # of what connects two groups one pair is enough
+            self.complete = False
+            self._connect(_connected(ends, len(self.index))[self.label])
