@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from homing.arguments import demand
 from homing.checks import Check, Leak, Lengths, Part, Spread
-from homing.data import SIDES, Dataset, Qrels, Side, Splits
+from homing.data import SIDES, Dataset, Qrels, Side, Splits, pair_keys
 from homing.near import Near, join
 from homing.protocols import Kind
 
@@ -85,11 +85,10 @@ def leaks(splits: Splits, near: Near | None = None) -> tuple[Leak, ...]:
 
 def _pooled(parts: list[Qrels]) -> Qrels:
     """The judgments of all parts, a pair that several hold once and with its highest relevance."""
-    query, document, relevance = (np.concatenate([getattr(part, name) for part in parts]) for name in ("query", "document", "relevance"))
-    order = np.lexsort((-relevance, document, query))
-    query, document, relevance = query[order], document[order], relevance[order]
-    first = np.append(True, (np.diff(query) != 0) | (np.diff(document) != 0))[: len(query)]
-    return Qrels(query[first], document[first], relevance[first])
+    both = Qrels.joined(parts)
+    highest = np.argsort(-both.relevance, kind="stable")
+    first = highest[np.unique(pair_keys(both.query, both.document)[highest], return_index=True)[1]]
+    return Qrels(both.query[first], both.document[first], both.relevance[first])
 
 
 def _spread(counts: NDArray[np.int64]) -> Spread:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from homing.data import Dataset, Mined, Qrels, Side, Splits
+from homing.data import Dataset, Mined, Qrels, Side, Splits, pair_keys
 from homing.errors import SettingError
 from homing.formats import beir, candidates, flagembedding, llamaindex, pairs, rows, sentence_transformers, swift, tevatron, trec
 from homing.formats.examples import examples
+from homing.manifest import replace_directory
 
 EXAMPLES: dict[str, Callable[[Dataset | Mined, Path], None]] = {
     "rows": rows.write, "flagembedding": flagembedding.write, "sentence-transformers": sentence_transformers.write,
@@ -91,9 +91,7 @@ def _columns(data: Dataset | Splits | Mined, to: str) -> dict[str, int]:
 
 def pooled(splits: Splits) -> Dataset:
     """All judgments of all splits, as one dataset."""
-    parts = [part.qrels for part in splits]
-    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("query", "document", "relevance")}
-    return splits.train.with_qrels(Qrels(**columns))
+    return splits.train.with_qrels(Qrels.joined(part.qrels for part in splits))
 
 
 def one_side(splits: Splits, side: Side) -> Dataset:
@@ -104,16 +102,14 @@ def one_side(splits: Splits, side: Side) -> Dataset:
 def judgments(mined: Mined) -> Dataset:
     """What the rows hold of judgments: their positives, and the negatives that somebody judged; each pair once."""
     row, place = np.nonzero((mined.negative >= 0) & mined.judged)
-    query = np.concatenate([mined.query, mined.query[row]]).astype(np.int64)
+    query = np.concatenate([mined.query, mined.query[row]])
     document = np.concatenate([mined.positive, mined.negative[row, place]])
     relevance = np.concatenate([np.ones(len(mined), np.int32), np.zeros(len(row), np.int32)])
-    _, first = np.unique(query << 32 | document, return_index=True)
-    return mined.train.with_qrels(Qrels(query[first].astype(np.int32), document[first].astype(np.int32), relevance[first]))
+    _, first = np.unique(pair_keys(query, document), return_index=True)
+    return mined.train.with_qrels(Qrels(query[first], document[first], relevance[first]))
 
 
 def _folder(data: Dataset | Splits | Mined, to: str, out: Path) -> Converted:
-    from homing.manifest import replace_directory
-
     judged = judgments(data) if isinstance(data, Mined) else data
     with replace_directory(out, *MARKS[to]) as fresh:
         FOLDERS[to](judged, fresh)

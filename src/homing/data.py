@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -93,9 +93,15 @@ class Qrels:
         keep = np.isin(self.query, queries)
         return Qrels(self.query[keep], self.document[keep], self.relevance[keep])
 
+    @classmethod
+    def joined(cls, parts: Iterable[Qrels]) -> Qrels:
+        """The judgments of all of these, one part after the other within a query."""
+        each = list(parts)
+        return cls(*(np.concatenate([getattr(part, name) for part in each]) for name in ("query", "document", "relevance")))
+
     def changed(self, changes: Qrels) -> Qrels:
         """With the relevance of these pairs in place of their own; pairs that it doesn't have come last in their query's list."""
-        own, other = (each.query.astype(np.int64) << 32 | each.document for each in (self, changes))
+        own, other = (pair_keys(each.query, each.document) for each in (self, changes))
         order = np.argsort(other, kind="stable")
         place = np.minimum(np.searchsorted(other[order], own), max(0, len(other) - 1))
         known = other[order][place] == own if len(other) else np.zeros(len(own), dtype=bool)
@@ -236,6 +242,12 @@ class Run:
     score: NDArray[np.float32]
 
 
+def pair_keys(query: NDArray[np.integer], document: NDArray[np.integer]) -> NDArray[np.int64]:
+    """One number a pair of positions, in the order of query, then document; shapes (pairs,)."""
+    keys: NDArray[np.int64] = query.astype(np.int64) << 32 | document
+    return keys
+
+
 def text_id(prefix: str, text: str) -> str:
     """An id made of the text itself, so that it is the same in next month's file: `prefix-` and 16 hexadecimal digits."""
     return f"{prefix}-{blake2b(text.encode(), digest_size=8).hexdigest()}"
@@ -330,7 +342,7 @@ class Builder:
     def _merged(self, side: Side | None) -> _Merged:
         """The judgments of a side, each pair once, in the order of their first judgment."""
         query, document, relevance = np.array(self._judged.get(side, ()), dtype=np.int32).reshape(-1, 3).T
-        pair = query.astype(np.int64) << 32 | document
+        pair = pair_keys(query, document)
         order = np.argsort(pair, kind="stable")
         starts = np.flatnonzero(np.append(True, pair[order][1:] != pair[order][:-1])[: len(pair)])
         highest, lowest = (

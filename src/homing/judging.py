@@ -18,8 +18,8 @@ from tqdm import tqdm
 from homing.calibration import fit_platt
 from homing.data import Floats, Ints, text_id
 from homing.data import digest as digest_texts
-from homing.encoders.chat import ANSWER_TOKENS, LONGEST, ChatJudge, Graded, tokens
-from homing.encoders.client import LOOPBACK, begun
+from homing.encoders.chat import ANSWER_TOKENS, LONGEST, ChatJudge, Graded
+from homing.encoders.client import LOOPBACK, about_tokens, begun
 from homing.encoders.scorer import Scorer
 from homing.errors import JudgmentError
 from homing.judgments import Judgment, Mark, judgment
@@ -136,8 +136,8 @@ def ask_scorer(suspects: Suspects, scorer: Scorer, settings: Judging | None = No
 
 def announcement(judge: ChatJudge, pairs: Sequence[tuple[str, str]], known: int, settings: Judging, side: str) -> str:
     """What is about to be sent where, how many, and at what cost."""
-    rubric = tokens(judge.rubric.text)
-    sent = sum(rubric + tokens(query[:LONGEST]) + tokens(document[:LONGEST]) for query, document in pairs)
+    rubric = about_tokens(judge.rubric.text)
+    sent = sum(rubric + about_tokens(query[:LONGEST]) + about_tokens(document[:LONGEST]) for query, document in pairs)
     back = ANSWER_TOKENS * len(pairs)
     cut = sum(max(len(query), len(document)) > LONGEST for query, document in pairs)
     here = judge.client.host.startswith(LOOPBACK)

@@ -73,8 +73,8 @@ def freeze(given: Dataset | Splits, old: Splits, settings: Splitting | None = No
     settings = settings or Splitting()
     parts = (given.train, given.dev) if isinstance(given, Splits) else (given,)
     data, sides = _joined(parts[0], old)
-    test, own = sides["test"], _pooled([part.qrels for part in parts])
-    links = Ties.of(data.with_qrels(_pooled([own, test])), settings.by)
+    test, own = sides["test"], Qrels.joined(part.qrels for part in parts)
+    links = Ties.of(data.with_qrels(Qrels.joined([own, test])), settings.by)
     relevant = np.isin(links.queries, own.query[own.relevance > 0])
     frozen = np.isin(links.queries, test.queries)
     side = np.select([frozen, links.tied_to(frozen)], [_TEST, _REMOVED], _TRAIN)
@@ -168,11 +168,6 @@ def _with(ours: Texts, theirs: Texts, prefix: str) -> tuple[tuple[tuple[str, ...
             texts.append(text)
             taken.add(ids[-1])
     return (tuple(ids), tuple(texts)), np.array([place[text] for text in theirs.texts], dtype=np.int32)
-
-
-def _pooled(parts: list[Qrels]) -> Qrels:
-    query, document, relevance = (np.concatenate([getattr(part, name) for part in parts]) for name in ("query", "document", "relevance"))
-    return Qrels(query, document, relevance)
 
 
 def _pairs(qrels: Qrels) -> set[tuple[int, int]]:

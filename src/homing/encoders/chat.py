@@ -169,8 +169,3 @@ def _objects(said: str) -> list[dict[str, Any]]:
             found.append(value)
         place = said.find("{", end if "grade" in value else place + 1)
     return found
-
-
-def tokens(text: str) -> int:
-    """About how many tokens a text is: a quarter of its bytes, which suits English and Chinese, and a few more for its marks."""
-    return len(text.encode("utf-8", "replace")) // 4 + 2

@@ -247,6 +247,11 @@ class Client:
         return (said.replace(self._key, "[key]") if self._key else said)[:300]
 
 
+def about_tokens(text: str) -> int:
+    """About how many tokens a text is: a quarter of its bytes, which suits English and Chinese, and a few more for its marks."""
+    return len(text.encode("utf-8", "replace")) // 4 + 2
+
+
 def _key(variable: str | None, open_line: bool) -> str:
     if variable is None:
         return "" if open_line else os.environ.get(DEFAULT_KEY, "")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from homing.arguments import demand_texts
-from homing.encoders.client import Client, RefusedError, begun
+from homing.encoders.client import Client, RefusedError, about_tokens, begun
 from homing.encoders.directory import prompts
 from homing.errors import EndpointError
 from homing.progress import BAR
@@ -32,7 +32,8 @@ LENGTH_OFF = 1e-2
 Answer = tuple[NDArray[np.float32], int]
 
 
-def _to_stderr(line: str) -> None:
+def to_stderr(line: str) -> None:
+    """Who hears what an encoder says, unless somebody else is named."""
     print(line, file=sys.stderr)
 
 
@@ -75,7 +76,7 @@ class Endpoint:
     def __init__(
         self, url: str, model: str | None = None, *, key: str | None = None, dimensions: int | None = None, price: float | None = None,
         query_prompt: str | None = None, document_prompt: str | None = None, instruction: str | None = None,
-        name: str | None = None, concurrency: int = 8, client: Client | None = None, say: Callable[[str], None] = _to_stderr,
+        name: str | None = None, concurrency: int = 8, client: Client | None = None, say: Callable[[str], None] = to_stderr,
     ) -> None:  # fmt: skip
         self.client = client or Client(url, key=key)
         self.model = model or self._only_model()
@@ -172,7 +173,7 @@ class Endpoint:
         """Say what is about to leave this machine; `encode` then says it of no more than these texts again."""
         texts = list(dict.fromkeys(texts))
         sent = [self.prompts[kind] + text for text in texts]
-        characters, tokens = sum(map(len, sent)), sum(map(_tokens, sent))
+        characters, tokens = sum(map(len, sent)), sum(map(about_tokens, sent))
         many = f"{len(texts):,} {'queries' if kind == 'query' else 'documents'}" if len(texts) != 1 else f"1 {kind}"
         price = f", {tokens / 1e6 * self.price:,.4f} at {self.price:g} a million" if self.price is not None else ""
         self._say(f"{self.name}: sends {many}, {characters:,} characters (about {tokens:,} tokens{price}), to {self.client.host}")
@@ -239,7 +240,7 @@ class Endpoint:
         """Take the texts of the next request off the end of `waiting`."""
         batch, tokens = list[int](), 0
         while waiting and len(batch) < self.texts_a_request:
-            tokens += _tokens(texts[waiting[-1]])
+            tokens += about_tokens(texts[waiting[-1]])
             if batch and tokens > TOKENS_A_REQUEST:
                 break
             batch.append(waiting.pop())
@@ -279,8 +280,3 @@ class Endpoint:
                 "and an index that compares by inner product needs the same"
             )
         out /= lengths
-
-
-def _tokens(text: str) -> int:
-    """About how many tokens a text is: a quarter of its bytes, which suits English and Chinese, and a few more for its marks."""
-    return len(text.encode("utf-8", "replace")) // 4 + 2

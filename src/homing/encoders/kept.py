@@ -6,7 +6,6 @@ model, named by that side's digest: other weights, another prompt, pooling or le
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.cache import cache_directory
-from homing.encoders.endpoint import Endpoint
+from homing.encoders.endpoint import Endpoint, to_stderr
 from homing.encoders.store import Store
 from homing.errors import ModelError
 from homing.protocols import Encoder, Kind
@@ -23,10 +22,6 @@ from homing.protocols import Encoder, Kind
 BLOCK_CHARACTERS = 1 << 18  # encoded between two writes: what a kill can cost
 SAME = 1e-3  # a cosine distance that rounding does not reach and other weights do
 Say = Callable[[str], None]
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 class Kept:
@@ -40,7 +35,7 @@ class Kept:
     how long that took.
     """
 
-    def __init__(self, encoder: Encoder, directory: str | Path | None = None, say: Say = _to_stderr) -> None:
+    def __init__(self, encoder: Encoder, directory: str | Path | None = None, say: Say = to_stderr) -> None:
         self.encoder: Encoder = encoder.encoder if isinstance(encoder, Kept) else encoder
         self.directory = Path(directory) if directory is not None else cache_directory("embeddings")
         self.encoded, self.seconds = 0, 0.0

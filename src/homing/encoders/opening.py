@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from homing.encoders.endpoint import Endpoint
+from homing.encoders.endpoint import Endpoint, to_stderr
 from homing.encoders.kept import Kept
 from homing.encoders.truncated import Truncated
 from homing.errors import ModelError, SettingError
@@ -35,12 +34,8 @@ OF_AN_ADDRESS = ("key", "price", "dimensions", "query_prompt", "document_prompt"
 ADAPTERS = ("adapter_config.json", "weights.safetensors")
 
 
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
 def open_encoder(
-    spec: str | Path, *, name: str | None = None, keep: bool = True, say: Callable[[str], None] = _to_stderr, **encoding: Any
+    spec: str | Path, *, name: str | None = None, keep: bool = True, say: Callable[[str], None] = to_stderr, **encoding: Any
 ) -> Encoder:
     """The encoder that `spec` names, its embeddings kept on disk (`Kept`) unless `keep` is false.
 
@@ -52,7 +47,7 @@ def open_encoder(
 
 
 def open_encoders(
-    specs: Sequence[str | Path], *, names: Sequence[str] | None = None, keep: bool = True, say: Callable[[str], None] = _to_stderr,
+    specs: Sequence[str | Path], *, names: Sequence[str] | None = None, keep: bool = True, say: Callable[[str], None] = to_stderr,
     **encoding: Any,
 ) -> list[Encoder]:  # fmt: skip
     """The encoders that these specs name, each under a name of its own; one that is asked for at several lengths is opened once.
@@ -107,7 +102,7 @@ def open_local(place: str | Path, *, name: str | None = None, **encoding: Any) -
     return open_model(place, name=name, **encoding)
 
 
-def open_endpoint(place: str, name: str | None = None, say: Callable[[str], None] = _to_stderr, **encoding: Any) -> Endpoint:
+def open_endpoint(place: str, name: str | None = None, say: Callable[[str], None] = to_stderr, **encoding: Any) -> Endpoint:
     """The server at an address, for who needs no encoder but a server. Raises SettingError and EndpointError."""
     if not is_address(place):
         raise SettingError("this is no address", where=place, expected="like http://127.0.0.1:8000/v1, or with #MODEL behind it")

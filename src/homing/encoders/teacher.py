@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder
 
-from homing.data import Ints, Mined
+from homing.data import Ints, Mined, pair_keys
 from homing.data import digest as digest_texts
 from homing.encoders.answers import answers
 from homing.encoders.devices import default_device, fast_dtype
@@ -186,7 +186,7 @@ def pairs(mined: Mined) -> tuple[Ints, Ints]:
     if mined.pool is not None:
         trained = np.isin(mined.pool.query, mined.query)
         query, document = [*query, mined.pool.query[trained]], [*document, mined.pool.document[trained]]
-    found = np.unique(_keys(np.concatenate(query), np.concatenate(document)))
+    found = np.unique(pair_keys(np.concatenate(query), np.concatenate(document)))
     return (found >> 32).astype(np.int32), (found & 0xFFFFFFFF).astype(np.int32)
 
 
@@ -218,7 +218,7 @@ def read_scores(path: str | Path, mined: Mined, *, say: Callable[[str], None] = 
             found[pair] = said.score
     scored = np.fromiter(found, dtype=np.int64, count=len(found))
     queries, documents = pairs(mined)
-    covered = np.isin(_keys(queries, documents), scored)
+    covered = np.isin(pair_keys(queries, documents), scored)
     if not covered.any():
         raise FormatError(
             "the file scores no candidate of a training query", where=str(path),
@@ -318,11 +318,6 @@ def _rows(embeddings: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray
 def _largest_norm(embeddings: NDArray[np.float32]) -> float:
     blocks = (embeddings[start : start + (1 << 16)] for start in range(0, len(embeddings), 1 << 16))
     return max(float(np.linalg.norm(block, axis=1).max()) for block in blocks)
-
-
-def _keys(query: NDArray[np.integer], document: NDArray[np.integer]) -> NDArray[np.int64]:
-    """One number a pair, in the order of query, then document."""
-    return query.astype(np.int64) * (1 << 32) + document.astype(np.int64)
 
 
 def _spreads(query: Ints, score: NDArray[np.float64]) -> NDArray[np.float64]:
