@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from homing.causes import Circumstances
+from homing.traininglog import FILE, records
 from homing.work import Work
 
 SAMPLE = 512  # training positives whose length is counted
@@ -21,7 +20,7 @@ def circumstances(work: Work) -> Circumstances:
     drawn = np.random.default_rng(0).permutation(positives)[:SAMPLE].tolist()
     counts = work.base.token_counts([train.corpus.texts[document] for document in drawn], "document")
     logs = work.directory / "training"
-    looks = [each for each in _lines(logs / "metrics.jsonl") if isinstance(each.get("dev_nDCG@10"), (int, float))]
+    looks = [each for each in records(logs / FILE) if isinstance(each.get("dev_nDCG@10"), (int, float))]
     scales = logs / "scales.json"
     return Circumstances(
         train=train,
@@ -33,14 +32,3 @@ def circumstances(work: Work) -> Circumstances:
         general=[float(each["general_nDCG@10"]) for each in looks if isinstance(each.get("general_nDCG@10"), (int, float))],
         scale=json.loads(scales.read_text(encoding="utf-8"))["chosen"] if scales.is_file() else None,
     )
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """The records of a log; a line that a kill cut off is left out."""
-    found = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return [each for each in found if isinstance(each, dict)]

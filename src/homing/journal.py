@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from homing.manifest import replace_directory, write_json
+from homing.traininglog import FILE
 
 KEPT = 3  # the last checkpoints, beside the best one
-METRICS, STATE, MOMENTS = "metrics.jsonl", "state.json", "optimizer.safetensors"
+STATE, MOMENTS = "state.json", "optimizer.safetensors"
 CHECKPOINT_ONLY = (MOMENTS, STATE)  # of a checkpoint's files: what going on needs, and no adapter holds
 
 
@@ -30,7 +31,7 @@ class Journal:
     def log(self, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Add a line to metrics.jsonl, a number that is not finite as null; the line."""
         line = {name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in figures.items()}
-        with (self.directory / METRICS).open("a", encoding="utf-8") as handle:
+        with (self.directory / FILE).open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(line) + "\n")
         return line
 
@@ -66,7 +67,7 @@ class Journal:
 
     def cut(self, update: int) -> None:
         """Drop what was logged after this update: it will be done again."""
-        file = self.directory / METRICS
+        file = self.directory / FILE
         kept = []
         for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
             try:
@@ -80,7 +81,7 @@ class Journal:
 
     def begin(self) -> None:
         """Clear away what another training left."""
-        for name in ("checkpoints", METRICS, "scales.json"):
+        for name in ("checkpoints", FILE, "scales.json"):
             there = self.directory / name
             shutil.rmtree(there) if there.is_dir() else there.unlink(missing_ok=True)
         self.directory.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from homing.errors import RunError
+from homing.traininglog import FILE, records
 
 STAGES = ("check", "split", "mine", "train", "merge", "evaluate", "report")
 ARTEFACTS = {
@@ -96,7 +97,8 @@ def how_to_go_on(directory: Path) -> str:
     manifest = read_manifest(directory) or {"stages": {}}
     done = [stage for stage in planned(manifest) if stage in manifest["stages"]]
     current = next((stage for stage in planned(manifest) if stage not in done), "")
-    checkpoints = sorted(path.name for path in (_logs(directory, current) / "checkpoints").glob("step-*"))
+    logs = _logs(directory, current)
+    checkpoints = sorted(path.name for path in (logs / "checkpoints").glob("step-*")) if logs is not None else []
     lines = [f"stopped; the last finished stage: {done[-1] if done else 'none'}"]
     if checkpoints:
         lines.append(f"the last checkpoint: {checkpoints[-1]}")
@@ -128,23 +130,18 @@ def status(directory: Path) -> str:
     return "\n".join(lines)
 
 
-def _logs(directory: Path, stage: str) -> Path:
-    """Where the training of this stage logs; a path that is not there for another stage."""
-    if stage in STAGES or not stage:
-        return directory / ("training" if stage == "train" else "no training")
-    return directory / further(stage) / "training"
+def _logs(directory: Path, stage: str) -> Path | None:
+    """Where the training of this stage logs; None for a stage that trains nothing."""
+    if stage == "train":
+        return directory / "training"
+    return directory / further(stage) / "training" if " " in stage else None
 
 
 def _training_progress(directory: Path, stage: str) -> str:
-    file = _logs(directory, stage) / "metrics.jsonl"
-    if not file.is_file():
-        return ""
+    logs = _logs(directory, stage)
     figures: dict[str, Any] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            figures.update(json.loads(line))
-        except ValueError:
-            continue
+    for record in records(logs / FILE) if logs is not None else ():
+        figures.update(record)
     if "loss" not in figures:
         return ""
     training = tomllib.loads((directory / "recipe.toml").read_text(encoding="utf-8"))["training"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from homing import traininglog
 from homing.figures.canvas import Line, Mark
 from homing.figures.chart import Chart
 from homing.figures.history import history
@@ -29,16 +30,9 @@ def records(training: Path | None) -> list[Record]:
     """The records of `metrics.jsonl`; a step that was run again after a resume counts once, a line cut off by a kill not at all."""
     if training is None:
         return []
-    path = training / "metrics.jsonl" if training.is_dir() else training
-    if not path.is_file():
-        return []
     steps: dict[tuple[float, bool], Record] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and isinstance(record.get("step"), (int, float)):
+    for record in traininglog.records(training / traininglog.FILE if training.is_dir() else training):
+        if isinstance(record.get("step"), (int, float)):
             numbers = {key: float(value) for key, value in record.items() if isinstance(value, (int, float))}
             steps[numbers["step"], any(key.startswith("dev_") for key in numbers)] = numbers
     return [steps[key] for key in sorted(steps)]
