@@ -223,13 +223,13 @@ def test_a_further_training_that_was_killed_goes_on(stage: str, last_month: Path
     out = tmp_path / "run"
     script = f"""
 import os, signal, sys
-import homing.training as training
-step = training._Session._update
+import homing.session as session
+step = session.Session._update
 def until(self, batch):
     if "{stage.replace(" ", "s/")}" in str(self.logs) and self.pace.update == self.pace.updates - 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, batch)
-training._Session._update = until
+session.Session._update = until
 from homing.cli import main
 main(sys.argv[1:])
 """

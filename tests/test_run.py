@@ -214,13 +214,13 @@ inside = {{
 original = getattr(stages, inside)
 def killed(*arguments, **keywords):
     if "{stage}" == "train":
-        import homing.training as training
-        step = training._Session._update
+        import homing.session as session
+        step = session.Session._update
         def until(self, rows):
             if self.pace.update == self.pace.updates - 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             return step(self, rows)
-        training._Session._update = until
+        session.Session._update = until
         return original(*arguments, **keywords)
     if "{stage}" in ("split", "mine", "evaluate"):
         original(*arguments, **keywords)  # written, but not yet in its place or not yet in the manifest

@@ -26,8 +26,8 @@ from homing import Adapter, Mining, Model, Splits, Training
 from homing.batches import Batch
 from homing.encoders.change import LowRankChange
 from homing.errors import JudgmentError, MergeError, ModelError, TrainingError
+from homing.session import Session
 from homing.tokenised import Tokenised
-from homing.training import _Session
 
 SETTINGS = Training(tuning="lora", epochs=2, batch_size=8, evaluations=3, learning_rate=3e-3, scale=1.0)
 
@@ -101,15 +101,15 @@ def test_a_training_that_stopped_goes_on_to_the_same_bytes(
 ) -> None:
     settings = replace(SETTINGS, scale=None, **changed)
     whole = homing.train(base, mined, splits.dev, settings, out=tmp_path / "whole" / "adapter")
-    update = _Session._update
+    update = Session._update
 
-    def until_eight(self: _Session, batch: Batch) -> None:
+    def until_eight(self: Session, batch: Batch) -> None:
         if self.pace.update == 8:
             raise _Killed
         update(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Session, "_update", until_eight)
+        patch.setattr(Session, "_update", until_eight)
         with pytest.raises(_Killed):
             homing.train(base, mined, splits.dev, settings, out=tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
@@ -128,19 +128,19 @@ KILLED = """
 import os, signal, sys
 import homing
 from homing import Mining, Model, Training
-from homing.training import _Session
+from homing.session import Session
 from dataclasses import replace
 
 model, data, out = sys.argv[1:]
 train, dev, test = homing.split(homing.load(data))
-update = _Session._update
+update = Session._update
 
 def until_seven(self, batch):
     if self.pace.update == 7:
         os.kill(os.getpid(), signal.SIGKILL)
     update(self, batch)
 
-_Session._update = until_seven
+Session._update = until_seven
 settings = Training(tuning="lora", epochs=2, batch_size=8, evaluations=3, learning_rate=3e-3, scale=1.0)
 homing.train(Model(model, max_length=64), homing.mine(train, Mining(negatives=2)), dev, settings, out=out)
 """

@@ -10,7 +10,7 @@ from typing import Any
 
 from homing.general import SETS
 from homing.manifest import file_digest, key
-from homing.training import deciding
+from homing.session import deciding
 from homing.work import Work
 
 _DIGEST = re.compile("[0-9a-f]{32,}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from homing.data import Dataset, Floats, Ints
 from homing.encoders.model import Model
+from homing.encoders.tuning import Tuning
 from homing.errors import JudgmentError
 from homing.measures import average_precision, ndcg, order
 from homing.retrievers.bm25 import BM25
@@ -152,6 +154,52 @@ def _filled(dev: Dataset, judged: list[tuple[int, Ints, Ints]], seed: int) -> li
         none = np.zeros(len(others), dtype=np.int32)
         filled.append((query, np.append(candidates, np.array(others, dtype=np.int32)), np.append(relevance, none)))
     return filled
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What dev said of each share of what was learned (`looks`), and a set outside the domain (`general`, nDCG@10), by the share.
+
+    `chosen` is the share that is kept; `lists` how many dev lists a look ranked.
+    """
+
+    looks: Mapping[float, Look]
+    general: Mapping[float, float]
+    chosen: float
+    lists: int
+
+    @classmethod
+    def of(cls, tuning: Tuning, dev: DevLists, general: DevLists | None, base: Look, learned: Look) -> Scales:
+        """Look at `SCALES`, with the tuning's scale set to each of them and then back to 1; what 0 and 1 gave on dev is known."""
+        looks, away = {0.0: base, 1.0: learned}, dict[float, float]()
+        for scale in SCALES if general is None else (0.0, *SCALES, 1.0):
+            tuning.set_scale(scale)
+            if scale in SCALES:
+                looks[scale] = dev.look()
+            if general is not None:
+                away[scale] = general.look().figures["nDCG@10"]
+        tuning.set_scale(1.0)
+        return cls(looks, away, best_scale(looks), len(dev))
+
+    def plain(self) -> dict[str, Any]:
+        """What scales.json holds."""
+        scales = [
+            {
+                "scale": scale,
+                **{f"dev_{name}": look.figures[name] for name in ("nDCG@10", "AP")},
+                "general_nDCG@10": self.general.get(scale),
+            }
+            for scale, look in sorted(self.looks.items())
+        ]
+        return {"chosen": self.chosen, "queries": self.lists, "scales": scales}
+
+    def lines(self) -> Iterator[str]:
+        """The same in words."""
+        for scale, look in sorted(self.looks.items()):
+            away = f", general nDCG@10 {self.general[scale]:.4f}" if scale in self.general else ""
+            yield f"scale {scale:.2f}: dev nDCG@10 {look.figures['nDCG@10']:.4f}{away}{' <- chosen' if scale == self.chosen else ''}"
+        if self.chosen == 0.0:
+            yield "nothing that was learned is better on dev than the base by more than the standard error: keep the base"
 
 
 def best_scale(looks: Mapping[float, Look]) -> float:

@@ -1,0 +1,396 @@
+"""One training: batches and updates, looks at dev, checkpoints, and the share of what was learned that is kept; any stop resumed."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from homing.batches import Batch, Groups, epoch_batches
+from homing.data import Dataset, Ints, Mined
+from homing.data import digest as digest_texts
+from homing.encoders.adapter import Adapter
+from homing.encoders.devices import fast_dtype, on_device
+from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
+from homing.encoders.fused import fuse
+from homing.encoders.model import Model
+from homing.encoders.step import Step
+from homing.encoders.tuning import LowRank, begin_with, set_checkpointing, tune
+from homing.errors import TrainingError
+from homing.fixed import against, embedded
+from homing.journal import Journal
+from homing.losses import Contrast
+from homing.manifest import write_json
+from homing.negatives import redraw
+from homing.objective import Objective, Taught
+from homing.progress import BAR
+from homing.schedule import Pace, learning_rate
+from homing.selection import SCALES, DevLists, Look, Looks, Scales, plan_looks
+from homing.settings import Training
+from homing.tokenised import Tokenised
+from homing.tracking import Trackers
+
+LOOKS_SHARE = 0.1  # of the training's time is for looks at dev
+ENCODING_SPEED = 3.0  # tokens encoded in the time that training takes for one: forward against forward and backward
+A_MOMENT = 8192  # tokens that a look may always take: a second or two on a CPU
+SECONDS_BETWEEN_CHECKPOINTS = 120.0
+
+
+class Teacher(Protocol):
+    """Something that knows better: scores of queries and documents, by their positions in the training split."""
+
+    def teach(self, queries: Ints, documents: Ints, device: torch.device) -> Taught: ...
+
+    @property
+    def digest(self) -> str: ...
+
+
+def deciding(settings: Training) -> dict[str, Any]:
+    """The settings that decide what is learned; who is told of it does not."""
+    return {name: value for name, value in asdict(settings).items() if name != "report_to"}
+
+
+class _Figures(NamedTuple):
+    """What an update will say when the device has caught up."""
+
+    update: int
+    epoch: float
+    rate: float
+    values: Tensor  # loss, gradient norm, positive score, negative score
+    queries: Ints
+    seconds: float
+
+
+class Session:
+    """One training: what learns, the optimiser, and where it stands."""
+
+    def __init__(
+        self, base: Model, mined: Mined, dev: Dataset, settings: Training, logs: Path, teacher: Teacher | None, general: Dataset | None,
+        start: Adapter | None, say: Callable[[str], None], began: float,
+    ) -> None:  # fmt: skip
+        self.model, self.mined, self.dev_data, self.settings, self.logs = base, mined, dev, settings, logs
+        self.teacher, self.general_data, self.start, self.say, self.began = teacher, general, start, say, began
+        self.trackers = Trackers(
+            settings.report_to.split(","), logs, {**asdict(settings), "parameters": base.parameters}, logs.parent.name, say
+        )  # fmt: skip
+        self.journal = Journal(logs)
+        self.groups = Groups(mined)
+        self.pace = Pace.of(len(self.groups), settings)
+        self.objective = Objective(settings, base.dimension)
+        self.fixed = self._fixed_documents(mined.train) if settings.train == "queries" else None
+        pooled = [] if mined.pool is None else [mined.pool.document[np.isin(mined.pool.query, self.groups.queries)]]
+        documents = np.concatenate([mined.positive, mined.negative[mined.negative >= 0], *pooled])
+        self.texts = Tokenised(base, mined.train, mined.query, documents[:0] if self.fixed is not None else documents, logs / "tokens")
+        self.group_tokens = self.groups.tokens(self.texts.query_lengths(), self.texts.document_lengths())
+        self.fingerprint = self._fingerprint()
+
+        self.tuning = tune(base, settings)
+        if start is not None:
+            begin_with(self.tuning, start)
+        self.trained = list(self.tuning.parameters().values())
+        self.bits: Bits | None = None
+        if isinstance(self.tuning, LowRank):
+            fuse(self.tuning.peft)
+            self.bits = replace_dropout(self.tuning.peft) if base.device.type == "cpu" and settings.dropout else None
+        decayed = [parameter for parameter in self.trained if parameter.ndim >= 2]
+        plain = [parameter for parameter in self.trained if parameter.ndim < 2]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=settings.learning_rate or 0.0, fused=base.device.type in ("cpu", "cuda"),
+        )  # fmt: skip
+        fast = fast_dtype(base.device)
+        mixed = fast if self.tuning.kind == "full" and fast != torch.float32 else None
+        self.step = Step(base, self.trained, self._checkpoint_activations, self.bits, say, products=mixed)
+        self.base_look: Look | None = None
+        self.best_look: Look | None = None
+        self.best_update, self.unimproved = 0, 0
+        self.waiting: _Figures | None = None
+
+    def _fixed_documents(self, data: Dataset) -> NDArray[np.float32]:
+        """The base's embeddings of the whole corpus: those of an index that exists, so that they are not the training's time."""
+        found = embedded(self.model, data.corpus, self.logs / "documents")
+        self.began = time.monotonic()
+        return found
+
+    def _fingerprint(self) -> str:
+        """What must be equal for a checkpoint to be gone on from."""
+        mined, dev = self.mined, self.dev_data
+        texts = [mined.train.queries.texts[query] for query in mined.query.tolist()]
+        texts += [mined.train.corpus.texts[document] for document in mined.positive.tolist()]
+        parts = [self.model.digest, json.dumps(deciding(self.settings), sort_keys=True), digest_texts(texts)]
+        columns = [mined.negative, dev.qrels.query, dev.qrels.document, dev.qrels.relevance]
+        if mined.pool is not None:
+            columns += [mined.pool.document, mined.pool.kind]
+        parts.append(sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in columns)).hexdigest())
+        parts.append(self.teacher.digest if self.teacher is not None else "")
+        parts += [self.start.digest] if self.start is not None else []
+        return digest_texts(parts)
+
+    def _checkpoint_activations(self) -> None:
+        set_checkpointing(self.tuning.body, True)
+        if self.bits is not None and isinstance(self.tuning, LowRank):
+            restore_dropout(self.tuning.peft)
+        self.tuning.train_mode()
+
+    def detach(self) -> None:
+        """Take what learned off the base again: what came in is what goes out."""
+        if self.step.checkpointing:
+            set_checkpointing(self.tuning.body, False)
+        self.tuning.detach()
+
+    def run(self) -> tuple[Path, float]:
+        """Train to the end, from the last checkpoint where there is one; the directory of the best checkpoint, and its scale."""
+        state = self._resume()
+        self.plan = Looks(**state["plan"]) if state else self._plan_looks()
+        self.pace.settings = replace(self.settings, evaluations=self.plan.evaluations)
+        self.pace.looks_after = len(SCALES) if self.plan.choose else 0
+        self.dev = self._dev_lists(self.plan.lists)
+        self.general = self._general_lists()
+        with self.trackers:
+            if state is None:
+                self.base_look = self._look_at_base()
+                self.pace.first_look_seconds, self.pace.looks, self.pace.look_seconds = self.pace.look_seconds, 0, 0.0
+            self.tuning.train_mode()
+            if state is None:
+                self.pace.other_seconds = time.monotonic() - self.began
+                if self.start is not None:
+                    self._evaluate()
+            self._updates()
+            scale = self._choose_scale() if self.plan.choose else 1.0 if self.settings.scale is None else self.settings.scale
+        return self.journal.checkpoint(self.best_update), scale
+
+    def _updates(self) -> None:
+        """Every update that is still to come, with looks at dev between them."""
+        bar = tqdm(total=self.pace.updates, initial=self.pace.update, desc="training", unit="update", **BAR)
+        saved = time.monotonic()
+        batches = self._batches()
+        with bar:
+            while not self.pace.over and self.unimproved < self.settings.patience:
+                start = time.monotonic()
+                self._update(next(batches))
+                self.pace.update += 1
+                self.pace.update_seconds += time.monotonic() - start
+                bar.total = self.pace.updates
+                bar.update()
+                if self.pace.look_is_due:
+                    self._evaluate()
+                    saved = time.monotonic()
+                elif time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                    self._save()
+                    saved = time.monotonic()
+        self._flush()
+        if self.unimproved >= self.settings.patience and not self.pace.over:
+            self.say(f"stopped after update {self.pace.update}: {self.unimproved} looks at dev without a gain")
+
+    def _batches(self) -> Iterator[Batch]:
+        """The batches from where the training stands, epoch after epoch; negatives are drawn anew for each."""
+        epoch, place = divmod(self.pace.update, self.pace.updates_an_epoch)
+        while True:
+            negative = redraw(self.mined, epoch)
+            plan = epoch_batches(self.group_tokens, self.pace.updates_an_epoch, epoch, self.settings.seed)
+            for groups in plan[place:]:
+                yield self.groups.batch(groups, negative)
+            epoch, place = epoch + 1, 0
+
+    def _update(self, batch: Batch) -> None:
+        """One update of the weights. What it found is said once the device has caught up: at once on a CPU, else an update later."""
+        settings, device = self.settings, self.model.device
+        update = self.pace.update
+        rate = learning_rate(update, self.pace.updates, settings.learning_rate or 0.0, settings.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        seed = (settings.seed * 1_000_003 + update) << 20  # dropout depends on the update alone, so that a resumed run repeats it
+        contrast = self.step.gradients(self.texts.tokens, self._texts_of(batch), self._loss(batch), seed % (1 << 62))
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, settings.max_grad_norm)
+        values = torch.stack([contrast.loss.detach(), norm.detach(), contrast.positive_score, contrast.negative_score])
+        self._flush()
+        self.waiting = _Figures(
+            update + 1, round((update + 1) / self.pace.updates_an_epoch, 4), rate, values, batch.queries, self.pace.seconds
+        )
+        if device.type == "cpu":
+            self._flush()
+        self.optimizer.step()
+        torch.autograd.graph.increment_version(self.trained)  # a fused optimiser leaves that to us, and fused layers look at it
+
+    def _texts_of(self, batch: Batch) -> NDArray[np.int64]:
+        queries = self.texts.query[batch.queries]
+        return queries if self.fixed is not None else np.concatenate([queries, self.texts.document[batch.documents]])
+
+    def _loss(self, batch: Batch) -> Callable[[Tensor], Contrast]:
+        """The loss as a function of the embeddings of the batch's texts."""
+        device = self.model.device
+        documents, relevance, fixed = batch.documents, batch.relevance, None
+        if self.fixed is not None:
+            documents, relevance = against(batch, self.mined, self.settings.seed, self.pace.update)
+            fixed = on_device(np.ascontiguousarray(self.fixed[documents]), device)
+        relation = on_device(relevance, device)
+        taught = self.teacher.teach(batch.queries, documents, device) if self.teacher is not None else None
+        queries = len(batch.queries)
+
+        def loss(embeddings: Tensor) -> Contrast:
+            return self.objective(embeddings[:queries], embeddings[queries:] if fixed is None else fixed, relation, taught)
+
+        return loss
+
+    def _flush(self) -> None:
+        """Log what the last update found. Raises TrainingError where it is not finite."""
+        if self.waiting is None:
+            return
+        waiting, self.waiting = self.waiting, None
+        loss, norm, positive, negative = waiting.values.tolist()
+        for what, value in (("loss", loss), ("gradient", norm)):
+            if not math.isfinite(value):
+                texts = [self.mined.train.queries.texts[query] for query in waiting.queries.tolist()]
+                more = f" and {len(texts) - 8} more" if len(texts) > 8 else ""
+                raise TrainingError(
+                    f"the {what} of update {waiting.update} is not finite", got=str(value),
+                    where="queries " + "; ".join(repr(text[:80]) for text in texts[:8]) + more,
+                    remedy=f"Try a smaller --learning-rate (it was {self.settings.learning_rate:g}), or look at these texts.",
+                )  # fmt: skip
+        figures = {
+            "loss": loss, "learning_rate": waiting.rate, "grad_norm": norm, "positive_score": positive, "negative_score": negative,
+        }  # fmt: skip
+        self._log({"step": waiting.update, "epoch": waiting.epoch, **figures, "seconds": round(waiting.seconds, 3)})
+
+    def _plan_looks(self) -> Looks:
+        """As many looks, at as many lists, as cost a tenth of the training's time; a look that takes a moment is always taken."""
+        lists = [candidates for _, candidates, relevance in self.dev_data.qrels.lists() if (relevance > 0).any()]
+        drawn = np.random.default_rng(self.settings.seed).permutation(len(lists))[:50]
+        queries, corpus = self.dev_data.queries.texts, self.dev_data.corpus.texts
+        a_list = len(self.model.tokenize(queries[:100], "query").ids) / max(1, min(100, len(queries)))
+        if self.fixed is None and len(drawn):
+            sample = np.unique(np.concatenate([lists[index] for index in drawn.tolist()]))
+            a_list += len(self.model.tokenize([corpus[document] for document in sample.tolist()], "document").ids) / len(drawn)
+        if self.settings.minutes is None:
+            trained = float(self.group_tokens.sum()) * self.settings.epochs
+        else:
+            trained = self.settings.minutes * 60.0 * self._tokens_a_second()
+        return plan_looks(LOOKS_SHARE * ENCODING_SPEED * trained / a_list, A_MOMENT / a_list, self.settings)
+
+    def _tokens_a_second(self) -> float:
+        """The rate of training, measured on the first batch without an update of the weights."""
+        batch = next(self._batches())
+        self.tuning.train_mode()
+        rates = []
+        for _ in range(2):  # the first pass warms up
+            start = time.monotonic()
+            self.step.gradients(self.texts.tokens, self._texts_of(batch), self._loss(batch), 0)
+            if self.model.device.type != "cpu":
+                torch.accelerator.synchronize(self.model.device)
+            rates.append(int(self.texts.tokens.lengths[self._texts_of(batch)].sum()) / (time.monotonic() - start))
+        return rates[-1]
+
+    def _dev_lists(self, lists: int) -> DevLists:
+        dev, settings = self.dev_data, self.settings
+        fixed = self.fixed
+        if fixed is not None and dev.corpus.texts != self.mined.train.corpus.texts:
+            fixed = self._fixed_documents(dev)
+        return DevLists(self.model, dev, lists, settings.temperature, settings.seed, fixed)
+
+    def _general_lists(self) -> DevLists | None:
+        """The general set's sample: as large as dev's. With fixed documents, its documents stay the base's too."""
+        if self.general_data is None:
+            return None
+        fixed = self._fixed_documents(self.general_data) if self.fixed is not None else None
+        return DevLists(self.model, self.general_data, len(self.dev), self.settings.temperature, self.settings.seed, fixed)
+
+    def _look(self) -> Look:
+        start = time.monotonic()
+        look = self.dev.look()
+        figures = {f"dev_{name}": value for name, value in look.figures.items()}
+        if self.general is not None:
+            figures["general_nDCG@10"] = self.general.look().figures["nDCG@10"]
+        self.pace.look_seconds += time.monotonic() - start
+        self.pace.looks += 1
+        self._log({"step": self.pace.update, "epoch": self.pace.epoch, **figures})
+        return look
+
+    def _look_at_base(self) -> Look:
+        """A look at the base, also where training goes on from something else."""
+        if self.start is None:
+            return self._look()
+        self.tuning.set_scale(0.0)
+        look = self._look()
+        self.tuning.set_scale(1.0)
+        return look
+
+    def _evaluate(self) -> None:
+        """Look at dev and keep a checkpoint, which may be the best so far."""
+        self._flush()
+        look = self._look()
+        better = self.best_look is None or look.rank > self.best_look.rank
+        self.unimproved = 0 if better else self.unimproved + 1
+        if better:
+            self.best_look, self.best_update = look, self.pace.update
+        self._save()
+        self.say(
+            f"update {self.pace.update} of {self.pace.updates} (epoch {self.pace.epoch:.2f}): dev loss {look.figures['loss']:.4f}, "
+            f"dev nDCG@10 {look.figures['nDCG@10']:.4f} over {len(self.dev)} queries{', the best so far' if better else ''}"
+        )
+
+    def _choose_scale(self) -> float:
+        """The share of what was learned that is best on dev, 0 where none beats the base; scales.json holds what each one gave."""
+        if self.base_look is None or self.best_look is None:
+            raise TrainingError("the training ended before its first look at dev", remedy="Train longer: --epochs or --minutes.")
+        self.tuning.restore(Adapter(self.journal.checkpoint(self.best_update)).weights)
+        found = Scales.of(self.tuning, self.dev, self.general, self.base_look, self.best_look)
+        write_json(self.logs / "scales.json", found.plain())
+        for line in found.lines():
+            self.say(line)
+        return found.chosen
+
+    def _save(self) -> None:
+        """Write a checkpoint: the weights, the optimiser, and where the training stands."""
+        self._flush()
+        moments = {
+            f"{index}.{name}": value.detach().cpu().contiguous()
+            for index, parameter in enumerate(self.trained)
+            for name, value in self.optimizer.state[parameter].items()
+        }
+        kept_looks = {"base": self.base_look, "best": self.best_look}
+        state = {
+            "fingerprint": self.fingerprint,
+            "pace": {name: value for name, value in asdict(self.pace).items() if name not in ("settings", "updates_an_epoch")},
+            "best_update": self.best_update,
+            "unimproved": self.unimproved,
+            "plan": asdict(self.plan),
+            "budget": self.step.budget,
+            "looks": {name: None if look is None else [look.figures, look.per_query.tolist()] for name, look in kept_looks.items()},
+        }
+        self.journal.save(self.pace.update, self.tuning.save, moments, state, self.best_update)
+
+    def _resume(self) -> dict[str, Any] | None:
+        """Go on from the last whole checkpoint of the same training, whose state is returned; anything else is cleared away."""
+        last = self.journal.last(self.fingerprint)
+        if last is None:
+            self.journal.begin()
+            return None
+        path, state, moments = last
+        self.tuning.restore(Adapter(path).weights)
+        for index, parameter in enumerate(self.trained if moments else ()):
+            self.optimizer.state[parameter] = {
+                name: moments[f"{index}.{name}"].to(parameter.device) for name in ("step", "exp_avg", "exp_avg_sq")
+            }
+        for name, value in state["pace"].items():
+            setattr(self.pace, name, value)
+        self.best_update, self.unimproved, self.step.budget = state["best_update"], state["unimproved"], state["budget"]
+        looks = {name: None if kept is None else Look(kept[0], np.array(kept[1])) for name, kept in state["looks"].items()}
+        self.base_look, self.best_look = looks["base"], looks["best"]
+        self.journal.cut(self.pace.update)
+        self.say(f"going on from update {self.pace.update} of {self.pace.updates} ({path})")
+        return state
+
+    def _log(self, figures: dict[str, Any]) -> None:
+        line = self.journal.log(figures)
+        self.trackers.log(line["step"], {name: value for name, value in line.items() if name != "step" and value is not None})
