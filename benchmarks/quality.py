@@ -36,8 +36,9 @@ import homing
 from examination import Examination, Held, Size
 from homing import Mining, Model, Training
 from homing.data import Mined
+from homing.digests import file_digest
 from homing.errors import MergeError
-from homing.manifest import file_digest, key, versions
+from homing.manifest import key, versions
 from homing.protocols import Encoder
 from peers import blog, st
 from peers.clock import Clock

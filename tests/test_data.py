@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from homing.data import Builder, Qrels, text_id
+from homing.digests import file_digest, remembered
 from homing.errors import JudgmentError, RunError, SettingError
-from homing.manifest import file_digest, replace_directory, write_json
+from homing.manifest import replace_directory, write_json
 from homing.recipe import Recipe
 from homing.settings import Encoding, Evaluating, Mining, Splitting, Training
 
@@ -110,6 +112,31 @@ def test_json_with_nan_is_refused_and_digests_follow_content(tmp_path: Path) -> 
     first = file_digest(tmp_path)
     write_json(tmp_path / "a.json", {"x": 2})
     assert file_digest(tmp_path) != first
+
+
+def test_the_digest_of_files_that_nobody_touched_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOMING_CACHE", str(tmp_path / "cache"))
+    made, files = list[int](), [tmp_path / "a", tmp_path / "b"]
+
+    def digest() -> str:
+        made.append(len(made))
+        return f"digest {len(made)}"
+
+    for file in files:
+        file.write_bytes(b"one")
+    before = files[0].stat()
+    assert [remembered("any", files, digest) for _ in range(2)] == ["digest 1", "digest 2"]  # small
+    monkeypatch.setattr("homing.digests.LARGE", 1)
+    assert [remembered("any", files, digest) for _ in range(2)] == ["digest 3", "digest 4"]  # touched just now
+    monkeypatch.setattr("homing.digests.SETTLED", -60.0)
+    assert [remembered("any", files, digest) for _ in range(2)] == ["digest 5", "digest 5"]
+    assert remembered("another", files, digest) == "digest 6"
+    assert remembered("any", files[:1], digest) == "digest 7"
+    files[0].write_bytes(b"two")
+    os.utime(files[0], ns=(before.st_atime_ns, before.st_mtime_ns))  # as large and as old as before
+    assert [remembered("any", files, digest) for _ in range(2)] == ["digest 8", "digest 8"]
+    monkeypatch.setenv("HOMING_CACHE", "off")
+    assert [remembered("any", files, digest) for _ in range(2)] == ["digest 9", "digest 10"]
 
 
 @pytest.mark.parametrize(

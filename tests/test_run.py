@@ -20,8 +20,8 @@ import homing
 from homing.cli import main
 from homing.decision import Decision
 from homing.dependence import changes
+from homing.digests import file_digest
 from homing.errors import RunError
-from homing.manifest import file_digest
 from homing.rundir import ARTEFACTS, STAGES, artefact, status
 
 FLAGS = ["--epochs", "1", "--max-length", "48", "--batch-size", "8", "--evaluations", "2", "--learning-rate", "2e-3", "--resamples", "200"]

@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from homing.digests import file_digest
 from homing.general import SETS
-from homing.manifest import file_digest, key
+from homing.manifest import key
 from homing.session import deciding
 from homing.work import Work
 

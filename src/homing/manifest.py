@@ -86,19 +86,6 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(temporary, path)
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, or of every file of a directory with its name."""
-    state = sha256()
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file() and file.name != NAME)
-    for file in files:
-        if file != path:
-            state.update(f"{file.relative_to(path).as_posix()}\0".encode())
-        with file.open("rb") as handle:
-            while block := handle.read(1 << 20):
-                state.update(block)
-    return state.hexdigest()
-
-
 def key(*parts: Any) -> str:
     """A digest of plain values (settings, other digests): equal keys, equal work."""
     return sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:32]

@@ -11,9 +11,10 @@ from typing import Any
 from homing import stages
 from homing.arguments import demand, demand_path
 from homing.dependence import after, changes, depends
+from homing.digests import file_digest
 from homing.encoders.directory import weights_digest
 from homing.formats.evaluation import read_evaluation
-from homing.manifest import file_digest, versions, write_json
+from homing.manifest import versions, write_json
 from homing.recipe import Recipe
 from homing.rundir import artefact, how_to_go_on, locked, read_manifest
 from homing.runlog import logged

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from homing.data import Dataset, Mined, Splits
+from homing.digests import file_digest
 from homing.encoders.adapter import Adapter
 from homing.encoders.model import Model
 from homing.encoders.opening import is_address, open_encoder
@@ -18,7 +19,6 @@ from homing.formats.judgments import read as read_judgments
 from homing.general import SETS
 from homing.instructing import read_tasks
 from homing.loading import dataset_directory, load, read_dataset
-from homing.manifest import file_digest
 from homing.measures import parse_measures
 from homing.mining import read_mined
 from homing.opening import opened

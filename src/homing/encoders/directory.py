@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from homing.conventions import FILE
+from homing.digests import remembered, update
 from homing.errors import ModelError
 from homing.protocols import Kind
 from homing.settings import Encoding
@@ -30,16 +31,17 @@ def prompts(own: Mapping[str, str], default: str | None, encoding: Encoding) -> 
 
 def weights_digest(path: Path) -> str:
     """A digest of every file of the directory that decides an embedding."""
-    state = sha256()
-    for file in sorted(path.rglob("*")):
-        relative = file.relative_to(path)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if file.is_file() and file.name not in NOT_WEIGHTS_OR_CONVENTIONS and not hidden:
-            state.update(f"{relative.as_posix()}\0{file.stat().st_size}\0".encode())
-            with file.open("rb") as handle:
-                while block := handle.read(1 << 20):
-                    state.update(block)
-    return state.hexdigest()[:32]
+    names = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file() and file.name not in NOT_WEIGHTS_OR_CONVENTIONS]
+    names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+
+    def digest() -> str:
+        state = sha256()
+        for name in names:
+            state.update(f"{name.as_posix()}\0{(path / name).stat().st_size}\0".encode())
+            update(state, path / name)
+        return state.hexdigest()[:32]
+
+    return remembered("weights", [path / name for name in names], digest)
 
 
 def directory_of(path: str | Path) -> Path:

@@ -20,13 +20,13 @@ from sentence_transformers import CrossEncoder
 
 from homing.data import Ints, Mined, pair_keys
 from homing.data import digest as digest_texts
+from homing.digests import file_digest
 from homing.encoders.answers import answers
 from homing.encoders.devices import default_device, fast_dtype
 from homing.encoders.opening import is_address, open_encoder
 from homing.encoders.safety import refuse_unsafe
 from homing.errors import FormatError, ModelError, SettingError, TrainingError
 from homing.formats import scores as score_files
-from homing.manifest import file_digest
 from homing.objective import Taught
 from homing.protocols import Encoder, Kind
 
