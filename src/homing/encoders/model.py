@@ -13,14 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Normalize, Pooling, Transformer
 from torch import Tensor
 from tqdm import tqdm
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
-from transformers.utils import logging as transformers_logging
 
 from homing import conventions
 from homing.arguments import demand_path, demand_texts
@@ -29,17 +23,14 @@ from homing.encoders import packed
 from homing.encoders.devices import default_device, fast_dtype, token_budget, use_real_cores
 from homing.encoders.directory import directory_of, prompts, weights_digest
 from homing.encoders.packed import Packer
-from homing.encoders.safety import WEIGHTS, body, read_json, refuse_unsafe
-from homing.encoders.safety import modules as listed_modules
-from homing.errors import ModelError, NotFittedError, PoolingError, SettingError
+from homing.encoders.reading import pooling_of, read
+from homing.errors import ModelError, NotFittedError, SettingError
 from homing.progress import BAR
 from homing.protocols import Kind
-from homing.settings import POOLINGS, Encoding
+from homing.settings import Encoding
 
 if TYPE_CHECKING:
     from homing.retrievers.dense import Dense
-
-transformers_logging.disable_progress_bar()
 
 DEFAULT_MAX_LENGTH = 1024
 
@@ -103,9 +94,7 @@ class Model:
         if self.device.type == "cpu":
             use_real_cores()
         self.trust_remote_code = trust_remote_code
-        refuse_unsafe(self.path, trust_remote_code=trust_remote_code)
-        self.transformer = _load(self.path, encoding.pooling, self.device, self.dtype, trust_remote_code)
-        _refuse_first_token_of_causal(self.transformer, self.path)
+        self.transformer = read(self.path, encoding.pooling, self.device, self.dtype, trust_remote_code=trust_remote_code)
         own = self.transformer.max_seq_length or DEFAULT_MAX_LENGTH
         self.max_length = min(encoding.max_length or DEFAULT_MAX_LENGTH, own)
         self.transformer.max_seq_length = self.max_length
@@ -127,7 +116,7 @@ class Model:
     @property
     def pooling(self) -> str:
         """The pooling modes, joined by '+'."""
-        modes = _pooling(self.transformer).pooling_mode
+        modes = pooling_of(self.transformer).pooling_mode
         return modes if isinstance(modes, str) else "+".join(modes)
 
     @property
@@ -286,120 +275,3 @@ class Model:
         if self._dense is None:
             raise NotFittedError("there is nothing to search", where=self.name, remedy="Call fit(documents) first.")
         return self._dense
-
-
-def _load(path: Path, pooling: str | None, device: torch.device, dtype: torch.dtype, trust: bool) -> SentenceTransformer:
-    said = (path / "modules.json").is_file()
-    if not said and any(str(name).endswith("ForSequenceClassification") for name in _architectures(path)):
-        raise ModelError(
-            "the directory holds a cross-encoder or a classifier, which has no embeddings", where=str(path),
-            got=", ".join(map(str, _architectures(path))), expected="an embedding model",
-            remedy="Give an embedding model; a cross-encoder can teach it (--teacher) or judge (homing judge --model).",
-        )  # fmt: skip
-    if not said and pooling is None:
-        raise PoolingError(
-            "the directory doesn't say how the model pools its tokens (there is no modules.json)",
-            where=str(path),
-            remedy=f"Say it with --pooling ({', '.join(POOLINGS)}); the model's card tells which.",
-        )
-    arguments: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
-    if device.type == "meta":
-        arguments["device_map"] = "meta"
-    try:
-        if said:
-            model = SentenceTransformer(
-                str(path), device=None if device.type == "meta" else str(device), local_files_only=True, model_kwargs=arguments,
-                trust_remote_code=trust,
-            )  # fmt: skip
-        else:
-            trusted = {"trust_remote_code": trust}
-            own = Transformer(str(path), model_kwargs=arguments | trusted, processor_kwargs=trusted, config_kwargs=trusted)
-            modules = [own, Pooling(own.get_embedding_dimension(), pooling), Normalize()]
-            model = SentenceTransformer(modules=modules, device=str(device))
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, SafetensorError) as error:
-        raise ModelError(
-            "sentence-transformers cannot load this directory",
-            where=str(path),
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300],
-            remedy="Check that the download is complete, and that its files are those of one model.",
-        ) from error
-    if not isinstance(model[0], Transformer) or model.tokenizer is None:
-        raise ModelError("the model's first module is not a transformer", where=str(path), got=type(model[0]).__name__)
-    if not model.tokenizer("a", add_special_tokens=False).get("input_ids"):
-        raise ModelError(
-            "the directory holds no tokenizer, or an empty one",
-            where=str(path),
-            expected="tokenizer.json",
-            remedy="Download the model again.",
-        )
-    _demand_all_weights(model[0].model, path)
-    if said and device.type == "meta":
-        _fill(model, path)
-    if said and pooling is not None and _pooling(model).pooling_mode != pooling:
-        raise PoolingError(
-            "--pooling contradicts the model's directory",
-            where=str(path / "1_Pooling"),
-            got=pooling,
-            expected=str(_pooling(model).pooling_mode),
-            remedy="Leave --pooling out: what the directory says is obeyed.",
-        )
-    return model
-
-
-def _demand_all_weights(own: Any, path: Path) -> None:
-    """Raise ModelError where the files lack weights, which transformers makes up at random; but for a pooler, which nothing here uses."""
-    if not type(own).__module__.startswith("transformers."):
-        return  # code of the model's own may load as it likes
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # its report of the same was printed when the model was loaded
-    try:
-        _, found = type(own).from_pretrained(str(body(path)), output_loading_info=True, device_map="meta", local_files_only=True)
-    finally:
-        transformers_logging.set_verbosity(before)
-    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name.split("."))
-    if missing:
-        raise ModelError(
-            "the files lack weights of the model, which would be made up at random", where=str(path),
-            got=f"{len(missing):,} missing: {', '.join(missing[:3])}" + (", …" if len(missing) > 3 else ""),
-            remedy="Give a directory whose config.json and weights are of one model, under the names that transformers gives them.",
-        )  # fmt: skip
-
-
-def _fill(model: SentenceTransformer, path: Path) -> None:
-    """Read the weights of what follows the transformer, which are small, though the device is "meta"."""
-    for each, module in zip(listed_modules(path)[1:], list(model)[1:], strict=True):
-        file = path / str(each["path"]) / WEIGHTS
-        if any(True for _ in module.parameters()) and file.is_file():
-            module.load_state_dict(load_file(file), assign=True)
-
-
-def _architectures(path: Path) -> list[object]:
-    config = path / "config.json"
-    said = read_json(config) if config.is_file() else {}
-    return list(said.get("architectures") or ()) if isinstance(said, dict) else []
-
-
-def _pooling(model: SentenceTransformer) -> Pooling:
-    for module in model:
-        if isinstance(module, Pooling):
-            if not module.include_prompt:
-                raise PoolingError("pooling that leaves the prompt's tokens out is not supported", expected="include_prompt: true")
-            return module
-    raise PoolingError("the model has no pooling module", remedy="Give a model whose modules.json names one.")
-
-
-def _refuse_first_token_of_causal(model: SentenceTransformer, path: Path) -> None:
-    config = model[0].model.config
-    kind = config.model_type
-    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    if getattr(config, "use_bidirectional_attention", False) or getattr(config, "is_causal", True) is False:
-        causal = False
-    modes = _pooling(model).pooling_mode
-    if causal and "cls" in ((modes,) if isinstance(modes, str) else modes):
-        raise PoolingError(
-            f"{kind} is a causal model: its first token has seen nothing of the text",
-            where=str(path),
-            got="pooling cls",
-            expected="lasttoken",
-            remedy="Mend 1_Pooling/config.json, or give a directory that pools the last token.",
-        )

@@ -1,0 +1,159 @@
+"""A model's directory read as a sentence-transformers pipeline, or refused with one error that says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import Normalize, Pooling, Transformer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.utils import logging as transformers_logging
+
+from homing.encoders.safety import WEIGHTS, body, modules, read_json, refuse_unsafe
+from homing.errors import ModelError, PoolingError
+from homing.settings import POOLINGS
+
+transformers_logging.disable_progress_bar()
+
+
+def read(path: Path, pooling: str | None, device: torch.device, dtype: torch.dtype, *, trust_remote_code: bool) -> SentenceTransformer:
+    """The pipeline of a directory: transformer, pooling, and what follows. On the device "meta" the transformer has no weights.
+
+    `pooling` is for a directory without modules.json, which doesn't say its own. Raises ModelError for a directory that is not safe to
+    load, or not whole, or no embedding model's; PoolingError where it doesn't say its pooling, or says what cannot be right.
+    """
+    refuse_unsafe(path, trust_remote_code=trust_remote_code)
+    said = (path / "modules.json").is_file()
+    if not said:
+        _demand_pooling(path, pooling)
+    try:
+        model = (_as_said if said else _made)(path, pooling, device, dtype, trust_remote_code)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, SafetensorError) as error:
+        raise ModelError(
+            "sentence-transformers cannot load this directory", where=str(path),
+            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300],
+            remedy="Check that the download is complete, and that its files are those of one model.",
+        ) from error  # fmt: skip
+    _demand_whole(model, path)
+    if said and device.type == "meta":
+        _fill(model, path)
+    if said and pooling is not None and pooling_of(model).pooling_mode != pooling:
+        raise PoolingError(
+            "--pooling contradicts the model's directory", where=str(path / "1_Pooling"), got=pooling,
+            expected=str(pooling_of(model).pooling_mode), remedy="Leave --pooling out: what the directory says is obeyed.",
+        )  # fmt: skip
+    _refuse_first_token_of_causal(model, path)
+    return model
+
+
+def _demand_pooling(path: Path, pooling: str | None) -> None:
+    """Raise where a directory without modules.json is no embedding model's, or nobody says how it pools."""
+    architectures = _architectures(path)
+    if any(name.endswith("ForSequenceClassification") for name in architectures):
+        raise ModelError(
+            "the directory holds a cross-encoder or a classifier, which has no embeddings", where=str(path),
+            got=", ".join(architectures), expected="an embedding model",
+            remedy="Give an embedding model; a cross-encoder can teach it (--teacher) or judge (homing judge --model).",
+        )  # fmt: skip
+    if pooling is None:
+        raise PoolingError(
+            "the directory doesn't say how the model pools its tokens (there is no modules.json)", where=str(path),
+            remedy=f"Say it with --pooling ({', '.join(POOLINGS)}); the model's card tells which.",
+        )  # fmt: skip
+
+
+def _as_said(path: Path, pooling: str | None, device: torch.device, dtype: torch.dtype, trust: bool) -> SentenceTransformer:
+    """The pipeline that modules.json says."""
+    arguments: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+    if device.type == "meta":
+        return SentenceTransformer(
+            str(path), local_files_only=True, model_kwargs=arguments | {"device_map": "meta"}, trust_remote_code=trust
+        )  # fmt: skip
+    return SentenceTransformer(str(path), device=str(device), local_files_only=True, model_kwargs=arguments, trust_remote_code=trust)
+
+
+def _made(path: Path, pooling: str | None, device: torch.device, dtype: torch.dtype, trust: bool) -> SentenceTransformer:
+    """The pipeline of a directory that says none: the transformer, this pooling, normalised."""
+    trusted = {"trust_remote_code": trust}
+    arguments: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, **trusted}
+    if device.type == "meta":
+        arguments["device_map"] = "meta"
+    own = Transformer(str(path), model_kwargs=arguments, processor_kwargs=trusted, config_kwargs=trusted)
+    return SentenceTransformer(modules=[own, Pooling(own.get_embedding_dimension(), pooling), Normalize()], device=str(device))
+
+
+def _demand_whole(model: SentenceTransformer, path: Path) -> None:
+    """Raise ModelError where the transformer, its tokenizer or some of its weights are not there."""
+    if not isinstance(model[0], Transformer) or model.tokenizer is None:
+        raise ModelError("the model's first module is not a transformer", where=str(path), got=type(model[0]).__name__)
+    if not model.tokenizer("a", add_special_tokens=False).get("input_ids"):
+        raise ModelError(
+            "the directory holds no tokenizer, or an empty one", where=str(path), expected="tokenizer.json",
+            remedy="Download the model again.",
+        )  # fmt: skip
+    _demand_all_weights(model[0].model, path)
+
+
+def _demand_all_weights(own: Any, path: Path) -> None:
+    """Raise ModelError where the files lack weights, which transformers makes up at random; but for a pooler, which nothing here uses."""
+    if not type(own).__module__.startswith("transformers."):
+        return  # code of the model's own may load as it likes
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # its report of the same was printed when the model was loaded
+    try:
+        _, found = type(own).from_pretrained(str(body(path)), output_loading_info=True, device_map="meta", local_files_only=True)
+    finally:
+        transformers_logging.set_verbosity(before)
+    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name.split("."))
+    if missing:
+        raise ModelError(
+            "the files lack weights of the model, which would be made up at random", where=str(path),
+            got=f"{len(missing):,} missing: {', '.join(missing[:3])}" + (", …" if len(missing) > 3 else ""),
+            remedy="Give a directory whose config.json and weights are of one model, under the names that transformers gives them.",
+        )  # fmt: skip
+
+
+def _fill(model: SentenceTransformer, path: Path) -> None:
+    """Read the weights of what follows the transformer, which are small, though the device is "meta"."""
+    for each, module in zip(modules(path)[1:], list(model)[1:], strict=True):
+        file = path / str(each["path"]) / WEIGHTS
+        if any(True for _ in module.parameters()) and file.is_file():
+            module.load_state_dict(load_file(file), assign=True)
+
+
+def _architectures(path: Path) -> list[str]:
+    config = path / "config.json"
+    said = read_json(config) if config.is_file() else {}
+    return [str(name) for name in said.get("architectures") or ()] if isinstance(said, dict) else []
+
+
+def pooling_of(model: SentenceTransformer) -> Pooling:
+    """The module that pools. Raises PoolingError where there is none, or one that leaves the prompt out."""
+    for module in model:
+        if isinstance(module, Pooling):
+            if not module.include_prompt:
+                raise PoolingError("pooling that leaves the prompt's tokens out is not supported", expected="include_prompt: true")
+            return module
+    raise PoolingError("the model has no pooling module", remedy="Give a model whose modules.json names one.")
+
+
+def _refuse_first_token_of_causal(model: SentenceTransformer, path: Path) -> None:
+    """Raise PoolingError for a causal model that pools its first token."""
+    config = model[0].model.config
+    kind = config.model_type
+    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if getattr(config, "use_bidirectional_attention", False) or getattr(config, "is_causal", True) is False:
+        causal = False
+    modes = pooling_of(model).pooling_mode
+    if causal and "cls" in ((modes,) if isinstance(modes, str) else modes):
+        raise PoolingError(
+            f"{kind} is a causal model: its first token has seen nothing of the text",
+            where=str(path),
+            got="pooling cls",
+            expected="lasttoken",
+            remedy="Mend 1_Pooling/config.json, or give a directory that pools the last token.",
+        )
