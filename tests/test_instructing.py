@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from homing.context import Context, General, Instructions, sentences
+from homing.context import Context, General, Instructions
 from homing.data import Dataset
 from homing.encoders.model import Model
 from homing.encoders.prompted import prompted
@@ -19,7 +19,8 @@ from homing.evaluations import Interval
 from homing.general import NANO, NANO_SETS, measure, open_sets, standard_library
 from homing.instructing import TASKS, prompts, read_tasks, takes_instructions, try_instructions
 from homing.loading import load
-from homing.pool import Pool
+from homing.reporting.asides import sentences
+from homing.sample import Sample
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def data(made: Path) -> Dataset:
 
 
 def test_a_pools_ndcg_is_pytrec_evals(base: Model, data: Dataset) -> None:
-    pool = Pool.of(data)
+    pool = Sample.whole(data)
     found = pool.ndcg(base)
     queries = base.encode([data.queries.texts[query] for query in pool.queries.tolist()], "query")
     documents = base.encode(data.corpus.texts, "document")
@@ -48,11 +49,11 @@ def test_a_pools_ndcg_is_pytrec_evals(base: Model, data: Dataset) -> None:
 
 
 def test_a_sample_holds_what_its_queries_need(data: Dataset) -> None:
-    pool = Pool.sample(data, 5, 60, 3)
+    pool = Sample.drawn(data, 5, 60, 3)
     assert len(pool.queries) == 5
     assert len(pool.documents) == 60
     assert set(data.qrels.of(pool.queries).document.tolist()) <= set(pool.documents.tolist())
-    assert np.array_equal(pool.documents, Pool.sample(data, 5, 60, 3).documents)
+    assert np.array_equal(pool.documents, Sample.drawn(data, 5, 60, 3).documents)
 
 
 def test_the_own_prompt_comes_first_and_each_once(base: Model) -> None:
@@ -66,7 +67,7 @@ def test_the_base_is_asked_as_it_does_best(base: Model, data: Dataset) -> None:
     found = try_instructions(base, data, ("Find the thing",))
     assert found.own == base.prompts["query"]
     for each in found.tried:
-        alone = Pool.sample(data, 200, 2000, 42).ndcg(Model(base.source, query_prompt=each.prompt, max_length=48)).mean()
+        alone = Sample.drawn(data, 200, 2000, 42).ndcg(Model(base.source, query_prompt=each.prompt, max_length=48)).mean()
         assert each.ndcg == pytest.approx(float(alone), abs=1e-9)
     assert max(found.tried, key=lambda each: each.ndcg).prompt == found.chosen
 

@@ -24,10 +24,10 @@ from homing.forecast import forecast
 from homing.general import measure, open_sets
 from homing.holdout import look
 from homing.instructing import read_tasks, takes_instructions, try_instructions
-from homing.pool import Pool
 from homing.protocols import Encoder
 from homing.resampling import Draws, draw, interval, of_queries, samples
 from homing.rundir import further
+from homing.sample import Sample
 from homing.settings import Evaluating
 from homing.variation import over_seeds
 from homing.verdicts import DECISIVE, LABELS
@@ -63,11 +63,11 @@ def with_bare_queries(work: Work, models: Sequence[Encoder], found: Sequence[Eva
 
     Models without a query prompt are left as they are.
     """
-    pool, bare = Pool.of(work.splits.test), {}
+    test, bare = Sample.whole(work.splits.test), {}
     draws = draw(found[0], work.recipe.evaluating.resamples, work.recipe.evaluating.seed)
     for model in models:
         if model.prompts["query"]:
-            with_prompt, without = pool.ndcg_of([model, prompted(model, "")])
+            with_prompt, without = test.ndcg_of([model, prompted(model, "")])
             values = {"nDCG@10": without, "nDCG@10 lost": without - with_prompt}
             bare[model.name] = {name: interval(of_queries(found[0], each, draws)) for name, each in values.items()}
     return [replace(each, bare=bare.get(each.name, {})) for each in found]

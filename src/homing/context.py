@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from homing.evaluations import Interval
-from homing.progress import duration
 
 
 @dataclass(frozen=True)
@@ -165,101 +164,6 @@ class Context:
             plain.get("looks"),
             None if anew is None else Anew(anew["values"], _intervals(anew["differences"])),
         )  # fmt: skip
-
-
-def sentences(context: Context) -> tuple[str, ...]:
-    """What the context comes to, a sentence or two each, for the terminal."""
-    parts = (
-        _asked(context.instructions), _over_seeds(context.seeds), _begun(context.anew), _more(context.curve), _outside(context.general)
-    )  # fmt: skip
-    return (*(said for said in parts if said), *_again(context.reindexing), *_looked(context.looks))
-
-
-def _asked(found: Instructions | None) -> str:
-    if found is None:
-        return ""
-    tried = f"of {len(found.tried)} prompts tried on the base (nDCG@10 over {found.queries:,} dev queries)"
-    if found.chosen == found.own:
-        return f"The base is compared as it does best: {tried}, none does better than the run's own."
-    best = next(each for each in found.tried if each.prompt == found.chosen)
-    return (
-        f"The base is compared as it does best: {tried}, {found.chosen!r} does best, {best.ndcg:.4f} against {found.tried[0].ndcg:.4f} "
-        "under the run's own."
-    )
-
-
-def _over_seeds(found: Seeds | None) -> str:
-    if found is None:
-        return ""
-    said = "; ".join(
-        f"{name} {', '.join(f'{value:.4f}' for value in values)} (standard deviation {found.deviations[name]:.4f})"
-        for name, values in found.values.items()
-    )
-    return (
-        f"Seeds {', '.join(map(str, found.seeds))}: {said}. The intervals of their mean's difference to the base hold the seed's "
-        f"variation. The model is that of seed {found.seeds[0]}."
-    )
-
-
-def _begun(found: Anew | None) -> str:
-    if found is None:
-        return ""
-    said = "; ".join(
-        f"{name} {value + found.differences[name].value:.4f} against {value:.4f} "
-        f"({found.differences[name].value:+.4f} [{found.differences[name].low:+.4f}, {found.differences[name].high:+.4f}])"
-        for name, value in found.values.items()
-    )
-    conclusions = {
-        "going on": "going on from it is better here",
-        "beginning anew": "beginning anew is better here, leave --from out",
-        "neither": "these queries show no difference, and beginning anew is the one that a recipe repeats",
-    }
-    return f"Going on from the old adapter, against the same training begun with the base: {said}: {conclusions[found.better]}."
-
-
-def _more(found: LearningCurve | None) -> str:
-    if found is None:
-        return ""
-    queries = ", ".join(f"{point.queries:,}" for point in found.points)
-    said = []
-    for name in dict.fromkeys(each.measure for each in found.forecasts):
-        values = ", ".join(f"{point.measures[name].value:.4f}" for point in found.points)
-        each = next(each for each in found.forecasts if each.measure == name)
-        gain = f"{each.gain.value:+.4f} [{each.gain.low:+.4f}, {each.gain.high:+.4f}]"
-        told = (
-            f"{each.factor:g} times the judgments would bring about {gain}"
-            if each.tells
-            else f"what more would bring cannot be told ({gain})"
-        )
-        said.append(f"{name} {values}: {told}")
-    return f"Trained on the judgments of {queries} queries, {'; '.join(said)}. By a power law; other seeds are not in the intervals."
-
-
-def _outside(found: tuple[General, ...]) -> str:
-    said = []
-    for each in found:
-        before, *_, after = each.values.values()
-        gain = f"{each.difference.value:+.4f} [{each.difference.low:+.4f}, {each.difference.high:+.4f}]"
-        said.append(f"{each.name} ({each.queries:,} queries) nDCG@10 {before:.4f} to {after:.4f} ({gain})")
-    return f"Outside the domain: {'; '.join(said)}." if said else ""
-
-
-def _again(found: Reindexing | None) -> Iterator[str]:
-    if found is not None:
-        yield (
-            f"A new model means a new index: all {found.documents:,} documents must be embedded again, about {duration(found.seconds)} "
-            f"on this machine ({found.tokens:,} tokens at {found.tokens_per_second:,.0f} a second)."
-        )
-
-
-def _looked(looks: int | None) -> Iterator[str]:
-    if looks is not None and looks > 1:
-        yield (
-            f"This test set has measured {looks} tuned models by now. Whoever chooses among them by it fits it a little: keep another set, "
-            "unseen, for the last word."
-        )
-    elif looks is not None:
-        yield "This is the first tuned model that this test set has measured."
 
 
 def _intervals(plain: Mapping[str, Any]) -> dict[str, Interval]:

@@ -12,8 +12,8 @@ from homing.context import General
 from homing.data import Builder, Dataset
 from homing.errors import InputError
 from homing.evaluations import Interval
-from homing.pool import Pool
 from homing.protocols import Encoder
+from homing.sample import Sample
 from homing.significance import percentile_interval, resample
 from homing.standard_library import some_functions
 
@@ -72,10 +72,10 @@ def _nano_beir() -> Iterator[tuple[str, Dataset]]:
 
 def measure(name: str, data: Dataset, models: Sequence[Encoder], resamples: int, seed: int) -> General:
     """nDCG@10 of each model over the set's corpus, and the paired difference of the last one to the first; its interval is over queries."""
-    pool = Pool.of(data)
-    found = [pool.ndcg(model, f"{model.name}: {name}") for model in models]
+    sample = Sample.whole(data)
+    found = [sample.ndcg(model, f"{model.name}: {name}") for model in models]
     gain = found[-1] - found[0]
     draws = resample(len(gain), resamples, seed)
     low, high = percentile_interval(draws @ gain / len(gain))
     values = {model.name: float(np.mean(each)) for model, each in zip(models, found, strict=True)}
-    return General(name, len(pool.queries), len(pool.documents), values, Interval(float(gain.mean()), low, high))
+    return General(name, len(sample.queries), len(sample.documents), values, Interval(float(gain.mean()), low, high))

@@ -12,8 +12,8 @@ from homing.context import Instructions, Tried
 from homing.data import Dataset
 from homing.encoders.prompted import prompted
 from homing.errors import FormatError
-from homing.pool import Pool
 from homing.protocols import Encoder
+from homing.sample import Sample
 
 QUERIES, DOCUMENTS = 200, 2000  # of dev that the instructions are tried on
 MOST = 100  # tasks of a file
@@ -58,9 +58,9 @@ def prompts(base: Encoder, tasks: Sequence[str] = ()) -> list[str]:
 
 def try_instructions(base: Encoder, dev: Dataset, tasks: Sequence[str] = (), seed: int = 42) -> Instructions:
     """nDCG@10 of the base under each prompt of `prompts`, on a sample of dev; of equal ones the earlier is chosen."""
-    pool = Pool.sample(dev, QUERIES, DOCUMENTS, seed)
+    sample = Sample.drawn(dev, QUERIES, DOCUMENTS, seed)
     tried = prompts(base, tasks)
-    values = pool.ndcg_of([prompted(base, prompt) for prompt in tried], "base: documents of dev")
+    values = sample.ndcg_of([prompted(base, prompt) for prompt in tried], "base: documents of dev")
     found = [Tried(prompt, float(each.mean())) for prompt, each in zip(tried, values, strict=True)]
     best = found[int(np.argmax([each.ndcg for each in found]))]
-    return Instructions(len(pool.queries), len(pool.documents), tuple(found), best.prompt)
+    return Instructions(len(sample.queries), len(sample.documents), tuple(found), best.prompt)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from homing.columns import WIDTH, left, right, shortened, width, wrapped
-from homing.context import sentences
 from homing.evaluations import Evaluation, Interval
 from homing.reporting import phrases
+from homing.reporting.asides import sentences
 from homing.reporting.beside import Table, beside
 from homing.reporting.comparison import Comparison, claim
 from homing.reporting.header import Header, header, own

@@ -1,4 +1,4 @@
-"""nDCG@10 of an encoder over a small pool of documents: how instructions are chosen on dev, and what is measured outside the domain."""
+"""nDCG@10 of an encoder over a sample of the data: how instructions are chosen on dev, and what is measured outside the domain."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.data import Dataset, Floats, Ints
-from homing.measures import ndcg
+from homing.measures import judge, ndcg
 from homing.protocols import Encoder
 from homing.retrievers.dense import search_embeddings
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
+class Sample:
     """Queries with a relevant document, and what they are searched in; shapes (queries,) and (documents,), positions in `data`, ascending.
 
     Every relevant document of the queries is among the documents.
@@ -26,13 +26,13 @@ class Pool:
     documents: Ints
 
     @classmethod
-    def of(cls, data: Dataset) -> Pool:
+    def whole(cls, data: Dataset) -> Sample:
         """All queries that have a relevant document, in the whole corpus."""
         queries = np.array(sorted(data.qrels.positives), dtype=np.int32)
         return cls(data, queries, np.arange(len(data.corpus), dtype=np.int32))
 
     @classmethod
-    def sample(cls, data: Dataset, queries: int, documents: int, seed: int) -> Pool:
+    def drawn(cls, data: Dataset, queries: int, documents: int, seed: int) -> Sample:
         """At most so many queries that have a relevant document, in their judged documents, filled up to `documents` with others."""
         generator = np.random.default_rng(seed)
         drawn = np.sort(generator.permutation(sorted(data.qrels.positives))[:queries]).astype(np.int32)
@@ -54,16 +54,7 @@ class Pool:
             side = encoder.digest_of("document")
             if side not in kept:
                 kept[side] = encoder.encode(corpus, "document", progress=progress)
-            found.append(self._ndcg(search_embeddings(encoder.encode(asked, "query"), kept[side], 10).document))
+            run = search_embeddings(encoder.encode(asked, "query"), kept[side], 10)
+            ranking = judge(self.documents[run.document], self.queries, self.data.qrels, len(self.data.corpus))
+            found.append(ndcg(ranking.relevance, ranking.ideal, 10))
         return found
-
-    def _ndcg(self, found: Ints) -> Floats:
-        qrels = self.data.qrels.of(self.queries)
-        grade = {(query, document): grade for query, document, grade in zip(
-            qrels.query.tolist(), qrels.document.tolist(), qrels.relevance.tolist(), strict=True)}  # fmt: skip
-        rows = zip(self.queries.tolist(), self.documents[found].tolist(), strict=True)
-        gains = [[grade.get((query, each), 0) for each in row] for query, row in rows]
-        ideal = np.zeros((len(self.queries), max(len(relevance) for _, _, relevance in qrels.lists())), dtype=np.int32)
-        for row, (_, _, relevance) in enumerate(qrels.lists()):
-            ideal[row, : len(relevance)] = -np.sort(-relevance)
-        return ndcg(np.array(gains), ideal, 10)
