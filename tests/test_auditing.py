@@ -21,9 +21,10 @@ from homing.encoders.model import Model
 from homing.errors import FormatError, JudgmentError, SettingError
 from homing.formats import judgments as files
 from homing.formats import sheet
+from homing.formats.mined import save_mined
 from homing.judgments import obey
 from homing.loading import save_dataset
-from homing.mining import mine, save_mined
+from homing.mining import mine
 from homing.settings import Auditing, Mining
 from homing.suspects import DIFFERENT, EQUAL, NEAR, RIDGE, Suspects, fused, log_odds, read, resemblance, save
 

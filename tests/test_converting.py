@@ -25,9 +25,10 @@ from homing.converting import TARGETS, convert, judgments
 from homing.data import Builder, Dataset, Mined, Splits
 from homing.errors import FormatError, HomingError, SettingError
 from homing.formats import streams
+from homing.formats.mined import save_mined
 from homing.formats.records import records
 from homing.loading import load, load_splits, read_dataset, save_dataset
-from homing.mining import mine, save_mined
+from homing.mining import mine
 from homing.settings import Mining
 from homing.splitting import split
 from tiny import made_data

@@ -11,8 +11,8 @@ import pytest
 import homing
 from homing.data import Splits
 from homing.errors import FormatError
+from homing.formats.mined import read_mined
 from homing.loading import load_splits, read_dataset
-from homing.mining import read_mined
 from homing.pipeline import run
 from homing.recipe import Recipe
 from homing.settings import Evaluating, Mining, Training

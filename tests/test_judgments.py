@@ -15,9 +15,10 @@ from homing.batches import LEFT_OUT, MINED, NEGATIVE, POSITIVE, Groups
 from homing.data import UNSURE, Builder, Dataset, Qrels, Splits
 from homing.errors import FormatError
 from homing.formats import judgments as files
+from homing.formats.mined import CHANGES, read_mined, save_mined
 from homing.judgments import Judgment, Mark, judgment, obey
 from homing.losses import contrastive
-from homing.mining import CHANGES, mine, read_mined, save_mined
+from homing.mining import mine
 from homing.settings import Mining
 
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(-1, 2)), unique_by=lambda each: each[:2])

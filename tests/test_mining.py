@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from homing.data import Builder, Dataset, Mined, Qrels
 from homing.errors import JudgmentError, RunError
-from homing.mining import FILE, POOL, mine, read_mined, save_mined
+from homing.formats.mined import FILE, POOL, read_mined, save_mined
+from homing.mining import mine
 from homing.retrievers.bm25 import score_lists
 from homing.settings import Mining
 

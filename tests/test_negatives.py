@@ -12,7 +12,7 @@ import pytest
 import homing
 from homing import Mining
 from homing.data import Dataset, Mined
-from homing.mining import read_mined, save_mined
+from homing.formats.mined import read_mined, save_mined
 from homing.negatives import places, redraw
 from tiny import made_data
 

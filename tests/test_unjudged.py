@@ -19,7 +19,8 @@ from homing import unjudged
 from homing.batches import MINED, NEGATIVE, POSITIVE, Groups
 from homing.data import Builder, Corpus, Dataset, Mined, Qrels, Queries
 from homing.errors import SettingError
-from homing.mining import mine, read_mined, resolved, save_mined
+from homing.formats.mined import read_mined, save_mined
+from homing.mining import mine, resolved
 from homing.near import alike, near_duplicates
 from homing.negatives import redraw
 from homing.retrievers import shards

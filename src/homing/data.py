@@ -218,6 +218,14 @@ class Mined:
     def __len__(self) -> int:
         return len(self.query)
 
+    @classmethod
+    def empty(cls, train: Dataset, query: Ints, positive: Ints, width: int, pool: Pool | None) -> Mined:
+        """Rows with room for so many negatives, to be filled in: -1 as negative, kind and source, 0 as rank and score."""
+        shape = len(query), width
+        none = np.full(shape, -1, dtype=np.int32)
+        zeros = np.zeros(shape, np.int32), np.zeros(shape), np.zeros(shape, bool)
+        return cls(train, query, positive, none, none.copy(), *zeros, none.copy(), pool)
+
     def of(self, queries: NDArray[Any]) -> Mined:
         """The rows, the pool and the judgments of these queries alone: what mining would have given without the others' judgments."""
 

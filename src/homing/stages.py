@@ -24,12 +24,13 @@ from homing.evaluating import evaluate
 from homing.evaluations import Evaluation
 from homing.formats.evaluation import read_summary, save_evaluation
 from homing.formats.judgments import read as read_judgments
+from homing.formats.mined import save_mined
 from homing.general import MADE
 from homing.judgments import obey
 from homing.loading import save_dataset
 from homing.manifest import replace_directory, write_json
 from homing.merging import plan, write
-from homing.mining import mine, save_mined
+from homing.mining import mine
 from homing.protocols import Encoder
 from homing.reporting import report
 from homing.rundir import further

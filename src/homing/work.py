@@ -16,11 +16,11 @@ from homing.encoders.opening import is_address, open_encoder
 from homing.encoders.teacher import kind_of
 from homing.errors import FormatError, SettingError
 from homing.formats.judgments import read as read_judgments
+from homing.formats.mined import read_mined
 from homing.general import SETS
 from homing.instructing import read_tasks
 from homing.loading import dataset_directory, load, read_dataset
 from homing.measures import parse_measures
-from homing.mining import read_mined
 from homing.opening import opened
 from homing.protocols import Encoder
 from homing.recipe import Recipe

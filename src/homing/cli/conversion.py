@@ -26,8 +26,8 @@ def convert(source: str, to: str, out: str, format: str | None, split: Literal["
     from homing.converting import convert as write
     from homing.converting import one_side
     from homing.data import Dataset, Mined, Splits
+    from homing.formats.mined import FILE, read_mined
     from homing.loading import Halves, load, load_splits, open_dataset
-    from homing.mining import FILE, read_mined
 
     path = Path(source)
     if path.resolve() == Path(out).resolve():

@@ -44,9 +44,9 @@ def audit(
     """
     from homing.auditing import audit as look
     from homing.formats.judgments import read
+    from homing.formats.mined import read_mined
     from homing.judgments import obey
     from homing.loading import read_dataset
-    from homing.mining import read_mined
     from homing.suspects import NEAR
 
     chosen, directory = make(options, "auditing"), Path(data)

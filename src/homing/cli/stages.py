@@ -95,10 +95,10 @@ def mine(dataset: str, out: str, model: str | None, vectors: str | None, judgmen
     Without judged negatives the corpus is searched: by the model where one is given, else by words (BM25).
     """
     from homing.formats.judgments import read
+    from homing.formats.mined import FILE, save_mined
     from homing.judgments import obey
     from homing.loading import open_dataset
     from homing.manifest import demand_replaceable, replace_directory
-    from homing.mining import FILE, save_mined
     from homing.mining import mine as choose
 
     chosen = make(options, "mining")
@@ -144,8 +144,8 @@ def train(
     from homing.encoders.adapter import Adapter
     from homing.encoders.model import Model
     from homing.encoders.teacher import kind_of, open_teacher
+    from homing.formats.mined import read_mined
     from homing.loading import load, open_dataset
-    from homing.mining import read_mined
     from homing.training import train as fit
 
     chosen = make(options, "training")
