@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
+from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from homing.encoders.model import Model
 from homing.encoders.pair import Pair
@@ -136,6 +137,38 @@ def test_padding_side_does_not_change_an_embedding(tiny_model: Path) -> None:
     together = model.encode(TEXTS)
     model.transformer.tokenizer.padding_side = "right"
     assert np.allclose(together, model.encode(TEXTS), atol=1e-5)
+
+
+def test_a_length_above_the_directorys_own_is_obeyed_as_far_as_there_are_positions(minilm: Path, tiny_model: Path) -> None:
+    """MiniLM's directory says 256 tokens, its table of positions has 512; rotary positions end where the configuration says."""
+    model, oracle = Model(minilm, max_length=512), SentenceTransformer(str(minilm), device="cpu")
+    oracle.max_seq_length = 512
+    text = "one thing after another " * 200
+    assert model.tokenize([text], "document").lengths.tolist() == [512]
+    assert np.allclose(model.encode([text]), oracle.encode([text]), atol=1e-5)
+    assert "512 tokens a text, where its directory says 256" in model.manner
+    assert "tokens" not in Model(minilm).manner
+    assert Model(minilm).max_length == 256
+    for path in (minilm, tiny_model):
+        with pytest.raises(SettingError, match=r"--max-length goes beyond the model's positions.*513 tokens; expected 512 or less"):
+            Model(path, max_length=513)
+
+
+def test_positions_that_are_counted_from_the_padding_are_fewer_than_the_table(tiny_model: Path, tmp_path: Path) -> None:
+    """XLM-RoBERTa has 66 places for 64 tokens; a tokenizer that names no length must not make it 66."""
+    config = XLMRobertaConfig(
+        vocab_size=2048, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=66,
+        pad_token_id=1,
+    )  # fmt: skip
+    XLMRobertaModel(config).save_pretrained(tmp_path)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_model / file, tmp_path)
+    model = Model(tmp_path, pooling="mean")
+    assert model.max_length == 64
+    assert np.isfinite(model.encode(["many words " * 60])).all()
+    assert Model(tmp_path, pooling="mean", max_length=64).max_length == 64
+    with pytest.raises(SettingError, match="64 or less"):
+        Model(tmp_path, pooling="mean", max_length=66)
 
 
 def test_unknown_tokens_and_lengths(minilm: Path) -> None:

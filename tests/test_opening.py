@@ -216,6 +216,8 @@ def test_vllm_is_given_the_token_ids_of_the_local_model(
         tokens = model.tokenize(TEXTS, kind)  # type: ignore[arg-type]
         assert found.tokenize(TEXTS, kind) == [tokens[text].tolist() for text in range(len(TEXTS))]  # type: ignore[arg-type]
     assert VLLM(path).max_length == Model(path).max_length
+    with pytest.raises(SettingError, match=r"vLLM doesn't go beyond.*513 tokens"):
+        VLLM(path, max_length=513)
     assert found.encode([*TEXTS, TEXTS[0]], "query").shape == (5, 6)
     assert found.llm.engine["runner"] == "pooling"  # type: ignore[attr-defined]
 

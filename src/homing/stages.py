@@ -47,7 +47,7 @@ def do_check(work: Work) -> None:
     recipe = work.recipe
     found = check(work.loaded, work.base)
     work.say(str(found))
-    work.say(f"  prompts: query {work.base.prompts['query']!r}, document {work.base.prompts['document']!r}")
+    work.say(f"  {work.base.manner}")
     needed = estimate(work.base, work.loaded, recipe.splitting, recipe.mining, recipe.training, work.further, outside=_tokens_outside(work))
     work.say(f"  the run will take {needed}")
     demand_room(needed, work.base, work.directory)

@@ -39,7 +39,7 @@ def check(data: str, dev: str | None, test: str | None, corpus: str | None, form
 
     encoder = Model(model, **asdict(make(options, "encoding")))
     click.echo(str(look(loaded, encoder)))
-    click.echo(f"  prompts: query {encoder.prompts['query']!r}, document {encoder.prompts['document']!r}")
+    click.echo(f"  {encoder.manner}")
     click.echo(f"  a run will take {estimate(encoder, loaded, Splitting(), Mining(), Training())}")
 
 

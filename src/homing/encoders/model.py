@@ -23,7 +23,7 @@ from homing.encoders import packed
 from homing.encoders.devices import default_device, fast_dtype, token_budget, use_real_cores
 from homing.encoders.directory import directory_of, prompts, weights_digest
 from homing.encoders.packed import Packer
-from homing.encoders.reading import pooling_of, read
+from homing.encoders.reading import demand_positions, own_length, pooling_of, read
 from homing.errors import ModelError, NotFittedError, SettingError
 from homing.progress import BAR
 from homing.protocols import Kind
@@ -61,13 +61,14 @@ class Model:
     """A sentence-transformers model from a directory (or a hub name), with the conventions that its directory states.
 
     Prompts, pooling, padding side, normalisation and length are those of the directory unless a keyword says otherwise; what the
-    directory doesn't say is empty (prompts) or an error (pooling). The score of a query and a document is the inner product of their
+    directory doesn't say is empty (prompts) or an error (pooling). A `max_length` above the directory's own is obeyed as far as the
+    architecture has positions; without one it is at most 1024. The score of a query and a document is the inner product of their
     embeddings, which are normalised where the model's similarity is the cosine.
 
     The device "meta" reads no weights of the transformer: the model then says what it is, and encodes nothing.
 
     Raises ModelError where the directory cannot be used, or is not safe to load (safety.py), PoolingError where it doesn't say its
-    pooling, or says one that cannot be right.
+    pooling, or says one that cannot be right, SettingError for a length that the model has no positions for.
     """
 
     def __init__(
@@ -95,8 +96,9 @@ class Model:
             use_real_cores()
         self.trust_remote_code = trust_remote_code
         self.transformer = read(self.path, encoding.pooling, self.device, self.dtype, trust_remote_code=trust_remote_code)
-        own = self.transformer.max_seq_length or DEFAULT_MAX_LENGTH
-        self.max_length = min(encoding.max_length or DEFAULT_MAX_LENGTH, own)
+        self.own_length = own_length(self.transformer)
+        demand_positions(self.transformer, self.path, encoding.max_length)
+        self.max_length = encoding.max_length or min(DEFAULT_MAX_LENGTH, self.own_length)
         self.transformer.max_seq_length = self.max_length
         self.prompts = prompts(self.transformer.prompts, self.transformer.default_prompt_name, encoding)
         self.transformer.prompts.update(self.prompts)
@@ -122,6 +124,13 @@ class Model:
     @property
     def dimension(self) -> int:
         return int(self.transformer.get_embedding_dimension())
+
+    @property
+    def manner(self) -> str:
+        """How texts are read, in words: the prompts, and the length where it is not the directory's own."""
+        said = f"prompts: query {self.prompts['query']!r}, document {self.prompts['document']!r}"
+        longer = f"; {self.max_length:,} tokens a text, where its directory says {self.own_length:,}"
+        return said + (longer if self.max_length > self.own_length else "")
 
     @property
     def parameters(self) -> int:

@@ -10,14 +10,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Normalize, Pooling, Transformer
+from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
 from homing.encoders.safety import WEIGHTS, body, modules, read_json, refuse_unsafe
-from homing.errors import ModelError, PoolingError
+from homing.errors import ModelError, PoolingError, SettingError
 from homing.settings import POOLINGS
 
 transformers_logging.disable_progress_bar()
+_UNBOUNDED = 1 << 30  # tokens: positions are relative, and the configuration names no end
 
 
 def read(path: Path, pooling: str | None, device: torch.device, dtype: torch.dtype, *, trust_remote_code: bool) -> SentenceTransformer:
@@ -139,6 +141,33 @@ def pooling_of(model: SentenceTransformer) -> Pooling:
                 raise PoolingError("pooling that leaves the prompt's tokens out is not supported", expected="include_prompt: true")
             return module
     raise PoolingError("the model has no pooling module", remedy="Give a model whose modules.json names one.")
+
+
+def own_length(model: SentenceTransformer) -> int:
+    """The tokens of a text that the directory says the model reads, or that it has positions for."""
+    said = model.max_seq_length or _UNBOUNDED
+    return int(min(said, _positions(model)))
+
+
+def demand_positions(model: SentenceTransformer, path: Path, length: int | None) -> None:
+    """Raise SettingError for a text's length in tokens that the model has no positions for."""
+    most = _positions(model)
+    if length is not None and length > most:
+        raise SettingError(
+            "--max-length goes beyond the model's positions", where=str(path), got=f"{length:,} tokens", expected=f"{most:,} or less",
+            remedy=f"Give less. Without it, the model's directory is obeyed, which says {own_length(model):,}.",
+        )  # fmt: skip
+
+
+def _positions(model: SentenceTransformer) -> int:
+    """The tokens that the architecture has positions for: by its table of them, or by what its configuration says."""
+    body = model[0].model
+    tables = (getattr(module, "position_embeddings", None) for module in body.modules())
+    for table in tables:
+        if isinstance(table, nn.Embedding):  # RoBERTa and its kin count from the padding index + 1
+            return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    said = getattr(body.config.get_text_config(), "max_position_embeddings", None)
+    return said if isinstance(said, int) and said > 0 else _UNBOUNDED
 
 
 def _refuse_first_token_of_causal(model: SentenceTransformer, path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.encoders.directory import directory_of, prompts, weights_digest
-from homing.errors import ModelError, PoolingError
+from homing.errors import ModelError, PoolingError, SettingError
 from homing.protocols import Kind
 from homing.settings import Encoding
 
@@ -26,7 +26,8 @@ class VLLM:
     """An `Encoder` of a model directory (or hub name) through `vllm.LLM`; further keywords are the engine's (`gpu_memory_utilization`,
     `tensor_parallel_size`, `dtype` ...).
 
-    Raises ModelError where vLLM is not installed or cannot load the model, PoolingError for a directory that doesn't say its pooling.
+    Raises ModelError where vLLM is not installed or cannot load the model, PoolingError for a directory that doesn't say its pooling,
+    SettingError for a length above the directory's own.
     """
 
     def __init__(
@@ -51,7 +52,13 @@ class VLLM:
         self.prompts: Mapping[Kind, str] = prompts(said.get("prompts") or {}, said.get("default_prompt_name"), encoding)
         self.similarity = str(said.get("similarity_fn_name") or "cosine")
         self.tokenizer = AutoTokenizer.from_pretrained(str(self.path), local_files_only=True)
-        self.max_length = min(max_length or DEFAULT_MAX_LENGTH, self._own_length())
+        own = self._own_length()
+        if max_length is not None and max_length > own:
+            raise SettingError(
+                "--max-length is above the model's own, which vLLM doesn't go beyond", where=str(self.path), got=f"{max_length:,} tokens",
+                expected=f"{own:,} or less", remedy="Leave it out, or give less.",
+            )  # fmt: skip
+        self.max_length = max_length or min(DEFAULT_MAX_LENGTH, own)
         self._engine = {"runner": "pooling", "convert": "embed", "max_model_len": self.max_length, **engine}
         try:
             self.llm = LLM(model=str(self.path), **self._engine)
