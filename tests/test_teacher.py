@@ -451,7 +451,9 @@ def test_a_student_with_a_teacher_comes_nearer_to_it(
     assert found["taught"] < 0.9 * found["alone"]
 
 
-def test_a_run_is_taught_and_looks_at_what_is_forgotten(tiny_model: Path, cross_encoder: Path, tmp_path: Path) -> None:
+def test_a_run_is_taught_and_looks_at_what_is_forgotten(
+    tiny_model: Path, cross_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, away, out = made_data(tmp_path / "near"), made_data(tmp_path / "far", seed=1), tmp_path / "run"
     given = [
         "run",
@@ -484,6 +486,25 @@ def test_a_run_is_taught_and_looks_at_what_is_forgotten(tiny_model: Path, cross_
     again = json.loads((out / "manifest.json").read_text())
     assert again["stages"]["mine"] == manifest["stages"]["mine"]
     assert again["stages"]["train"]["digest"] != manifest["stages"]["train"]["digest"]
+
+    recipe_as_it_was, manifest_as_it_was = ((out / name).read_bytes() for name in ("recipe.toml", "manifest.json"))
+    (tmp_path / "no-column.jsonl").write_text('{"query": "a", "content": "b"}\n', encoding="utf-8")
+    (tmp_path / "strange.jsonl").write_text('{"query": "a", "content": "b", "score": 1}\n', encoding="utf-8")
+    shutil.copytree(tiny_model, tmp_path / "no-weights")
+    (tmp_path / "no-weights" / "model.safetensors").unlink()
+    for teacher, said in {
+        "no-column.jsonl": "expected score", "strange.jsonl": "scores no candidate of a training query",
+        "no-weights": "no weights", "http://127.0.0.1:9/v1": "127.0.0.1:9",
+    }.items():  # fmt: skip
+        source = teacher if "://" in teacher else str(tmp_path / teacher)
+        with pytest.raises(SystemExit):
+            main(["run", str(out / "recipe.toml"), "--teacher", source])
+        assert said in capsys.readouterr().err
+        assert (out / "recipe.toml").read_bytes() == recipe_as_it_was
+        assert (out / "manifest.json").read_bytes() == manifest_as_it_was
+    with pytest.raises(SystemExit):
+        main(["run", str(out / "recipe.toml"), "--baseline", "http://127.0.0.1:9/v1#m"])
+    assert (out / "recipe.toml").read_bytes() == recipe_as_it_was
 
 
 def test_the_verb_train_takes_both(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,6 +47,11 @@ class Circumstances:
     general: Sequence[float] = ()
     scale: float | None = None
 
+    @property
+    def trained(self) -> bool:
+        """Whether any training is known: two models that merely stand side by side have no learning rate to blame."""
+        return self.learning_rate is not None or self.scale is not None or len(self.looks) > 0
+
 
 def likely_causes(first: Evaluation, last: Evaluation, told: Circumstances | None = None) -> tuple[Cause, ...]:
     """Why `last` may not be better than `first`, the likeliest cause first; only those that the numbers speak for."""
@@ -155,6 +160,8 @@ def _few(told: Circumstances) -> Iterator[Cause]:
 
 def _forgetting(first: Evaluation, last: Evaluation, told: Circumstances) -> Iterator[Cause]:
     """A dev curve that falls below where it began, a loss outside the domain, or a test that got worse, each by more than noise."""
+    if not told.trained:
+        return
     rate = "" if told.learning_rate is None else f" (peak {told.learning_rate:g})"
     fell = _drop(told.looks, _noise(told.dev))
     outside = _drop(told.general, NOISE)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from homing import stages
 from homing.arguments import demand, demand_path
+from homing.data import Splits
 from homing.dependence import after, changes, depends
 from homing.digests import file_digest
 from homing.encoders.directory import weights_digest
+from homing.encoders.teacher import demand_teacher
 from homing.formats.evaluation import read_evaluation
 from homing.manifest import versions, write_json
 from homing.recipe import Recipe
-from homing.rundir import artefact, how_to_go_on, locked, read_manifest
+from homing.rundir import artefact, how_to_go_on, locked, read_manifest, trains
 from homing.runlog import logged
 from homing.slices import columns_of
 from homing.terminal import verdict_table
@@ -58,6 +61,7 @@ class Run:
             columns_of((work.loaded if "split" in todo else work.splits).queries, names)
         if {"check", "split"} & todo.keys():
             _ = work.loaded  # data that cannot be read leaves the run as it was
+        self._demand_answers(todo)
         work.directory.mkdir(parents=True, exist_ok=True)
         self.began = True
         work.recipe.write(work.directory / "recipe.toml")
@@ -69,6 +73,19 @@ class Run:
             if stage in todo:
                 self._do(stage, needs[stage])
         return stages.verdict(work)
+
+    def _demand_answers(self, todo: Mapping[str, str]) -> None:
+        """Raise for a teacher or a deployed model that cannot answer, before the recipe that is there gives way to this one.
+
+        A server that this run knows already is not asked: what it answered is kept, and it may be gone.
+        """
+        work, known = self.work, self.manifest.get("inputs", {})
+        if work.recipe.teacher is not None and any(trains(stage) for stage in todo):
+            data = work.loaded if "split" in todo else work.splits
+            data = data.train if isinstance(data, Splits) else data
+            demand_teacher(work.recipe.teacher, data, ask=known.get("teacher") != work.recipe.teacher)
+        if work.deployed is not None and "evaluate" in todo and known.get("baseline") != work.recipe.baseline:
+            _ = work.deployed.dimension
 
     def _do(self, stage: str, needs: dict[str, Any]) -> None:
         self._forget(stage)

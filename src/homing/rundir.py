@@ -40,6 +40,11 @@ def further(stage: str) -> str:
     return f"{kind}s/{which}"
 
 
+def trains(stage: str) -> bool:
+    """Whether a stage is a training, the run's own or a further one."""
+    return stage == "train" or " " in stage
+
+
 def planned(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     """The stages of the run with this manifest."""
     return tuple(manifest.get("plan", STAGES))

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, final
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder
 
-from homing.data import Ints, Mined, pair_keys
+from homing.data import Dataset, Ints, Mined, pair_keys
 from homing.data import digest as digest_texts
 from homing.digests import file_digest
 from homing.encoders.answers import answers
@@ -179,6 +178,56 @@ def kind_of(source: str | Path) -> Literal["scores", "encoder", "cross-encoder"]
     )  # fmt: skip
 
 
+def demand_teacher(source: str | Path, data: Dataset, *, ask: bool = True) -> None:
+    """Raise before any work is done what `open_teacher` would raise after it, as far as the data's texts and judged queries tell.
+
+    A file of scores is read to its end, a model's directory looked through without its weights, a server asked for one embedding of a
+    made-up text (unless `ask` is false). Raises the errors of `kind_of`, `read_scores`, `Model` and `Endpoint`.
+    """
+    kind = kind_of(source)
+    if kind == "scores":
+        judged, found = set(data.qrels.queries.tolist()), _Found(data)
+        if not sum(query in judged for query, _, _ in found.pairs(Path(source))):
+            raise _none_scored(source, 0, found.unknown)
+    elif is_address(source):
+        if ask:
+            _ = open_encoder(source, name="teacher", keep=False).dimension
+    elif kind == "encoder":
+        open_encoder(source, name="teacher", keep=False, device="meta")
+    else:
+        refuse_unsafe(Path(source))
+
+
+class _Found:
+    """The pairs of a file of scores whose texts or ids the data has, by their positions in it; `unknown` counts the others."""
+
+    def __init__(self, data: Dataset) -> None:
+        self.unknown = 0
+        self._known: dict[str, dict[str, int]] = {
+            "query_id": data.queries.index,
+            "query": {text: place for place, text in enumerate(data.queries.texts)},
+            "document_id": data.corpus.index,
+            "content": {text: place for place, text in enumerate(data.corpus.texts)},
+        }
+
+    def pairs(self, path: Path) -> Iterator[tuple[int, int, float]]:
+        """Query, document and score, in the file's order."""
+        for said in score_files.read(path):
+            query, document = self._known[said.query_column].get(said.query), self._known[said.document_column].get(said.document)
+            if query is None or document is None:
+                self.unknown += 1
+            else:
+                yield query, document, said.score
+
+
+def _none_scored(path: str | Path, pairs: int, unknown: int) -> FormatError:
+    return FormatError(
+        "the file scores no candidate of a training query", where=str(path),
+        got=f"{pairs:,} pairs of training queries, {unknown:,} pairs of texts that the data doesn't have",
+        remedy="Score the data's own queries and documents, by their ids or their texts.",
+    )  # fmt: skip
+
+
 def pairs(mined: Mined) -> tuple[Ints, Ints]:
     """Every query with each of its candidates in rows and pool, once, by query and document; shapes (pairs,) and (pairs,)."""
     row, column = np.nonzero(mined.negative >= 0)
@@ -197,38 +246,23 @@ def read_scores(path: str | Path, mined: Mined, *, say: Callable[[str], None] = 
     counted; `say` hears how much of the training is covered. Raises FormatError for a file that cannot be read, and where no candidate
     of the training is scored.
     """
-    path, data = Path(path), mined.train
-    known: dict[str, dict[str, int]] = {
-        "query_id": data.queries.index,
-        "query": {text: place for place, text in enumerate(data.queries.texts)},
-        "document_id": data.corpus.index,
-        "content": {text: place for place, text in enumerate(data.corpus.texts)},
-    }
+    path, known = Path(path), _Found(mined.train)
     trained = set(np.unique(mined.query).tolist())
-    counts: Counter[str] = Counter()
-    found: dict[int, float] = {}
-    for said in score_files.read(path):
-        query = known[said.query_column].get(said.query)
-        document = known[said.document_column].get(said.document)
-        if query is None or document is None:
-            counts["unknown"] += 1
-        elif query in trained:
+    repeated, found = 0, dict[int, float]()
+    for query, document, score in known.pairs(path):
+        if query in trained:
             pair = query << 32 | document
-            counts["repeated"] += pair in found
-            found[pair] = said.score
+            repeated += pair in found
+            found[pair] = score
     scored = np.fromiter(found, dtype=np.int64, count=len(found))
     queries, documents = pairs(mined)
     covered = np.isin(pair_keys(queries, documents), scored)
     if not covered.any():
-        raise FormatError(
-            "the file scores no candidate of a training query", where=str(path),
-            got=f"{len(found):,} pairs of training queries, {counts['unknown']:,} pairs of texts that the data doesn't have",
-            remedy="Score the data's own queries and documents, by their ids or their texts.",
-        )  # fmt: skip
+        raise _none_scored(path, len(found), known.unknown)
     also = "".join(
-        f", {counts[name]:,} pairs {what}"
-        for name, what in (("unknown", "of texts that the data doesn't have"), ("repeated", "that occur again"))
-        if counts[name]
+        f", {count:,} pairs {what}"
+        for count, what in ((known.unknown, "of texts that the data doesn't have"), (repeated, "that occur again"))
+        if count
     )
     say(
         f"teacher: scores of {int(covered.sum()):,} of the {len(covered):,} candidates in training, "
