@@ -21,7 +21,7 @@ from homing.batches import Batch, Groups, epoch_batches
 from homing.data import Dataset, Ints, Mined
 from homing.data import digest as digest_texts
 from homing.encoders.adapter import Adapter
-from homing.encoders.devices import fast_dtype, on_device
+from homing.encoders.devices import Arriving, fast_dtype, on_device
 from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
 from homing.encoders.fused import fuse
 from homing.encoders.model import Model
@@ -67,7 +67,7 @@ class _Figures(NamedTuple):
     update: int
     epoch: float
     rate: float
-    values: Tensor  # loss, gradient norm, positive score, negative score
+    values: Arriving  # loss, gradient norm, positive score, negative score
     queries: Ints
     seconds: float
 
@@ -89,6 +89,7 @@ class Session:
         self.pace = Pace.of(len(self.groups), settings)
         self.objective = Objective(settings, base.dimension)
         self.fixed = self._fixed_documents(mined.train) if settings.train == "queries" else None
+        self.whole: Tensor | None = None  # all of them on the device, where they are few enough to stand there at once
         pooled = [] if mined.pool is None else [mined.pool.document[np.isin(mined.pool.query, self.groups.queries)]]
         documents = np.concatenate([mined.positive, mined.negative[mined.negative >= 0], *pooled])
         self.texts = Tokenised(base, mined.train, mined.query, documents[:0] if self.fixed is not None else documents, logs / "tokens")
@@ -107,7 +108,7 @@ class Session:
         plain = [parameter for parameter in self.trained if parameter.ndim < 2]
         self.optimizer = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=settings.learning_rate or 0.0, fused=base.device.type in ("cpu", "cuda"),
+            lr=settings.learning_rate or 0.0, fused=True,
         )  # fmt: skip
         fast = fast_dtype(base.device)
         mixed = fast if self.tuning.kind == "full" and fast != torch.float32 else None
@@ -204,7 +205,7 @@ class Session:
             epoch, place = epoch + 1, 0
 
     def _update(self, batch: Batch) -> None:
-        """One update of the weights. What it found is said once the device has caught up: at once on a CPU, else an update later."""
+        """One update of the weights. What it found is said at once on a CPU; else an update later, when it has long arrived."""
         settings, device = self.settings, self.model.device
         update = self.pace.update
         rate = learning_rate(update, self.pace.updates, settings.learning_rate or 0.0, settings.warmup)
@@ -213,7 +214,7 @@ class Session:
         seed = (settings.seed * 1_000_003 + update) << 20  # dropout depends on the update alone, so that a resumed run repeats it
         contrast = self.step.gradients(self.texts.tokens, self._texts_of(batch), self._loss(batch), seed % (1 << 62))
         norm = torch.nn.utils.clip_grad_norm_(self.trained, settings.max_grad_norm)
-        values = torch.stack([contrast.loss.detach(), norm.detach(), contrast.positive_score, contrast.negative_score])
+        values = Arriving(torch.stack([contrast.loss.detach(), norm.detach(), contrast.positive_score, contrast.negative_score]))
         self._flush()
         self.waiting = _Figures(
             update + 1, round((update + 1) / self.pace.updates_an_epoch, 4), rate, values, batch.queries, self.pace.seconds
@@ -233,7 +234,7 @@ class Session:
         documents, relevance, fixed = batch.documents, batch.relevance, None
         if self.fixed is not None:
             documents, relevance = against(batch, self.mined, self.settings.seed, self.pace.update)
-            fixed = on_device(np.ascontiguousarray(self.fixed[documents]), device)
+            fixed = self._fixed_on_device(self.fixed, documents)
         relation = on_device(relevance, device)
         taught = self.teacher.teach(batch.queries, documents, device) if self.teacher is not None else None
         queries = len(batch.queries)
@@ -243,12 +244,20 @@ class Session:
 
         return loss
 
+    def _fixed_on_device(self, fixed: NDArray[np.float32], documents: Ints) -> Tensor:
+        """The embeddings of these documents; those of a corpus that always stands there whole are brought once."""
+        if len(documents) < len(fixed):
+            return on_device(fixed[documents], self.model.device)
+        if self.whole is None:
+            self.whole = on_device(np.array(fixed), self.model.device)
+        return self.whole
+
     def _flush(self) -> None:
         """Log what the last update found. Raises TrainingError where it is not finite."""
         if self.waiting is None:
             return
         waiting, self.waiting = self.waiting, None
-        loss, norm, positive, negative = waiting.values.tolist()
+        loss, norm, positive, negative = waiting.values.here().tolist()
         for what, value in (("loss", loss), ("gradient", norm)):
             if not math.isfinite(value):
                 texts = [self.mined.train.queries.texts[query] for query in waiting.queries.tolist()]

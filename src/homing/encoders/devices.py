@@ -16,6 +16,7 @@ from torch import Tensor
 
 _C_LIBRARY = ctypes.CDLL(None) if os.name == "posix" else None
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
+PINNED = ("cuda", "xpu")  # devices that copy from and to memory which is pinned for them while the host goes on
 
 
 def default_device() -> torch.device:
@@ -72,7 +73,28 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
     """The array on the device, without waiting for it."""
     tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type in PINNED else tensor.to(device)
+
+
+class Arriving:
+    """A tensor on its way to the host.
+
+    A plain copy waits until the device has done all that it was given by then, were it the whole next update. This one is queued behind
+    what makes the tensor, and `here` waits for it alone.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor, self._copied = tensor, None
+        if tensor.device.type in PINNED:
+            self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+            self._copied = torch.Event(tensor.device)
+            self._copied.record()
+
+    def here(self) -> Tensor:
+        """The tensor on the CPU."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._tensor.cpu()
 
 
 def return_freed_memory() -> None:
@@ -83,6 +105,14 @@ def return_freed_memory() -> None:
     trim = getattr(_C_LIBRARY, "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def return_unused_memory(device: torch.device) -> None:
+    """Give back the device's memory that PyTorch holds without using it."""
+    if device.type == "mps":
+        torch.mps.empty_cache()  # torch.accelerator's own fails there before PyTorch 2.13
+    elif device.type != "cpu":
+        torch.accelerator.empty_cache()
 
 
 def token_budget(device: torch.device, packed: bool) -> int:

@@ -20,6 +20,12 @@ def available(device: torch.device) -> int:
         import psutil
 
         return int(psutil.virtual_memory().available)
+    if device.type == "mps":  # the system's memory; what torch.accelerator says of it came after PyTorch 2.12
+        import psutil
+
+        held = torch.mps.current_allocated_memory()
+        unused = torch.mps.driver_allocated_memory() - held
+        return int(min(torch.mps.recommended_max_memory() - held, psutil.virtual_memory().available + unused))
     free, _ = torch.accelerator.get_memory_info(device)
     return int(free) + torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
 
@@ -30,6 +36,8 @@ def total(device: torch.device) -> int:
         import psutil
 
         return int(psutil.virtual_memory().total)
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory())
     return int(torch.accelerator.get_memory_info(device)[1])
 
 
@@ -48,8 +56,8 @@ def saved_bytes(known: Set[int] = frozenset()) -> Iterator[Saved]:
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known and storage.data_ptr() not in saved.storages:
-            saved.storages.add(storage.data_ptr())
+        if storage._cdata not in known and storage._cdata not in saved.storages:
+            saved.storages.add(storage._cdata)
             saved.total += storage.nbytes()
         return tensor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from homing import conventions
 from homing.arguments import demand_path, demand_texts
 from homing.batches import chunks
 from homing.encoders import packed
-from homing.encoders.devices import default_device, fast_dtype, token_budget, use_real_cores
+from homing.encoders.devices import Arriving, default_device, fast_dtype, on_device, token_budget, use_real_cores
 from homing.encoders.directory import directory_of, prompts, weights_digest
 from homing.encoders.packed import Packer
 from homing.encoders.reading import demand_positions, own_length, pooling_of, read
@@ -213,8 +214,7 @@ class Model:
             place = slice(width - lengths[row], width) if left else slice(0, lengths[row])
             ids[row, place] = tokens[text]
             mask[row, place] = 1
-        features: dict[str, Any] = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-        features = {name: tensor.to(self.device, non_blocking=True) for name, tensor in features.items()}
+        features: dict[str, Any] = {"input_ids": on_device(ids, self.device), "attention_mask": on_device(mask, self.device)}
         return cast(Tensor, self.transformer(features)["sentence_embedding"])
 
     @property
@@ -232,10 +232,19 @@ class Model:
         """
         out = np.empty((len(tokens), self.dimension), dtype=np.float32)
         bar = tqdm(total=len(tokens.ids), desc=progress, unit=" tokens", unit_scale=True, disable=not progress, **BAR)
+
+        def keep(chunk: NDArray[np.intp], embeddings: Arriving) -> None:
+            out[chunk] = embeddings.here().numpy()
+            bar.update(int(tokens.lengths[chunk].sum()))
+
+        underway: deque[tuple[NDArray[np.intp], Arriving]] = deque()
         with torch.inference_mode(), bar:
             for chunk in self.chunks(tokens.lengths):
-                out[chunk] = self.embed(tokens, chunk).cpu().numpy()
-                bar.update(int(tokens.lengths[chunk].sum()))
+                underway.append((chunk, Arriving(self.embed(tokens, chunk))))
+                if len(underway) > 1:  # an accelerator has the next chunk to do while this one is read
+                    keep(*underway.popleft())
+            for each in underway:
+                keep(*each)
         if broken := int((~np.isfinite(out).all(axis=1)).sum()):
             raise ModelError(
                 "the model gives embeddings that are not finite", where=str(self.path), got=f"{broken:,} of {len(out):,} texts",

@@ -9,7 +9,7 @@ arXiv 2101.06983). What a chunk adds, and in which order, does not depend on wha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from homing.encoders.devices import on_device, token_budget
+from homing.encoders.devices import on_device, return_unused_memory, token_budget
 from homing.encoders.dropout import Bits
 from homing.encoders.memory import available, saved_bytes
 from homing.encoders.model import Model, Tokens
@@ -77,13 +77,14 @@ class Step:
             self._weigh(tokens, texts[planned[0][:1]], seed, room)
         held: list[Tensor | None] = []
         values = []
-        for number, chunk in enumerate(planned):
-            room -= self.bytes_a_token * int(lengths[chunk].sum())
-            keep = room >= 0
-            with torch.set_grad_enabled(keep):
-                embedded = self._embed(tokens, texts[chunk], seed, number)
-            held.append(embedded if keep else None)
-            values.append(embedded.detach())
+        with self._weights_cast_once():
+            for number, chunk in enumerate(planned):
+                room -= self.bytes_a_token * int(lengths[chunk].sum())
+                keep = room >= 0
+                with torch.set_grad_enabled(keep):
+                    embedded = self._embed(tokens, texts[chunk], seed, number)
+                held.append(embedded if keep else None)
+                values.append(embedded.detach())
         self.recomputed += sum(each is None for each in held)
 
         back = on_device(np.argsort(np.concatenate(planned)), self.model.device)
@@ -95,12 +96,13 @@ class Step:
             return contrast._replace(loss=contrast.loss.detach())
         forward = on_device(np.concatenate(planned), self.model.device)
         gradients = torch.split(embeddings.grad[forward], [len(chunk) for chunk in planned])
-        for number, chunk in enumerate(planned):
-            embedded_again = held[number]
-            held[number] = None
-            if embedded_again is None:
-                embedded_again = self._embed(tokens, texts[chunk], seed, number)
-            torch.autograd.backward(embedded_again, gradients[number])
+        with self._weights_cast_once():
+            for number, chunk in enumerate(planned):
+                embedded_again = held[number]
+                held[number] = None
+                if embedded_again is None:
+                    embedded_again = self._embed(tokens, texts[chunk], seed, number)
+                torch.autograd.backward(embedded_again, gradients[number])
         return contrast._replace(loss=contrast.loss.detach())
 
     def _embed(self, tokens: Tokens, texts: NDArray[np.integer], seed: int, number: int) -> Tensor:
@@ -112,13 +114,22 @@ class Step:
         with torch.autocast(device, self.products) if self.products else nullcontext():
             return self.model.embed(tokens, texts)
 
+    def _weights_cast_once(self) -> AbstractContextManager[object]:
+        """Mixed precision casts each weight once for all the chunks within, not once a chunk, whose graph would hold a copy of its own.
+
+        Autocast forgets its casts when its outermost context ends: this one, which itself casts nothing. What was cast without gradients
+        has none to give, so the passes before the loss and those after it each have theirs.
+        """
+        return torch.autocast(self.model.device.type, enabled=False) if self.products else nullcontext()
+
     def _weigh(self, tokens: Tokens, longest: NDArray[np.integer], seed: int, room: float) -> None:
         """Measure what the activations of a token take, on the longest text, and turn checkpointing on where it alone is too much."""
         length = int(tokens.lengths[longest].sum())
-        with saved_bytes() as before:
-            first = self._embed(tokens, longest, seed, 0)
-        with saved_bytes(before.storages) as saved:  # weights are in the storages of both, activations are not
-            self._embed(tokens, longest, seed, 0)
+        with self._weights_cast_once():
+            with saved_bytes() as before:
+                first = self._embed(tokens, longest, seed, 0)
+            with saved_bytes(before.storages) as saved:  # weights are in the storages of both, activations are not
+                self._embed(tokens, longest, seed, 0)
         del first
         self.bytes_a_token = saved.total / length
         if self.bytes_a_token * length > room and not self.checkpointing:
@@ -137,8 +148,7 @@ class Step:
                 remedy="Try a smaller --max-length, or a smaller --model.",
             )  # fmt: skip
         self.room, self.bytes_a_token = self.room / 2, 0.0
-        if self.model.device.type != "cpu":
-            torch.accelerator.empty_cache()
+        return_unused_memory(self.model.device)
 
     def _checkpoint(self, why: str) -> None:
         self.say(f"gradient checkpointing is on: {why}")

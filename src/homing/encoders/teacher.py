@@ -21,7 +21,7 @@ from homing.data import Dataset, Ints, Mined, pair_keys
 from homing.data import digest as digest_texts
 from homing.digests import file_digest
 from homing.encoders.answers import answers
-from homing.encoders.devices import default_device, fast_dtype
+from homing.encoders.devices import default_device, fast_dtype, on_device, return_unused_memory
 from homing.encoders.opening import is_address, open_encoder
 from homing.encoders.safety import refuse_unsafe
 from homing.errors import FormatError, ModelError, SettingError, TrainingError
@@ -68,7 +68,7 @@ class EncoderTeacher:
     def teach(self, queries: Ints, documents: Ints, device: torch.device) -> Taught:
         """Scores of all pairs, and unless documents are fixed the embeddings. Raises TrainingError for a text that was not asked about."""
         wanted, found = (
-            torch.from_numpy(_rows(embeddings, places[asked])).to(device, non_blocking=True)
+            on_device(_rows(embeddings, places[asked]), device)
             for embeddings, places, asked in (
                 (self._queries, self._query_place, queries), (self._documents, self._document_place, documents),
             )
@@ -121,7 +121,7 @@ class ScoreTeacher:
             place = np.minimum(np.searchsorted(ascending, known), len(documents) - 1)
             there = ascending[place] == known
             scores[row, order[place[there]]] = self._score[start:end][there]
-        return Taught(torch.from_numpy(scores).to(device, non_blocking=True))
+        return Taught(on_device(scores, device))
 
 
 Teachers = EncoderTeacher | ScoreTeacher
@@ -145,8 +145,7 @@ def open_teacher(
         encoder = open_encoder(source, name="teacher", keep=False, say=say)
         teacher = EncoderTeacher(encoder, mined, directory, fixed_documents=fixed_documents)
     gc.collect()  # the model that answered makes room for the one that learns
-    if torch.accelerator.is_available():
-        torch.accelerator.empty_cache()
+    return_unused_memory(default_device())
     return teacher
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from homing.encoders.devices import return_freed_memory, token_budget
+from homing.encoders.devices import return_freed_memory, return_unused_memory, token_budget
 from homing.encoders.model import Model, Tokens
 from homing.serving.logs import log
 from homing.serving.metrics import Metrics
@@ -284,7 +284,7 @@ def embed(model: Model, tokens: Tokens, texts: NDArray[np.integer]) -> NDArray[n
     except torch.OutOfMemoryError:
         if len(texts) == 1:
             raise
-    torch.accelerator.empty_cache()
+    return_unused_memory(model.device)
     half = len(texts) // 2
     return np.concatenate([embed(model, tokens, texts[:half]), embed(model, tokens, texts[half:])])
 
