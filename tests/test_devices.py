@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -58,3 +59,19 @@ print(before - resident())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 100e6
+
+
+def test_memory_of_an_apple_gpu_is_asked_of_its_own_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.accelerator's own answers fail there before PyTorch 2.13. The system's memory and the device's are one: the scarcer counts."""
+    from homing.encoders import memory
+
+    for name, said in {"recommended_max_memory": 12e9, "current_allocated_memory": 2e9, "driver_allocated_memory": 3e9}.items():
+        monkeypatch.setattr(torch.mps, name, lambda said=said: int(said))
+    for free, wanted in ((30e9, 10e9), (4e9, 5e9)):
+        monkeypatch.setattr("psutil.virtual_memory", lambda free=free: SimpleNamespace(available=int(free)))
+        assert memory.available(torch.device("mps")) == wanted
+    assert memory.total(torch.device("mps")) == 12e9
+    emptied: list[bool] = []
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append(True))
+    devices.return_unused_memory(torch.device("mps"))
+    assert emptied == [True]
