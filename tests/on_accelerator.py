@@ -125,7 +125,7 @@ def test_a_lora_in_bfloat16_waits_for_nothing(updates: Updates) -> None:
 
 
 def test_chunks_that_do_not_fit_are_recomputed(updates: Updates) -> None:
-    made, seen, _ = updates(budget=100, memory=LITTLE)
+    made, seen, _ = updates(budget=200, memory=LITTLE)
     last = seen[-1]
     again = last.counts[KERNEL] // LAYERS - chunks(last)
     assert 0 < again < chunks(last)
@@ -134,9 +134,25 @@ def test_chunks_that_do_not_fit_are_recomputed(updates: Updates) -> None:
 
 
 def test_checkpointing(updates: Updates) -> None:
-    made, seen, _ = updates(budget=1, memory=50_000)
+    made, seen, _ = updates(budget=300, memory=50_000)
     assert made.step.checkpointing
     assert seen[-1].counts[KERNEL] == 3 * LAYERS * chunks(seen[-1])  # before the loss, after it, and each layer on the way back
+
+
+def test_out_of_memory(updates: Updates) -> None:
+    def short(made: Session) -> None:
+        embed, calls = made.model.embed, iter([0, 0, 0, 1])  # the second chunk of the first update
+
+        def limited(*given: Any) -> Tensor:
+            if next(calls, 0):
+                raise torch.OutOfMemoryError
+            return embed(*given)
+
+        made.model.embed = limited  # type: ignore[method-assign]
+
+    made, seen, _ = updates(budget=400, before=short)
+    assert made.step.budget == 200
+    assert chunks(seen[-1]) > 1
 
 
 LOSSES: list[dict[str, Any]] = [
