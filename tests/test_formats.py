@@ -27,7 +27,7 @@ from homing import formats
 from homing.checking import check
 from homing.data import Builder, Dataset
 from homing.errors import FormatError, HomingError, JudgmentError
-from homing.formats import beir, candidates, rows
+from homing.formats import beir, candidates, headers, rows
 from homing.loading import load, load_splits
 from homing.slices import columns_of
 
@@ -128,6 +128,31 @@ def test_names_of_columns_are_read_in_any_case_in_every_kind_of_table(tmp_path: 
     both = {"query": ["q"], "content": ["d"], "label": [1], "Note": ["a"], "note": ["b"]}
     pq.write_table(pa.table(both), tmp_path / "b.parquet")
     assert load(tmp_path / "b.parquet").queries.columns == {"Note": ("a",), "note": ("b",)}
+
+
+def test_chinese_names_of_columns_are_read_in_every_kind_of_table(tmp_path: Path) -> None:
+    pair = (("问题", "文档", "是否相关", "标签"), ["q", "d", "是", "x"], ["q", "f", "否", "x"])
+    triplet = (("查询", "标准答案", "负样本1", "负样本2", "标签"), ["q", "d", "f", "", "x"])
+    for place, (named, *values) in enumerate((pair, triplet)):
+        columns = zip(named, zip(*values, strict=True), strict=True)
+        pq.write_table(pa.table({name: list(column) for name, column in columns}), tmp_path / f"{place}.parquet")
+        book = Workbook()
+        for row in (named, *values):
+            book.active.append(row)
+        book.save(tmp_path / f"{place}.xlsx")
+        plain = "\n".join(",".join(row) for row in (named, *values))
+        (tmp_path / f"{place}.csv").write_text(plain, encoding="gb18030")
+        for kind in ("parquet", "xlsx", "csv"):
+            data = load(tmp_path / f"{place}.{kind}")
+            assert judgments(data) == [("q", "d", 1), ("q", "f", 0)]
+            assert data.queries.columns == {"标签": ("x",)}  # a column of the user's own, where another holds the label
+
+
+def test_english_names_stand_before_chinese_ones() -> None:
+    assert headers.columns(["Query", "问题", "内容", "文本", "标签"]) == ["query", "问题", "content", "文本", "is_relevant"]
+    assert headers.columns(["question", "document", "内容", "相关"]) == ["question", "document", "内容", "is_relevant"]
+    assert headers.columns(["query", "答案", "答案"]) == ["query", "positive", "positive"]
+    assert headers.columns(["query", "问题类型", "负例数"]) == ["query", "问题类型", "负例数"]
 
 
 def test_null_is_an_empty_text_as_an_empty_cell_is(tmp_path: Path) -> None:

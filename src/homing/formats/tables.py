@@ -16,7 +16,7 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 from homing.errors import FormatError
-from homing.formats import files
+from homing.formats import files, headers
 from homing.formats.fields import Record, shown, undecodable
 
 PARQUET, ZIP = b"PAR1", b"PK\x03\x04"
@@ -56,7 +56,7 @@ def table(path: Path, notes: Counter[str], seen: Callable[[int], object]) -> Ite
                 if said:
                     said = None
                 elif not header:
-                    header = [name.strip().lower() for name in row]
+                    header = headers.columns(row)
                 else:
                     yield Record(_row(header, row, where), where)
         except csv.Error as error:
@@ -92,7 +92,7 @@ def spreadsheet(path: Path, notes: Counter[str]) -> Iterator[Record]:
                     if not any(cell.strip() for cell in cells):
                         continue
                     if not header:
-                        header = [name.strip().lower() for name in cells]
+                        header = headers.columns(cells)
                         while not header[-1]:
                             header.pop()
                         continue
@@ -179,8 +179,8 @@ def _decoded(value: Any) -> Any:
 
 
 def folded(names: Sequence[str]) -> dict[str, str]:
-    """Each name of a table's columns with what it is read as: without blanks around it and in lower case, unless that is another's too."""
-    found = {name: name.strip().lower() for name in names}
+    """Each name of a table's columns with what it is read as (`headers.columns`), unless that is another's too."""
+    found = dict(zip(names, headers.columns(names), strict=True))
     return {name: each if list(found.values()).count(each) == 1 else name for name, each in found.items()}
 
 
