@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,31 @@ def test_a_killed_process_loses_nothing(trained: Adapter, base: Model, tiny_mode
     )
     assert any(line.startswith("going on from update") for line in said), said
     assert resumed.digest == trained.digest
+
+
+@pytest.mark.parametrize("speed", [100, 1_000_000])
+def test_the_rate_of_training_is_measured_in_a_moment(
+    speed: int, base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two whole updates would take most of the minute that a slow machine was given; a fast one needs one to be filled."""
+    monkeypatch.setattr("homing.session.A_FEW", 200)
+    clock, asked = [0.0], list[int]()
+    session = Session(base, mined, splits.dev, replace(SETTINGS, minutes=1.0), tmp_path, None, None, None, print, 0.0)
+    try:
+        whole = int(session.group_tokens.sum())
+
+        def gradients(tokens: Any, texts: Any, *_: object) -> None:
+            asked.append(int(tokens.lengths[texts].sum()))
+            clock[0] += asked[-1] / speed
+
+        monkeypatch.setattr(session.step, "gradients", gradients)
+        monkeypatch.setattr("homing.session.time", SimpleNamespace(monotonic=lambda: clock[0]))
+        assert session._tokens_a_second() == pytest.approx(speed)
+    finally:
+        session.detach()
+    assert len(asked) == (3 if speed > 1000 else 2)
+    assert max(asked[:2]) < 0.2 * whole
+    assert asked[-1] > asked[0] or speed < 1000
 
 
 def test_the_clock_ends_a_training_with_its_schedule_complete(base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:

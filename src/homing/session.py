@@ -44,6 +44,8 @@ from homing.tracking import Trackers
 LOOKS_SHARE = 0.1  # of the training's time is for looks at dev
 ENCODING_SPEED = 3.0  # tokens encoded in the time that training takes for one: forward against forward and backward
 A_MOMENT = 8192  # tokens that a look may always take: a second or two on a CPU
+A_FEW = 2048  # tokens that the rate of training is measured on, before there is an idea of it
+MEASURING_SHARE = 0.02  # of the minutes may go into measuring it on a whole batch
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
 
 
@@ -288,17 +290,26 @@ class Session:
         return plan_looks(LOOKS_SHARE * ENCODING_SPEED * trained / a_list, A_MOMENT / a_list, self.settings)
 
     def _tokens_a_second(self) -> float:
-        """The rate of training, measured on the first batch without an update of the weights."""
-        batch = next(self._batches())
+        """The rate of training, measured without an update of the weights: on a few queries, and where that takes but a moment of the
+        minutes, on the whole first batch, which a large device needs to be filled.
+        """
+        groups = epoch_batches(self.group_tokens, self.pace.updates_an_epoch, 0, self.settings.seed)[0]
+        few = max(2, int(np.searchsorted(np.cumsum(self.group_tokens[groups]), A_FEW)))
         self.tuning.train_mode()
-        rates = []
-        for _ in range(2):  # the first pass warms up
-            start = time.monotonic()
-            self.step.gradients(self.texts.tokens, self._texts_of(batch), self._loss(batch), 0)
-            if self.model.device.type != "cpu":
-                torch.accelerator.synchronize(self.model.device)
-            rates.append(int(self.texts.tokens.lengths[self._texts_of(batch)].sum()) / (time.monotonic() - start))
-        return rates[-1]
+        rate = [self._rate_of(groups[:few]) for _ in range(2)][-1]  # the first pass warms up
+        if float(self.group_tokens[groups].sum()) / rate < MEASURING_SHARE * 60.0 * (self.settings.minutes or 0.0):
+            rate = self._rate_of(groups)
+        self.step.bytes_a_token = 0.0  # to be weighed on the longest text of the first update
+        return rate
+
+    def _rate_of(self, groups: NDArray[np.integer]) -> float:
+        """Tokens a second of a step over these queries."""
+        batch = self.groups.batch(groups, redraw(self.mined, 0))
+        start = time.monotonic()
+        self.step.gradients(self.texts.tokens, self._texts_of(batch), self._loss(batch), 0)
+        if self.model.device.type != "cpu":
+            torch.accelerator.synchronize(self.model.device)
+        return int(self.texts.tokens.lengths[self._texts_of(batch)].sum()) / (time.monotonic() - start)
 
     def _dev_lists(self, lists: int) -> DevLists:
         dev, settings = self.dev_data, self.settings
