@@ -18,12 +18,13 @@ from homing.causes import Circumstances, likely_causes
 from homing.data import Builder, Dataset
 from homing.decision import Decision
 from homing.evaluations import Interval
+from homing.reporting.sentences import in_both
 from homing.resampling import draw
 from homing.significance import detectable, holm, needed, percentile_interval, randomisation_p, randomisation_p_of_ap, resample, signs
 from homing.slices import slices
 from homing.thresholds import best_threshold, threshold_for
 from homing.thresholds import precision_recall_curve as our_curve
-from homing.verdicts import compare
+from homing.verdicts import JUDGED_ONLY, compare
 
 
 def test_the_interval_by_groups_equals_scipys_of_a_ratio_of_group_sums() -> None:
@@ -232,15 +233,65 @@ def test_actions(found: list[Evaluation]) -> None:
     assert compare([base, _moved(base, "tuned", 0.1, 3.0), trained], resamples=200).untrained is None  # it needs training as well
 
 
-def test_no_ranking_verdict_where_different_shares_are_judged(found: list[Evaluation]) -> None:
+def _judged_apart(evaluation: Evaluation, alone: np.ndarray | float | None) -> Evaluation:
+    """The evaluation with a higher Judged@10, and nDCG@10 over judged documents alone moved by `alone` (taken out, where None)."""
+    per_query = dict(evaluation.per_query)
+    own = per_query.pop(JUDGED_ONLY)
+    if alone is not None:
+        per_query[JUDGED_ONLY] = own + alone
+    measures = {**evaluation.measures, "Judged@10": Interval(evaluation.measures["Judged@10"].value + 0.06)}
+    return replace(evaluation, per_query=per_query, measures=measures)
+
+
+@pytest.mark.parametrize(("gain", "alone", "outcome"), [(0.1, 0.05, "gained"), (-0.1, -0.05, "lost")])
+def test_where_different_shares_are_judged_ndcg_decides_if_it_says_the_same_without_the_unjudged(
+    found: list[Evaluation], gain: float, alone: float, outcome: str
+) -> None:
     base = found[0]
-    tuned = _moved(base, "tuned", 0.1, 3.0)
-    tuned.measures["Judged@10"] = Interval(base.measures["Judged@10"].value + 0.06)
-    verdict = compare([base, tuned], resamples=200)
+    verdict = compare([base, _judged_apart(_moved(base, "tuned", gain, 30 * gain), alone)], resamples=200)
+    assert (verdict.outcome, verdict.ranked) == (outcome, True)
+    difference = verdict.differences[0]
+    assert difference.measures[JUDGED_ONLY].value == pytest.approx(alone)
+    assert difference.adjusted[JUDGED_ONLY] < 0.05
+    note = next(note for note in verdict.notes if "Judged@10" in note)
+    assert note.endswith(f"over judged documents alone nDCG@10 differs by {alone:+.4f} [{alone:+.4f}, {alone:+.4f}]: it says the same.")
+    assert "结论相同" in in_both(note).zh
+    assert JUDGED_ONLY not in compare([base, _moved(base, "tuned", 0.1, 3.0)], resamples=200).differences[0].measures
+
+
+@pytest.mark.parametrize("alone", [-0.05, 0.0, "noise", None])
+def test_no_ranking_verdict_where_it_says_another_thing(found: list[Evaluation], alone: float | str | None) -> None:
+    base = found[0]
+    noise = np.random.default_rng(0).normal(0, 0.3, len(base.queries))
+    by = noise - noise.mean() if alone == "noise" else alone
+    verdict = compare([base, _judged_apart(_moved(base, "tuned", 0.1, 3.0), by)], resamples=200)  # type: ignore[arg-type]
     assert not verdict.ranked
     assert verdict.outcome == "undecided"
-    assert any("Judged@10" in note for note in verdict.notes)
+    note = next(note for note in verdict.notes if "Judged@10" in note)
+    assert note.endswith("Judge the first ten of both.")
+    assert ("judged documents alone" in note) == (alone is not None)
+    assert "不能给它们排名" in in_both(note).zh
     assert verdict.causes[0].name == "what the two models find is judged to different shares"
+    assert ("judged documents alone" in verdict.causes[0].evidence) == (alone is not None)
+    assert "不能判定" in in_both(verdict.causes[0].evidence).zh
+
+
+def test_lost_in_ap_is_lost_whatever_is_judged(found: list[Evaluation]) -> None:
+    base = found[0]
+    assert compare([base, _judged_apart(_moved(base, "tuned", 0.1, -3.0), -0.05)], resamples=200).outcome == "lost"
+    assert compare([base, _judged_apart(_moved(base, "tuned", 0.1, -3.0), 0.05)], resamples=200).outcome == "mixed"
+
+
+def test_a_rival_judged_apart_counts_if_both_readings_agree(found: list[Evaluation]) -> None:
+    base, bm25 = found[0], found[1]
+    tuned = _judged_apart(_moved(base, "tuned", 0.1, 3.0), 0.1)
+    best = base.per_query["nDCG@10"] + 0.2
+    rival = replace(bm25, per_query={**bm25.per_query, "nDCG@10": best, JUDGED_ONLY: base.per_query[JUDGED_ONLY] + 0.2})
+    rival.measures["nDCG@10"] = Interval(float(best.mean()))
+    rival.measures["Judged@10"] = Interval(base.measures["Judged@10"].value)
+    assert compare([base, rival, tuned], resamples=200).action == "keep the base"  # it is better in both readings
+    rival.per_query[JUDGED_ONLY] = base.per_query[JUDGED_ONLY] - 0.2
+    assert compare([base, rival, tuned], resamples=200).action == "deploy"  # nothing can be said of it: it is left out
 
 
 def test_several_models_are_adjusted_for(found: list[Evaluation]) -> None:

@@ -30,7 +30,7 @@ from homing.rundir import further
 from homing.sample import Sample
 from homing.settings import Evaluating
 from homing.variation import over_seeds
-from homing.verdicts import DECISIVE, LABELS
+from homing.verdicts import COMPARED, DECISIVE
 from homing.work import Work
 
 SAMPLE = 256  # documents that the encoding rate is measured on
@@ -91,7 +91,7 @@ def _seeds(work: Work, first: Evaluation, tuned: Evaluation, found: dict[str, Ev
         return None
     base = samples(first, draws)
     each = [samples(evaluation, draws) for evaluation in (tuned, *others)]
-    names = [name for name in LABELS if all(name in its for its in (base, *each))]
+    names = [name for name in COMPARED if all(name in its for its in (base, *each))]
     values = {name: np.array([its[name][0] for its in each]) for name in names}
     drawn = {name: np.stack([(its[name] - base[name])[1:] for its in each], axis=1) for name in names}
     return Seeds(

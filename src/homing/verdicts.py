@@ -23,9 +23,10 @@ Outcome = Literal["gained", "lost", "mixed", "undecided"]
 
 @dataclass(frozen=True)
 class Difference:
-    """A model against another: `measures` maps nDCG@10, AP, F1 to the paired difference.
+    """A model against another: `measures` maps nDCG@10, AP, F1 to the paired difference, and where Judged@10 of the two is too different
+    also nDCG@10 over judged documents alone.
 
-    `p_values` holds, for nDCG@10 and AP, the p-value of the paired randomisation test by group, `adjusted` the same after Holm's
+    `p_values` holds, for the same without F1, the p-value of the paired randomisation test by group, `adjusted` the same after Holm's
     adjustment over all models of the verdict. `borrowed` is the F1 that the model has at the threshold of the other one: what a service
     gets that keeps its old threshold.
     """
@@ -63,7 +64,8 @@ class Verdict:
 
     `differences`: each model against the first; `untrained`: the last model against the best that needs no training (the base, BM25,
     or both fused), None where that is the first model alone. `causes`, the likeliest first, are there where nothing was gained.
-    `ranked`: whether nDCG@10 may rank the models (not where Judged@10 differs by more than .05). `deployed`: the last model against the
+    `ranked`: whether nDCG@10 may rank the models (not where Judged@10 differs by more than .05, unless nDCG@10 over judged documents alone
+    says the same). `deployed`: the last model against the
     one named `deployed`, where that was measured. `context`: what the run measured beside its test set.
     """
 
@@ -81,8 +83,9 @@ class Verdict:
     context: Context = field(default_factory=Context)
 
 
-LABELS = {"nDCG@10": "nDCG@10 over the corpus", "AP": "AP over judged pairs", "F1": "F1 at the dev-chosen threshold"}
 DECISIVE = ("nDCG@10", "AP")
+JUDGED_ONLY = "nDCG(judged_only=True)@10"
+COMPARED = (*DECISIVE, "F1", JUDGED_ONLY)
 LEVEL = 0.05
 NOISE = 1e-9  # a standard error below it is rounding
 LEAST_GROUPS = 6  # with fewer, even the rarest of 2**groups signs is too common for a test at 5 %
@@ -108,10 +111,13 @@ class _Comparison:
         return np.asarray(self.samples[other.name][measure] - self.samples[first.name][measure])
 
     def difference(self, other: Evaluation, first: Evaluation, *, tested: bool = True) -> Difference:
-        shared = [name for name in LABELS if name in self.samples[other.name] and name in self.samples[first.name]]
+        shared = [name for name in COMPARED if name in self.samples[other.name] and name in self.samples[first.name]]
+        if _judged_alike(other, first):
+            shared = [name for name in shared if name != JUDGED_ONLY]
         p_values = {}
-        if tested and "nDCG@10" in shared:
-            p_values["nDCG@10"] = randomisation_p(self.swaps, other.per_query["nDCG@10"] - first.per_query["nDCG@10"], self.of_query)
+        for name in ("nDCG@10", JUDGED_ONLY):
+            if tested and name in shared:
+                p_values[name] = randomisation_p(self.swaps, other.per_query[name] - first.per_query[name], self.of_query)
         if tested and "AP" in shared:
             p_values["AP"] = randomisation_p_of_ap(self.swaps, other.test_scores, first.test_scores, other.relevant, self.of_pair)
         borrowed = None
@@ -130,8 +136,9 @@ def compare(
 
     *gained*: nDCG@10 and AP are both higher (nDCG@10 alone, where no non-relevant pair is judged), by an interval above 0 and a
     randomisation test at 5 %, Holm-adjusted over the models; *lost*: one is lower in that sense and none higher; *mixed*: one higher,
-    one lower; *undecided*: anything else. F1 is shown, but doesn't decide. Where Judged@10 differs by more than .05, nDCG@10 doesn't
-    either, and nothing is called gained.
+    one lower; *undecided*: anything else. F1 is shown, but doesn't decide. Where Judged@10 differs by more than .05, nDCG@10 is read twice,
+    with unjudged documents as not relevant and without them: the first favours the model whose documents are judged, the second the other
+    one (Sakai 2008, CIKM). Where the two don't say the same, nDCG@10 doesn't decide either, and nothing is called gained.
 
     `worthwhile`: the smallest difference in nDCG@10 that matters to the user. `circumstances`: what is known of the training, for the
     causes of no gain. `columns`: values of each query by position, for slices of the user's own. `context`: what was measured beside the
@@ -151,7 +158,7 @@ def compare(
         return Verdict("undecided", sentence, differences, _notes(first, first, context), context=context)
     differences = tuple(_over_seeds(each, context) if each.name == last.name else each for each in differences)
     difference = next(each for each in differences if each.name == last.name)
-    ranked = _judged_alike(last, first)
+    ranked = _ranks(difference, last, first)
     outcome = _outcome(difference, ranked)
     power = _power(comparison, first, last, worthwhile)
     others = {name for each in models[1:] for name in (each.name, fusion(each.name))}
@@ -161,24 +168,27 @@ def compare(
     deployed = next((each for each in models[1:-1] if each.name == "deployed"), None)
     against_deployed = comparison.difference(last, deployed) if deployed is not None else None
     fused = comparison.difference(*both, tested=False) if both is not None and _judged_alike(*both) else None
-    rival = untrained if _judged_alike(last, best) else None
+    rival = untrained if untrained is not None and _ranks(untrained, last, best) else None
     blind = _groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
     action = _action(outcome, rival, fused, against_deployed, blind)
     causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
     if outcome == "undecided" and not ranked:
-        causes = (_judged_apart(first, last), *causes)
+        causes = (_judged_apart(first, last, difference), *causes)
     elif outcome == "undecided" and blind:
         causes = (_too_small(last, power), *causes)
     return Verdict(
         outcome, _sentence(outcome, action, first, last, difference, untrained, against_deployed, context), differences,
-        _notes(first, last, context, difference, power, best), action, untrained, against_deployed, causes, power,
+        _notes(first, last, context, difference, power, best, untrained), action, untrained, against_deployed, causes, power,
         slices(first, last, comparison.draws, columns, seed), ranked, context,
     )  # fmt: skip
 
 
 def _over_seeds(difference: Difference, context: Context) -> Difference:
     """The difference of the mean over seeds, where there are several."""
-    return difference if context.seeds is None else replace(difference, measures={**difference.measures, **context.seeds.differences})
+    if context.seeds is None:
+        return difference
+    of_mean = context.seeds.differences
+    return replace(difference, measures={name: of_mean.get(name, value) for name, value in difference.measures.items()})
 
 
 def _value(evaluation: Evaluation, measure: str) -> float:
@@ -191,18 +201,28 @@ def _groups(evaluation: Evaluation) -> int:
 
 
 def _judged_alike(one: Evaluation, other: Evaluation) -> bool:
-    """Whether about the same share of what the two rank first is judged, so that nDCG@10 may rank them."""
+    """Whether about the same share of what the two rank first is judged."""
     return not abs(_value(one, "Judged@10") - _value(other, "Judged@10")) > JUDGED_APART
+
+
+def _ranks(difference: Difference, one: Evaluation, other: Evaluation) -> bool:
+    """Whether nDCG@10 may rank the two: they are judged alike, or it says the same whatever the unjudged documents are worth."""
+    if _judged_alike(one, other):
+        return True
+    if JUDGED_ONLY not in difference.measures:
+        return False
+    readings = difference.measures["nDCG@10"], difference.measures[JUDGED_ONLY]
+    return min(each.low for each in readings) > 0 or max(each.high for each in readings) < 0
 
 
 def _adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:
     """Holm's adjustment over the models, measure by measure."""
-    by_measure = {name: holm({each.name: each.p_values[name] for each in differences if name in each.p_values}) for name in DECISIVE}
+    by_measure = {name: holm({each.name: each.p_values[name] for each in differences if name in each.p_values}) for name in COMPARED}
     return tuple(replace(each, adjusted={name: by_measure[name][each.name] for name in each.p_values}) for each in differences)
 
 
 def _outcome(difference: Difference, ranked: bool) -> Outcome:
-    decisive = [name for name in DECISIVE if name in difference.measures and (ranked or name != "nDCG@10")]
+    decisive = [name for name in (*DECISIVE, JUDGED_ONLY) if name in difference.measures and (ranked or name == "AP")]
     clear = [difference.adjusted.get(name, 1.0) < LEVEL for name in decisive]
     above = [sure and difference.measures[name].low > 0 for name, sure in zip(decisive, clear, strict=True)]
     below = [sure and difference.measures[name].high < 0 for name, sure in zip(decisive, clear, strict=True)]
@@ -235,12 +255,22 @@ def _too_small(last: Evaluation, power: Power | None) -> Cause:
     return Cause("the test is too small to show a gain", 1.0, evidence, more)
 
 
-def _judged_apart(first: Evaluation, last: Evaluation) -> Cause:
-    """The cause of no gain where nDCG@10 may not rank the two models."""
+def _shares(first: Evaluation, last: Evaluation) -> str:
     before, after = (_value(each, "Judged@10") for each in (first, last))
+    return f"Judged@10 is {before:.2f} for {first.name} and {after:.2f} for {last.name}"
+
+
+def _judged_apart(first: Evaluation, last: Evaluation, difference: Difference) -> Cause:
+    """The cause of no gain where nDCG@10 may not rank the two models."""
+    gain, alone = (difference.measures.get(name) for name in ("nDCG@10", JUDGED_ONLY))
+    read = (
+        ""
+        if gain is None or alone is None
+        else (f" With unjudged documents as not relevant it differs by {_signed(gain)}, over judged documents alone by {_signed(alone)}.")
+    )
     return Cause(
         "what the two models find is judged to different shares", 1.0,
-        f"Judged@10 is {before:.2f} for {first.name} and {after:.2f} for {last.name}: nDCG@10 does not decide between them.",
+        f"{_shares(first, last)}: nDCG@10 does not decide between them.{read}",
         f"Judge the first ten documents of {first.name} and of {last.name} for the test queries, and evaluate again: "
         "no training is needed for it.",
     )  # fmt: skip
@@ -264,6 +294,10 @@ def _action(outcome: Outcome, untrained: Difference | None, fused: Difference | 
             return "deploy"
         return "keep the base" if any(each.high < 0 for each in rivals) or not blind else "label more"
     return "label more" if outcome == "undecided" and blind else "keep the base"
+
+
+def _signed(gain: Interval) -> str:
+    return f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
 
 
 def _gain(name: str, before: float, after: float, gain: Interval) -> str:
@@ -295,13 +329,13 @@ def _sentence(
     for other, what in ((untrained, ", the best that needs no training,"), (deployed, "")):
         if other is not None:
             gain = other.measures["nDCG@10"]
-            beside += f"; against {other.against}{what} nDCG@10 {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+            beside += f"; against {other.against}{what} nDCG@10 {_signed(gain)}"
     return f"{openings[outcome]}: {figures}{beside}; {len(last.queries):,} test queries: {actions[action]}."
 
 
 def _notes(
     first: Evaluation, last: Evaluation, context: Context, difference: Difference | None = None, power: Power | None = None,
-    best: Evaluation | None = None,
+    best: Evaluation | None = None, untrained: Difference | None = None,
 ) -> tuple[str, ...]:  # fmt: skip
     qrels = last.test.qrels
     groups = "test queries" if last.groups is None else f"{len(np.unique(last.groups)):,} groups of test queries that hang together"
@@ -311,14 +345,19 @@ def _notes(
         + ("they" if context.seeds is None else "but for the mean over seeds they")
         + " leave out that another training seed gives another model.",
     ]
-    for other in (first, best):
-        if other is not None and not _judged_alike(last, other):
+    for other, its in ((first, difference), (best, untrained)):
+        if other is None or its is None or _judged_alike(last, other):
+            continue
+        alone = its.measures.get(JUDGED_ONLY)
+        if alone is not None and _ranks(its, last, other):
+            notes.append(f"{_shares(other, last)}; over judged documents alone nDCG@10 differs by {_signed(alone)}: it says the same.")
+        else:
             notes.append(
-                f"Judged@10 is {_value(other, 'Judged@10'):.2f} for {other.name} and {_value(last, 'Judged@10'):.2f} for {last.name}: "
-                "with so different shares of judged documents nDCG@10 does not rank these two. Judge the first ten of both, or read "
-                "nDCG@10 over judged documents alone."
+                f"{_shares(other, last)}: with so different shares of judged documents nDCG@10 does not rank these two"
+                + ("" if alone is None else f"; over judged documents alone it differs by {_signed(alone)}")
+                + ". Judge the first ten of both."
             )
-            break
+        break
     if power is not None and power.detectable > power.worthwhile:
         notes.append(
             f"This test set shows a difference in nDCG@10 of {power.detectable:.3f} or more (in four of five draws); to see "

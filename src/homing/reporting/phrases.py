@@ -46,8 +46,9 @@ POWER_MORE = Phrase(
     "这个测试集有五分之四的把握看出 {measure} 上 {detectable} 的差异；要同样有把握地看出 {worthwhile} 的差异，需要 {needed} 条测试查询，现有 {queries} 条。",
 )
 UNRANKED = Phrase(
-    "The models found unjudged documents at different rates (Judged@10 differs by more than 0.05): nDCG@10 does not rank them.",
-    "各模型检出的未标注文档比例不同（Judged@10 相差超过 0.05），因此不按 nDCG@10 排名。",
+    "The models found unjudged documents at different rates (Judged@10 differs by more than 0.05), and nDCG@10 says one thing with them and"
+    " another without: it does not rank the models.",
+    "各模型检出的未标注文档比例不同（Judged@10 相差超过 0.05），计入与不计这些文档时 nDCG@10 的结论不同，因此不按它排名。",
 )
 FACTS = {
     "queries": Phrase("test queries", "测试查询"),

@@ -31,9 +31,18 @@ SENTENCES = (
         "区间由 {n} 组相互关联的测试查询整组重采样得到；除多种子平均之外，不含换一个训练随机种子会得到另一个模型的变化。",
     ),
     (
+        "Judged@10 is {before} for {first} and {after} for {last}; over judged documents alone nDCG@10 differs by {alone}: it says the same.",
+        "{first} 的 Judged@10 为 {before}，{last} 为 {after}；只计已标注文档时，nDCG@10 相差 {alone}：结论相同。",
+    ),
+    (
         "Judged@10 is {before} for {first} and {after} for {last}: with so different shares of judged documents nDCG@10 does not rank these"
-        " two. Judge the first ten of both, or read nDCG@10 over judged documents alone.",
-        "{first} 的 Judged@10 为 {before}，{last} 为 {after}：已标注文档的比例相差太大，nDCG@10 不能给它们排名。请标注两者的前十篇，或看只计已标注文档的 nDCG。",
+        " two; over judged documents alone it differs by {alone}. Judge the first ten of both.",
+        "{first} 的 Judged@10 为 {before}，{last} 为 {after}：已标注文档的比例相差太大，nDCG@10 不能给它们排名；只计已标注文档时相差 {alone}。请标注两者的前十篇。",
+    ),
+    (
+        "Judged@10 is {before} for {first} and {after} for {last}: with so different shares of judged documents nDCG@10 does not rank these"
+        " two. Judge the first ten of both.",
+        "{first} 的 Judged@10 为 {before}，{last} 为 {after}：已标注文档的比例相差太大，nDCG@10 不能给它们排名。请标注两者的前十篇。",
     ),
     (
         "This test set shows a difference in nDCG@10 of {detectable} or more (in four of five draws); to see {worthwhile}, about {needed} test"
@@ -96,6 +105,11 @@ SENTENCES = (
         "再标注一些测试查询，总数到 {needed} 条左右，然后重新评测：无需重新训练。",
     ),
     ("what the two models find is judged to different shares", "两个模型检出的文档，已标注的比例不同"),
+    (
+        "Judged@10 is {before} for {first} and {after} for {last}: nDCG@10 does not decide between them. With unjudged documents as not"
+        " relevant it differs by {gain}, over judged documents alone by {alone}.",
+        "{first} 的 Judged@10 为 {before}，{last} 为 {after}：nDCG@10 不能判定两者的优劣。未标注文档按不相关计时相差 {gain}，只计已标注文档时相差 {alone}。",
+    ),
     (
         "Judged@10 is {before} for {first} and {after} for {last}: nDCG@10 does not decide between them.",
         "{first} 的 Judged@10 为 {before}，{last} 为 {after}：nDCG@10 不能判定两者的优劣。",
