@@ -28,7 +28,7 @@ import homing
 from ablation import COMMON, SIZE
 from homing import Mining, Model, Training
 from homing.auditing import audit
-from homing.data import UNSURE, Dataset, Ints, Qrels
+from homing.data import UNSURE, Dataset, Qrels, keyed_pairs, pair_keys
 from homing.encoders.kept import Kept
 from homing.settings import Auditing
 from homing.suspects import Suspects
@@ -54,13 +54,8 @@ def planted(train: Dataset, queries: int, seed: int) -> tuple[Dataset, Dataset, 
     return (
         true,
         true.with_qrels(Qrels(true.qrels.query, true.qrels.document, relevance)),
-        keys(true.qrels.query[hidden], true.qrels.document[hidden]),
+        pair_keys(true.qrels.query[hidden], true.qrels.document[hidden]),
     )
-
-
-def keys(query: Ints, document: Ints) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = query.astype(np.int64) << 32 | document
-    return found
 
 
 def precision(hit: NDArray[np.bool_], hidden: int) -> dict[str, float]:
@@ -85,12 +80,12 @@ def ways(found: Suspects, base: Model, false: Dataset) -> dict[str, NDArray[np.i
     np.minimum.at(lowest, qrels.query[relevant], score[relevant])
     np.maximum.at(highest, qrels.query[relevant], score[relevant])
     able = np.flatnonzero(~relevant & np.isfinite(lowest[qrels.query]))
-    every = keys(qrels.query, qrels.document)
+    every = pair_keys(qrels.query, qrels.document)
     return {
         "score above the lowest positive's": every[able[np.argsort(-(score - lowest[qrels.query])[able], kind="stable")]],
         "score above the highest positive's": every[able[np.argsort(-(score - highest[qrels.query])[able], kind="stable")]],
         "score": every[able[np.argsort(-score[able], kind="stable")]],
-        "audit, base": keys(found.query, found.negative),
+        "audit, base": pair_keys(found.query, found.negative),
     }
 
 
@@ -111,12 +106,11 @@ def judged(name: str, queries: int, seed: int, model: Path, max_length: int, sha
     base = Model(model, max_length=max_length, name="base")
     true, false, hidden = planted(held(SHARED, name)[0].lists.train, queries, seed)
     found = audit(false, [Kept(base)], Auditing(top=int(share * len(hidden))))
-    listed = keys(found.query, found.negative)
+    listed = pair_keys(found.query, found.negative)
 
     def marked(pairs: NDArray[np.int64], relevance: int) -> Dataset:
         pairs = pairs[np.isin(pairs, hidden)]
-        both = (pairs >> 32).astype(np.int32), (pairs & 0xFFFFFFFF).astype(np.int32)
-        return false.changed(Qrels(*both, np.full(len(pairs), relevance, dtype=np.int32)))
+        return false.changed(Qrels(*keyed_pairs(pairs), np.full(len(pairs), relevance, dtype=np.int32)))
 
     arms = (true, false, marked(listed, UNSURE), marked(listed, 1), marked(hidden, UNSURE), marked(hidden, 1))
     return dict(zip(ARMS, arms, strict=True))

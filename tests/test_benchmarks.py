@@ -23,7 +23,7 @@ import serving
 import training_speed
 from examination import Examination, Held, Pairs, Size
 from homing import Model
-from homing.data import Splits
+from homing.data import Splits, pair_keys
 from homing.formats import beir
 from homing.loading import load_splits
 from homing.serving import Server
@@ -316,7 +316,7 @@ def test_planted_negatives_leave_a_positive_and_every_arm_is_examined(
     true, false, hidden = audit.planted(Held.read(data / "made").lists.train, 12, seed=0)
     assert len(hidden) == 6  # one of the two positives of every second query
     assert sorted(len(each) for each in false.qrels.positives.values()) == [1] * 6 + [2] * 6
-    assert set(hidden.tolist()) <= set(audit.keys(true.qrels.query, true.qrels.document)[true.qrels.relevance > 0].tolist())
+    assert set(hidden.tolist()) <= set(pair_keys(true.qrels.query, true.qrels.document)[true.qrels.relevance > 0].tolist())
     common = ["--model", str(tiny_model), "--queries", "12", "--results", str(tmp_path), "--max-length", "64"]
     audit.main(["--find", "made", "--train", "made", "--arms", "planted, ignored", "all relabelled", *common])
     found = quality.lines(tmp_path / "audit.jsonl")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from homing.data import Dataset, Floats, Ints, Mined, Side
+from homing.data import Dataset, Floats, Ints, Mined, Side, keyed_pairs, pair_keys
 from homing.encoders.scorer import Scorer
 from homing.errors import JudgmentError, SettingError
 from homing.protocols import Encoder
@@ -37,7 +37,7 @@ def audit(
     pairs = _Pairs.of(data, mined, settings)
     asked = pairs.relevance == 0
     if data.changes is not None:
-        asked &= ~np.isin(_keys(pairs.query, pairs.document), _keys(data.changes.query, data.changes.document))
+        asked &= ~np.isin(pair_keys(pairs.query, pairs.document), pair_keys(data.changes.query, data.changes.document))
     if not asked.any():
         raise JudgmentError(
             "there is no negative to look at", got=f"{len(pairs.query):,} pairs of queries with a positive",
@@ -85,11 +85,12 @@ class _Pairs:
         query, document, relevance = qrels.query[wanted], qrels.document[wanted], qrels.relevance[wanted]
         judged = np.ones(len(query), dtype=bool)
         if mined is not None:
-            unjudged = _mined(mined)
-            unjudged = unjudged[~np.isin(unjudged, _keys(qrels.query, qrels.document)) & np.isin(unjudged >> 32, queries)]
-            query, document = np.append(query, unjudged >> 32), np.append(document, unjudged & 0xFFFFFFFF)
-            relevance = np.append(relevance, np.zeros(len(unjudged), dtype=np.int32))
-            judged = np.append(judged, np.zeros(len(unjudged), dtype=bool))
+            found = _mined(mined)
+            asked, told = keyed_pairs(found[~np.isin(found, pair_keys(qrels.query, qrels.document))])
+            wanted = np.isin(asked, queries)
+            query, document = np.append(query, asked[wanted]), np.append(document, told[wanted])
+            relevance = np.append(relevance, np.zeros(wanted.sum(), dtype=np.int32))
+            judged = np.append(judged, np.zeros(wanted.sum(), dtype=bool))
         order = np.argsort(query, kind="stable")
         query, document, relevance, judged = query[order], document[order], relevance[order], judged[order]
         positives = np.flatnonzero(relevance > 0)
@@ -122,9 +123,9 @@ class _Pairs:
 
     def places(self, query: Ints, document: Ints) -> NDArray[np.int64]:
         """Where these pairs are, shape (of `query`,)."""
-        keys = _keys(self.query, self.document)
+        keys = pair_keys(self.query, self.document)
         order = np.argsort(keys, kind="stable")
-        found: NDArray[np.int64] = order[np.searchsorted(keys[order], _keys(query, document))]
+        found: NDArray[np.int64] = order[np.searchsorted(keys[order], pair_keys(query, document))]
         return found
 
 
@@ -180,15 +181,9 @@ def _voice(heard: _Heard, pairs: _Pairs, near: Ints) -> Floats:
 
 
 def _mined(mined: Mined) -> NDArray[np.int64]:
-    """Every query with each of its mined negatives, in rows and pool, once; shape (pairs,), keys as of `_keys`."""
+    """Every query with each of its mined negatives, in rows and pool, once; shape (pairs,), keys as of `pair_keys`."""
     row, column = np.nonzero(mined.negative >= 0)
-    keys = [_keys(mined.query[row], mined.negative[row, column])]
+    keys = [pair_keys(mined.query[row], mined.negative[row, column])]
     if mined.pool is not None:
-        keys.append(_keys(mined.pool.query, mined.pool.document))
+        keys.append(pair_keys(mined.pool.query, mined.pool.document))
     return np.unique(np.concatenate(keys))
-
-
-def _keys(query: Ints, document: Ints) -> NDArray[np.int64]:
-    """One number a pair, in the order of query, then document."""
-    keys: NDArray[np.int64] = query.astype(np.int64) << 32 | document
-    return keys

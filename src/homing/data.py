@@ -256,6 +256,11 @@ def pair_keys(query: NDArray[np.integer], document: NDArray[np.integer]) -> NDAr
     return keys
 
 
+def keyed_pairs(keys: NDArray[np.int64]) -> tuple[Ints, Ints]:
+    """The queries and the documents of `pair_keys`; shapes (pairs,)."""
+    return (keys >> 32).astype(np.int32), (keys & 0xFFFFFFFF).astype(np.int32)
+
+
 def text_id(prefix: str, text: str) -> str:
     """An id made of the text itself, so that it is the same in next month's file: `prefix-` and 16 hexadecimal digits."""
     return f"{prefix}-{blake2b(text.encode(), digest_size=8).hexdigest()}"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from homing.calibration import fit_platt
-from homing.data import Floats, Ints, text_id
+from homing.data import Floats, pair_keys, text_id
 from homing.data import digest as digest_texts
 from homing.encoders.chat import ANSWER_TOKENS, LONGEST, ChatJudge, Graded
 from homing.encoders.client import LOOPBACK, about_tokens, begun
@@ -164,9 +164,9 @@ def _known(suspects: Suspects, pairs: int, seed: int) -> tuple[Pairs, NDArray[np
     """
     data, draw = suspects.data, np.random.default_rng(seed)
     qrels = data.qrels
-    listed = _keys(suspects.query, suspects.negative)
+    listed = pair_keys(suspects.query, suspects.negative)
     positive = np.flatnonzero(qrels.relevance > 0)
-    negative = np.flatnonzero((qrels.relevance == 0) & ~np.isin(_keys(qrels.query, qrels.document), listed))
+    negative = np.flatnonzero((qrels.relevance == 0) & ~np.isin(pair_keys(qrels.query, qrels.document), listed))
     count = min(pairs // 2, len(positive))
     chosen = draw.choice(positive, count, replace=False)
     if len(negative) >= count:
@@ -330,11 +330,6 @@ def _demand(agreement: Agreement, settings: Judging, name: str) -> None:
             expected=f"{settings.kappa:g} or more",
             remedy="Take a better judge, or say in --task what counts as relevant; --least-kappa lowers the bar, --known tries more.",
         )  # fmt: skip
-
-
-def _keys(query: Ints, document: Ints) -> NDArray[np.int64]:
-    keys: NDArray[np.int64] = query.astype(np.int64) << 32 | document
-    return keys
 
 
 def _now() -> str:

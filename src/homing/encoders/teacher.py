@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder
 
-from homing.data import Dataset, Ints, Mined, pair_keys
+from homing.data import Dataset, Ints, Mined, keyed_pairs, pair_keys
 from homing.data import digest as digest_texts
 from homing.digests import file_digest
 from homing.encoders.answers import answers
@@ -234,8 +234,7 @@ def pairs(mined: Mined) -> tuple[Ints, Ints]:
     if mined.pool is not None:
         trained = np.isin(mined.pool.query, mined.query)
         query, document = [*query, mined.pool.query[trained]], [*document, mined.pool.document[trained]]
-    found = np.unique(pair_keys(np.concatenate(query), np.concatenate(document)))
-    return (found >> 32).astype(np.int32), (found & 0xFFFFFFFF).astype(np.int32)
+    return keyed_pairs(np.unique(pair_keys(np.concatenate(query), np.concatenate(document))))
 
 
 def read_scores(path: str | Path, mined: Mined, *, say: Callable[[str], None] = lambda line: None) -> ScoreTeacher:
@@ -268,7 +267,7 @@ def read_scores(path: str | Path, mined: Mined, *, say: Callable[[str], None] = 
         f"for {len(np.unique(queries[covered])):,} of {len(trained):,} queries{also}"
     )
     scores = np.fromiter(found.values(), dtype=np.float64, count=len(found))
-    return ScoreTeacher((scored >> 32).astype(np.int32), (scored & 0xFFFFFFFF).astype(np.int32), scores, where=str(path))
+    return ScoreTeacher(*keyed_pairs(scored), scores, where=str(path))
 
 
 def ask_cross_encoder(path: str | Path, mined: Mined, directory: Path) -> ScoreTeacher:
