@@ -18,9 +18,13 @@ from homing import Evaluating, Evaluation, Model, Splits
 from homing.calibration import Calibration
 from homing.data import Builder, Dataset
 from homing.errors import JudgmentError, SettingError
-from homing.formats.evaluation import read_evaluation, save_evaluation
+from homing.formats.evaluation import read_evaluation, save_evaluation, summary
+from homing.reporting import phrases, tables
+from homing.reporting.numbers import NONE
 from homing.resampling import draw, samples
 from homing.retrievers.dense import search_embeddings
+from homing.terminal import verdict_table
+from homing.thresholds import NAMED
 from homing.verdicts import compare
 
 
@@ -72,6 +76,22 @@ def test_deciding_equals_sklearn(evaluation: Evaluation) -> None:
     best = max(f1_score(dev, evaluation.dev_scores >= at) for at in evaluation.dev_scores)
     assert evaluation.dev_f1 == pytest.approx(best)
     assert evaluation.dev_f1 == pytest.approx(f1_score(dev, evaluation.dev_scores >= evaluation.threshold))
+
+
+def test_f1_at_named_thresholds_is_the_same_wherever_it_is_told(evaluation: Evaluation, tmp_path: Path) -> None:
+    """Of a model, also where dev has no threshold to choose; of BM25, whose scores are no cosines, nowhere."""
+    model = replace(evaluation, threshold=None, dev_f1=None)
+    both = [model, replace(model, name="BM25", kind="bm25")]
+    verdict = compare(both, resamples=100)
+    wanted = [f1_score(model.relevant, model.test_scores >= at) for at in NAMED]
+    kept = summary(both, verdict)["models"]
+    assert list(kept[0]["f1_at"].values()) == pytest.approx(wanted)
+    assert kept[1]["f1_at"] == {}
+    printed = [line.split() for line in verdict_table(both, verdict).splitlines() if line.startswith("F1 at 0.")]
+    assert [row[-2:] for row in printed] == [[f"{value:.4f}", "-"] for value in wanted]
+    rows = {getattr(row.label, "en", row.label): row.cells for group in tables.deciding(both) for row in group.rows}
+    shown = [[cell.value for cell in rows[phrases.F1_AT.format(threshold=at).en]] for at in NAMED]
+    assert shown == [[f"{value:.3f}", NONE] for value in wanted]
 
 
 def test_bootstrap_samples_are_the_measures_of_drawn_groups(evaluation: Evaluation) -> None:

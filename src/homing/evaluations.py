@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from homing.calibration import Reliability
 from homing.data import Dataset, Floats, Ints, Run
 from homing.decision import Decision
+from homing.thresholds import NAMED, f1_curve
 
 
 def fusion(name: str) -> str:
@@ -135,3 +136,15 @@ class Evaluation:
     def has_scores(self) -> bool:
         """Whether judged pairs have scores of their own."""
         return bool(np.isfinite(self.test_scores).all())
+
+    @property
+    def decidable(self) -> bool:
+        """Whether there is a threshold to speak of: judged test pairs of both kinds, with scores."""
+        return bool(self.relevant.any() and not self.relevant.all() and self.has_scores)
+
+    @property
+    def f1_at(self) -> dict[float, float]:
+        """F1 on test at each of the `NAMED` thresholds, of a model alone: they are cosines. Empty where nothing is decidable."""
+        if self.kind != "model" or not self.decidable:
+            return {}
+        return dict(zip(NAMED, f1_curve(self.test_scores, self.relevant, np.array(NAMED)).tolist(), strict=True))

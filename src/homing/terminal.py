@@ -102,10 +102,8 @@ def _measures(evaluations: Sequence[Evaluation], said: Said) -> list[str]:
         rows.append((said(phrases.THRESHOLD), ["-" if e.threshold is None else f"{e.threshold:.4f} (dev)" for e in evaluations]))
         best = [f"{e.test_best[1]:.4f} @ {e.test_best[0]:.4f}" if e.test_best is not None else "-" for e in evaluations]
         rows.append((said(phrases.TEST_BEST), best))
-        for at in NAMED:
-            fixed = [e.threshold is not None and e.kind == "model" for e in evaluations]
-            values = [f"{e.curve[1][abs(e.curve[0] - at).argmin()]:.4f}" if it else "-" for e, it in zip(evaluations, fixed, strict=True)]
-            rows.append((said(phrases.F1_AT, threshold=at), values))
+    named = [e.f1_at for e in evaluations]
+    rows += [(said(phrases.F1_AT, threshold=at), [f"{f1[at]:.4f}" if at in f1 else "-" for f1 in named]) for at in NAMED]
     label = max(width(name) for name, _ in rows) + 1
     across = max(1, (WIDTH - label) // COLUMN)
     lines = []

@@ -22,7 +22,7 @@ from homing.errors import FormatError
 from homing.evaluations import Background, Evaluation, Interval, Returned, Speed, Trade
 from homing.manifest import replace_directory, write_json
 from homing.settings import Evaluating
-from homing.thresholds import GRID, NAMED, f1_of_all
+from homing.thresholds import GRID, f1_of_all
 
 if TYPE_CHECKING:
     from homing.verdicts import Difference, Verdict
@@ -58,7 +58,6 @@ def _difference(each: Difference) -> dict[str, Any]:
 
 def _model(each: Evaluation) -> dict[str, Any]:
     decides = each.threshold is not None
-    fixed = NAMED if decides and each.kind == "model" else ()  # thresholds for cosines say nothing of BM25's scores
     return {
         "name": each.name,
         "kind": each.kind,
@@ -70,7 +69,7 @@ def _model(each: Evaluation) -> dict[str, Any]:
         "decision": None if each.decision is None else each.decision.plain(),
         "measures": {name: asdict(value) for name, value in each.measures.items()},
         "bare": {name: asdict(value) for name, value in each.bare.items()},
-        "f1_at": {str(at): float(each.curve[1][np.searchsorted(each.curve[0], at)]) for at in fixed},
+        "f1_at": each.f1_at,
         "f1_curve": {"threshold": each.curve[0], "f1": each.curve[1]} if decides else None,
         "reliability": None if each.reliability is None else asdict(each.reliability),
         "trades": [asdict(trade) for trade in each.trades],

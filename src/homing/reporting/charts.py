@@ -31,15 +31,9 @@ def label(name: str) -> str:
     return name if len(name) <= 22 else f"{name[:10]}…{name[-11:]}"
 
 
-def decidable(evaluation: Evaluation) -> bool:
-    """Whether there is a threshold to speak of: judged pairs of both kinds, with scores."""
-    relevant = relevant_of(evaluation.test)
-    return bool(relevant.any() and not relevant.all() and evaluation.has_scores)
-
-
 def f1_chart(evaluations: Sequence[Evaluation], *, stale: bool = True) -> Chart | None:
     """F1 against threshold with what dev chose, test's own best and, where `stale`, the first model's threshold on the tuned one."""
-    shown = [(place, e) for place, e in enumerate(evaluations) if e.kind == "model" and decidable(e)]
+    shown = [(place, e) for place, e in enumerate(evaluations) if e.kind == "model" and e.decidable]
     if not shown:
         return None
     lines = []
@@ -63,7 +57,7 @@ def f1_chart(evaluations: Sequence[Evaluation], *, stale: bool = True) -> Chart 
 def borrowed(evaluations: Sequence[Evaluation], evaluation: Evaluation) -> tuple[float, float] | None:
     """The first model's threshold, and F1 of the last model at it; None for any other model, and where nothing was chosen."""
     first, last = base_and_tuned(evaluations)
-    if evaluation is not last or last is first or first.threshold is None or not decidable(last):
+    if evaluation is not last or last is first or first.threshold is None or not last.decidable:
         return None
     at = first.threshold
     return at, float(f1_curve(last.test_scores, relevant_of(last.test), np.array([at]))[0])
@@ -73,7 +67,7 @@ def precision_recall_chart(evaluations: Sequence[Evaluation]) -> Chart | None:
     """Precision against recall at every threshold, with the points that are in use."""
     lines = []
     for place, e in enumerate(evaluations):
-        if not decidable(e):
+        if not e.decidable:
             continue
         relevant = relevant_of(e.test)
         recall, precision = precision_recall(e.test_scores, relevant)

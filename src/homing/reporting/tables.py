@@ -179,13 +179,9 @@ def _at_threshold(evaluations: Sequence[Evaluation]) -> list[Row]:
             rows.append(Row(phrases.F1_LIST_ROW, cells([e.measures.get("list F1") for e in evaluations])))
         rows += _offsets(evaluations)
         rows += _borrowed(evaluations)
-    named = [
-        f1_curve(e.test_scores, mask, np.array(NAMED)) if e.has_scores and e.kind == "model" else np.full(len(NAMED), np.nan)
-        for e, mask in zip(evaluations, relevant, strict=True)
-    ]
-    for place, threshold in enumerate(NAMED):
-        values = [Interval(float(each[place])) for each in named]
-        rows.append(Row(phrases.F1_AT.format(threshold=threshold), cells(values)))
+    named = [e.f1_at for e in evaluations]
+    for at in NAMED:
+        rows.append(Row(phrases.F1_AT.format(threshold=at), cells([Interval(f1[at]) if at in f1 else None for f1 in named])))
     rows.append(Row(phrases.F1_FLOOR_ROW, [Cell(number(f1_of_all(mask))) for mask in relevant]))
     rows.append(Row(phrases.SHARE_ROW, [Cell(percent(float(mask.mean())) if len(mask) else NONE) for mask in relevant]))
     return rows
@@ -199,10 +195,9 @@ def _threshold(evaluation: Evaluation) -> Cell:
 
 
 def _in_hindsight(evaluation: Evaluation) -> Cell:
-    mask = relevant_of(evaluation.test)
-    if evaluation.test_best is None and (not evaluation.has_scores or mask.all() or not mask.any()):
+    if evaluation.test_best is None and not evaluation.decidable:
         return Cell(NONE)
-    at, f1 = evaluation.test_best or best_threshold(evaluation.test_scores, mask)
+    at, f1 = evaluation.test_best or best_threshold(evaluation.test_scores, evaluation.relevant)
     return Cell(number(f1), f"@ {number(at)}")
 
 
