@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,9 @@ from homing.calibration import fit_platt
 from homing.data import Floats, pair_keys, text_id
 from homing.data import digest as digest_texts
 from homing.encoders.chat import ANSWER_TOKENS, LONGEST, ChatJudge, Graded
-from homing.encoders.client import LOOPBACK, about_tokens, begun
+from homing.encoders.client import LOOPBACK, about_tokens
 from homing.encoders.scorer import Scorer
+from homing.encoders.underway import UnderWay
 from homing.errors import JudgmentError
 from homing.judgments import Judgment, Mark, judgment
 from homing.measures import cohen_kappa
@@ -201,23 +201,19 @@ def _ask(judge: ChatJudge, pairs: Pairs, kept: _Answers, concurrency: int, progr
             kept.add(pair, judge.grade(*pair))
             bar.update()
         waiting = list(reversed(left[1:]))
-        under_way: dict[Future[Graded], tuple[str, str]] = {}
-        judge.client.stop.clear()
-        try:
-            while waiting or under_way:
-                while waiting and len(under_way) < concurrency:
-                    pair = waiting.pop()
-                    under_way[begun(judge.grade, *pair)] = pair
-                for done in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    kept.add(under_way[done], done.result())
-                    del under_way[done]
-                    bar.update()
-        finally:
-            if under_way:
-                judge.client.stop.set()
-            for future, pair in under_way.items():
-                if future.done() and future.exception() is None:
-                    kept.add(pair, future.result())
+        with UnderWay[tuple[str, str], Graded](judge.client.stop) as asked:
+            try:
+                while waiting or asked:
+                    while waiting and len(asked) < concurrency:
+                        pair = waiting.pop()
+                        asked.ask(pair, judge.grade, *pair)
+                    for pair, answer in asked.answered():
+                        kept.add(pair, answer.result())
+                        bar.update()
+            finally:
+                for pair, answer in asked.answered(timeout=0):
+                    if answer.exception() is None:
+                        kept.add(pair, answer.result())
 
 
 def _tell_ungraded(answers: Sequence[Graded], say: Say) -> None:

@@ -10,13 +10,12 @@ import random
 import re
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from threading import Event, Lock, Thread
-from typing import Any, NamedTuple, TypeVar
+from threading import Event, Lock
+from typing import Any, NamedTuple
 
 import httpx2
 import numpy as np
@@ -25,7 +24,6 @@ from numpy.typing import NDArray
 
 from homing.errors import EndpointError, SettingError
 
-T = TypeVar("T")
 DEFAULT_KEY = "OPENAI_API_KEY"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 REFUSALS = (400, 413, 422)
@@ -42,21 +40,6 @@ MEANINGS = (
 PASSES = re.compile(
     r"rate.?limit|too many requests|overload|tim(ed|e).?out|try again|稍后|频繁|繁忙|限流|过载"
 )  # in its message: try again
-
-
-def begun(work: Callable[..., T], *arguments: Any) -> Future[T]:
-    """The result to come of work that is done in a thread of its own. The program ends without it: who is interrupted, or fails, does not
-    wait for what a server still thinks about."""
-    future: Future[T] = Future()
-
-    def do() -> None:
-        try:
-            future.set_result(work(*arguments))
-        except BaseException as error:
-            future.set_exception(error)
-
-    Thread(target=do, daemon=True).start()
-    return future
 
 
 class RefusedError(EndpointError):

@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
@@ -17,8 +16,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from homing.arguments import demand_texts
-from homing.encoders.client import Client, RefusedError, about_tokens, begun
+from homing.encoders.client import Client, RefusedError, about_tokens
 from homing.encoders.directory import prompts
+from homing.encoders.underway import UnderWay
 from homing.errors import EndpointError
 from homing.progress import BAR
 from homing.protocols import Kind
@@ -202,38 +202,32 @@ class Endpoint:
         """Ask for all texts; how many of them were cut."""
         waiting = sorted(range(len(texts)), key=lambda text: len(texts[text]))  # the longest are taken first, from the end
         halves: list[_Batch] = []
-        asked: dict[Future[Answer], _Batch] = {}
+        asked = UnderWay[_Batch, Answer](self.client.stop)
+        ask = partial(self.client.embeddings, self.model, **self._parameters)
         cut, at_once = set[int](), 1  # one request, until the server has taken one
-        self.client.stop.clear()
-        with tqdm(total=len(texts), desc=progress, unit="text", disable=not progress, **BAR) as bar:
-            try:
-                while waiting or halves or asked:
-                    while (waiting or halves) and len(asked) < at_once:
-                        batch = halves.pop() if halves else self._next(waiting, texts)
-                        words = [texts[text] for text in batch.texts]
-                        asked[begun(partial(self.client.embeddings, self.model, words, **self._parameters))] = batch
-                    for future in wait(asked, return_when=FIRST_COMPLETED).done:
-                        batch = asked.pop(future)
-                        try:
-                            found, tokens = future.result()
-                        except RefusedError as error:
-                            if len(batch.texts) > 1:
-                                halves += batch.halves()
-                                continue
-                            (text,) = batch.texts
-                            texts[text] = self._shorter(texts[text], error)
-                            cut.add(text)
-                            halves.append(_Batch(batch.texts))
+        with tqdm(total=len(texts), desc=progress, unit="text", disable=not progress, **BAR) as bar, asked:
+            while waiting or halves or asked:
+                while (waiting or halves) and len(asked) < at_once:
+                    batch = halves.pop() if halves else self._next(waiting, texts)
+                    asked.ask(batch, ask, [texts[text] for text in batch.texts])
+                for batch, answer in asked.answered():
+                    try:
+                        found, tokens = answer.result()
+                    except RefusedError as error:
+                        if len(batch.texts) > 1:
+                            halves += batch.halves()
                             continue
-                        self._demand_dimension(found.shape[1])
-                        out[batch.texts] = found
-                        at_once = self.concurrency
-                        self.texts_a_request = min(self.texts_a_request, batch.learned())
-                        self._count(len(batch.texts), tokens)
-                        bar.update(len(batch.texts))
-            finally:
-                if asked:
-                    self.client.stop.set()
+                        (text,) = batch.texts
+                        texts[text] = self._shorter(texts[text], error)
+                        cut.add(text)
+                        halves.append(_Batch(batch.texts))
+                        continue
+                    self._demand_dimension(found.shape[1])
+                    out[batch.texts] = found
+                    at_once = self.concurrency
+                    self.texts_a_request = min(self.texts_a_request, batch.learned())
+                    self._count(len(batch.texts), tokens)
+                    bar.update(len(batch.texts))
         return len(cut)
 
     def _next(self, waiting: list[int], texts: list[str]) -> _Batch:
