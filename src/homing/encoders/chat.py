@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from homing.encoders.client import Client, RefusedError, Said
 from homing.errors import EndpointError
@@ -36,8 +36,6 @@ ASKING: tuple[dict[str, Any], ...] = (
     {"temperature": 0},
     {},
 )
-# Model Studio's mixed models think unless they are told not to, and refuse to do so in an answer that isn't streamed.
-_THOUGHTLESS = {"enable_thinking": False}
 _TOO_MUCH = re.compile(r"max_(completion_)?tokens|context.?length|too.?long|reduce.the.length", re.IGNORECASE)
 _THOUGHT = re.compile(r"(<think>)?.*?</think>", re.DOTALL)  # some templates write the first tag into the question
 _decode = json.JSONDecoder().raw_decode
@@ -50,6 +48,46 @@ class Graded:
     grade: int | None
     reason: str
     tokens: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a server is asked: by which of `ASKING`, what it calls an answer's bound (empty: it takes none), whether the model may think."""
+
+    asking: int = 0
+    bound: str = "max_tokens"
+    thinks: bool = True
+
+    def parameters(self, room: int, without: Sequence[str]) -> dict[str, Any]:
+        """What is sent beside the question, for an answer of so much `room`."""
+        asked = {name: value for name, value in ASKING[self.asking].items() if name not in without}
+        return asked | ({self.bound: room} if self.bound else {}) | ({} if self.thinks else {"enable_thinking": False})
+
+    def after(self, refusal: str, answered: bool) -> Form:
+        """The form to ask in once this one was refused with these words; itself where they change nothing."""
+        for mend in MENDS:
+            if mend.words.search(refusal) and not (answered and mend.at_first) and mend.change(self) != self:
+                return mend.change(self)
+        return self
+
+
+class Mend(NamedTuple):
+    """What a refusal with these words changes; where `at_first`, only until the server has answered a question."""
+
+    words: re.Pattern[str]
+    change: Callable[[Form], Form]
+    at_first: bool
+
+
+_OTHER = re.compile(rf"(?is)^(?!.*({_TOO_MUCH.pattern}))")
+# The first that changes something counts. Model Studio's mixed models think unless they are told not to, and refuse to do so in an answer
+# that isn't streamed; OpenAI's newer models have another name for the bound.
+MENDS = (
+    Mend(re.compile("enable_thinking"), lambda form: replace(form, thinks=False), at_first=True),
+    Mend(re.compile("max_completion_tokens"), lambda form: replace(form, bound=form.bound and "max_completion_tokens"), at_first=False),
+    Mend(_OTHER, lambda form: replace(form, asking=min(form.asking + 1, len(ASKING) - 1)), at_first=True),
+    Mend(_OTHER, lambda form: replace(form, bound=""), at_first=True),
+)
 
 
 class Pace:
@@ -80,10 +118,8 @@ class ChatJudge:
 
     def __init__(self, client: Client, model: str, rubric: Rubric, *, per_minute: float | None = None) -> None:
         self.client, self.model, self.rubric = client, model, rubric
-        self._pace, self._asking = Pace(per_minute), 0
-        self._taken: int | None = None  # the form of asking that the server has answered
-        self._beside: dict[str, Any] = {}  # what is asked beside that form
-        self._bound, self._room = "max_tokens", ROOM  # what the server calls an answer's bound, none where it takes none
+        self._pace, self._room = Pace(per_minute), ROOM
+        self._form, self._answered = Form(), False
 
     def messages(self, query: str, document: str) -> list[dict[str, str]]:
         """What is sent for this pair: the rubric, and the two texts as JSON so that neither can end the other."""
@@ -114,32 +150,28 @@ class ChatJudge:
         """One answer; raises RefusedError once the server has answered others in the same form, and for a question that is too long."""
         bounded = True
         while True:
-            asking, bound = self._asking, self._bound
-            form = {name: value for name, value in ASKING[asking].items() if name not in without}
-            room = {bound: self._room} if bounded and bound else {}
+            form = self._form
+            asked = form if bounded else replace(form, bound="")
             self._pace.wait()
             try:
-                found = self.client.chat(self.model, messages, **form, **room, **self._beside)
+                found = self.client.chat(self.model, messages, **asked.parameters(self._room, without))
             except RefusedError as error:
-                if "enable_thinking" in error.got and not self._beside and self._taken is None:
-                    self._beside = _THOUGHTLESS
-                elif room and "max_completion_tokens" in error.got and bound == "max_tokens":
-                    self._bound = "max_completion_tokens"
-                elif room and _TOO_MUCH.search(error.got):
+                if form != self._form:  # another thread has learned meanwhile how to ask
+                    continue
+                mended, too_much = form.after(error.got, self._answered), _TOO_MUCH.search(error.got)
+                if mended != form:
+                    self._form = mended
+                elif too_much and asked.bound:
                     bounded = False
-                elif _TOO_MUCH.search(error.got) or (self._taken is not None and asking >= self._taken):
+                elif too_much or self._answered:
                     raise
-                elif asking + 1 < len(ASKING):
-                    self._asking = max(self._asking, asking + 1)
-                elif room:
-                    self._bound = ""
                 else:
                     raise EndpointError(
                         "the server takes no form of the question", where=self.client.url, got=error.got,
                         remedy="Check the model's name, and that the server serves chat completions.",
                     ) from None  # fmt: skip
                 continue
-            self._taken = asking
+            self._answered = True
             return found
 
 
