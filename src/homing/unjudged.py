@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from homing.cache import cache_directory
-from homing.data import Dataset, Floats, Ints, Mined, digest
+from homing.data import Dataset, Floats, Ints, Mined, digest, pair_keys
 from homing.errors import SettingError
 from homing.near import THRESHOLD, alike
 from homing.negatives import EASY, HARD, MEDIUM, RANDOM, keys, mixed, places
@@ -116,7 +116,7 @@ class _Deck:
         self._order = np.argsort(self._key, kind="stable").astype(np.int32)
         self._sorted = self._key[self._order]
         self._taken = np.sort(
-            np.append(_pair(train, train.qrels.query, train.qrels.document), _pair(train, held.query, held.document))
+            np.append(pair_keys(train.qrels.query, train.qrels.document), pair_keys(held.query, held.document))
         )  # fmt: skip
 
     def draw(self, queries: Ints, wanted: int, draws: int) -> tuple[Ints, Ints]:
@@ -132,7 +132,7 @@ class _Deck:
             document = self._order[np.searchsorted(self._sorted, points) % every]
         else:
             document = np.tile(np.arange(every, dtype=np.int32), len(queries))
-        pair, first = np.unique(_pair(self._train, queries[row], document), return_index=True)
+        pair, first = np.unique(pair_keys(queries[row], document), return_index=True)
         first = first[~_among(pair, self._taken)]
         row, document = row[first], document[first]
         shuffled = np.lexsort((mixed(self._key[document] ^ start[row]), row))
@@ -161,10 +161,6 @@ def members(retriever: BM25 | Dense | Fused) -> tuple[BM25 | Dense, ...]:
     return (retriever,)
 
 
-def _pair(train: Dataset, query: NDArray[np.integer], document: NDArray[np.integer]) -> NDArray[np.int64]:
-    return query.astype(np.int64) * len(train.corpus) + document
-
-
 def _among(values: NDArray[np.int64], ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether each value, shape (values,), is one of those in ascending order."""
     if not len(ordered):
@@ -181,7 +177,7 @@ def _occur(values: NDArray[np.integer], asked: NDArray[np.integer], times: int) 
 
 def _judged(train: Dataset, query: Ints, document: Ints) -> NDArray[np.bool_]:
     """Whether train judges these pairs, in whatever way."""
-    return np.isin(_pair(train, query, document), _pair(train, train.qrels.query, train.qrels.document))
+    return np.isin(pair_keys(query, document), pair_keys(train.qrels.query, train.qrels.document))
 
 
 def _below(train: Dataset, query: Ints, document: Ints, cap: float, dense: Dense) -> NDArray[np.bool_]:
