@@ -295,8 +295,8 @@ GOOD = '{"query_id": "q", "document_id": "d", "score": 1}\n'
 @pytest.mark.parametrize(
     ("content", "where", "what"),
     [
-        ('{"query_id": "q", "document_id": "d"}\n', "line 1", "expected score"),
-        ('{"query_id": "q", "score": 1}\n', "line 1", "expected document_id or content"),
+        ('{"query_id": "q", "document_id": "d"}\n', "line 1", "'score' is missing"),
+        ('{"query_id": "q", "score": 1}\n', "line 1", "expected 'document_id' or 'content'"),
         (GOOD + '{"query_id": "q", "document_id": "d", "score": null}\n', "line 2", "not a finite number"),
         (GOOD + '{"query_id": "q", "document_id": "d", "score": "high"}\n', "line 2", "got 'high'"),
         (GOOD + '{"query_id": "q", "document_id": "d", "score": NaN}\n', "line 2", "not a finite number"),

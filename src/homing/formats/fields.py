@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,17 @@ def text_field(value: object, key: str, where: str) -> str:
                 remedy="Cut or escape the text by whole characters.",
             ) from None
     return value.strip()
+
+
+def named(record: Record, names: Sequence[str], remedy: str) -> str:
+    """The one of these names that the record has. Raises FormatError, with this remedy, where it has none."""
+    found = next((name for name in names if name in record.value), None)
+    if found is None:
+        raise FormatError(
+            f"{names[0]!r} is missing", where=record.where, got=f"the keys {keys(record.value)}", expected=" or ".join(map(repr, names)),
+            remedy=remedy,
+        )  # fmt: skip
+    return found
 
 
 def columns(record: Record, own: Collection[str]) -> dict[str, str]:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from homing.data import Builder, Dataset, Side
-from homing.errors import FormatError
-from homing.formats.fields import Record, columns, keys, relevance_field, text_field
+from homing.formats.fields import columns, named, relevance_field, text_field
 from homing.formats.records import records
 from homing.formats.writing import replaced, write_records
 
 QUERY = ("query", "anchor", "sentence1", "question")
 DOCUMENT = ("content", "document", "passage", "text", "sentence2", "answer")
 LABEL = ("is_relevant", "label", "relevance", "score")
+_REMEDY = "Give each pair its query, its content and whether it is_relevant."
 
 
 def recognises(record: dict[str, Any]) -> bool:
@@ -36,7 +36,7 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     that is wrong.
     """
     for record in records(path, into.notes):
-        query_name, document_name, label = (_name(record, names) for names in (QUERY, DOCUMENT, LABEL))
+        query_name, document_name, label = (named(record, names, _REMEDY) for names in (QUERY, DOCUMENT, LABEL))
         query, document = (text_field(record.value[name], name, record.where) for name in (query_name, document_name))
         grade = relevance_field(record.value[label], label, record.where, into.notes)
         if not query or not document:
@@ -66,13 +66,3 @@ def _values(data: Dataset) -> Iterator[dict[str, Any]]:
             QUERY[0]: data.queries.texts[query], DOCUMENT[0]: data.corpus.texts[document],
             LABEL[0]: grade if graded else bool(grade),
         }  # fmt: skip
-
-
-def _name(record: Record, names: tuple[str, ...]) -> str:
-    found = next((name for name in names if name in record.value), None)
-    if found is None:
-        raise FormatError(
-            f"{names[0]!r} is missing", where=record.where, got=f"the keys {keys(record.value)}", expected=" or ".join(names),
-            remedy="Give each pair its query, its content and whether it is_relevant.",
-        )  # fmt: skip
-    return found

@@ -18,7 +18,7 @@ from homing.data import Builder, Dataset, Mined, Side
 from homing.errors import FormatError
 from homing.formats import pairs
 from homing.formats.examples import examples
-from homing.formats.fields import Record, columns, keys, shown, text_field
+from homing.formats.fields import Record, columns, named, shown, text_field
 from homing.formats.records import records
 from homing.formats.writing import replaced, write_records
 
@@ -26,6 +26,7 @@ QUERY = ("query", "anchor")
 POSITIVE = ("positive", "pos")
 QUESTION = ("question", "answer")  # neither of them alone: judged candidates may come with an answer
 NEGATIVE = re.compile(r"(negative|neg)(_?\d+)?")
+_REMEDY = "Give each row its query and its positive."
 _LIKE_LIST = re.compile(r"""\[\s*(".*"|'.*')\s*\]""", re.DOTALL)
 
 
@@ -46,7 +47,7 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     first record that is wrong.
     """
     for record in records(path, into.notes):
-        query_name, positive_name = QUESTION if _asked(record.value) else (_name(record, QUERY), _name(record, POSITIVE))
+        query_name, positive_name = QUESTION if _asked(record.value) else [named(record, names, _REMEDY) for names in (QUERY, POSITIVE)]
         text = text_field(record.value[query_name], query_name, record.where)
         positives = _texts(record, positive_name, into.notes)
         negatives = [text for name in record.value if NEGATIVE.fullmatch(name) for text in _texts(record, name, into.notes)]
@@ -100,20 +101,6 @@ def _rows(data: Dataset | Mined) -> Iterator[tuple[str, str, list[str]]]:
         negatives = [text for text, wanted in zip(texts, relevant, strict=True) if not wanted]
         for positive in [text for text, wanted in zip(texts, relevant, strict=True) if wanted] or [""]:
             yield data.queries.texts[query], positive, negatives
-
-
-def _name(record: Record, names: tuple[str, ...]) -> str:
-    """The one of these names that the record has. Raises FormatError where it has none."""
-    found = next((name for name in names if name in record.value), None)
-    if found is None:
-        raise FormatError(
-            f"{names[0]!r} is missing",
-            where=record.where,
-            got=f"the keys {keys(record.value)}",
-            expected=" or ".join(map(repr, names)),
-            remedy="Give each row its query and its positive.",
-        )
-    return found
 
 
 def _texts(record: Record, name: str, notes: Counter[str]) -> list[str]:

@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 
 from homing.errors import FormatError
 from homing.formats import tables
-from homing.formats.fields import Record, keys, shown, text_field
+from homing.formats.fields import Record, named, shown, text_field
 from homing.formats.records import records
 
 QUERY, DOCUMENT, SCORE = ("query_id", "query"), ("document_id", "content"), ("score",)
+_REMEDY = "Name the columns query_id (or query), document_id (or content), and score."
 
 
 class Scored(NamedTuple):
@@ -35,7 +36,7 @@ class Scored(NamedTuple):
 def read(path: Path) -> Iterator[Scored]:
     """The pairs of a file in their order. Raises FormatError at the first that is wrong, and where the file cannot be read."""
     for record in _records(path):
-        query, document, score = (_column(record, names) for names in (QUERY, DOCUMENT, SCORE))
+        query, document, score = (named(record, names, _REMEDY) for names in (QUERY, DOCUMENT, SCORE))
         yield Scored(query, _told(record, query), document, _told(record, document), _number(record, score))
 
 
@@ -69,17 +70,6 @@ def _rows(path: Path) -> Iterator[Record]:
         for value in batch.to_pylist():
             row += 1
             yield Record({names[name]: each for name, each in value.items()}, f"{path} row {row}")
-
-
-def _column(record: Record, names: tuple[str, ...]) -> str:
-    """The first of these columns that the record has. Raises FormatError where it has none."""
-    found = next((name for name in names if name in record.value), None)
-    if found is None:
-        raise FormatError(
-            "a column of the scores is missing", where=record.where, got=f"the columns {keys(record.value)}", expected=" or ".join(names),
-            remedy="Name the columns query_id (or query), document_id (or content), and score.",
-        )  # fmt: skip
-    return found
 
 
 def _told(record: Record, column: str) -> str:
