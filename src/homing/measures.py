@@ -178,7 +178,7 @@ def discounted_gain(gains: NDArray[np.number], k: int | None) -> Floats:
 def ndcg(gains: NDArray[np.number], ideal: NDArray[np.number], k: int | None) -> Floats:
     """nDCG@k; `ideal` (queries, most relevant) holds each query's relevances in descending order. 0 where nothing is relevant."""
     best = discounted_gain(ideal, k)
-    return _share(discounted_gain(gains, k), best)
+    return share(discounted_gain(gains, k), best)
 
 
 def reciprocal_rank(gains: NDArray[Any], k: int | None = None) -> Floats:
@@ -189,9 +189,10 @@ def reciprocal_rank(gains: NDArray[Any], k: int | None = None) -> Floats:
     return np.where(hits.any(axis=1), 1.0 / (hits.argmax(axis=1) + 1.0), 0.0)
 
 
-def _share(part: Floats, whole: Floats) -> Floats:
-    share: Floats = np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
-    return share
+def share(part: Floats, whole: Floats, of_nothing: float = 0.0) -> Floats:
+    """`part` of `whole`, and `of_nothing` where that is 0; shapes (any,)."""
+    found: Floats = np.divide(part, whole, out=np.full(len(whole), of_nothing), where=whole > 0)
+    return found
 
 
 def _relevant(ranking: Ranking, k: int | None, rel: int) -> tuple[NDArray[np.bool_], Floats]:
@@ -201,7 +202,7 @@ def _relevant(ranking: Ranking, k: int | None, rel: int) -> tuple[NDArray[np.boo
 
 def _recall(ranking: Ranking, k: int | None, rel: int) -> Floats:
     hits, relevant = _relevant(ranking, k, rel)
-    return _share(hits.sum(axis=1).astype(np.float64), relevant)
+    return share(hits.sum(axis=1).astype(np.float64), relevant)
 
 
 def _precision(ranking: Ranking, k: int | None, rel: int) -> Floats:
@@ -217,19 +218,19 @@ def _mean_precision(ranking: Ranking, k: int | None, rel: int) -> Floats:
     """AP: precision at each relevant document's rank, over all relevant documents; those not found count 0."""
     hits, relevant = _relevant(ranking, k, rel)
     precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
-    return _share((precision * hits).sum(axis=1), relevant)
+    return share((precision * hits).sum(axis=1), relevant)
 
 
 def _precision_at_relevant(ranking: Ranking, k: int | None, rel: int) -> Floats:
     """Rprec: precision at the rank of as many documents as are relevant."""
     hits, relevant = _relevant(ranking, k, rel)
     within = np.arange(hits.shape[1]) < relevant[:, None]
-    return _share((hits & within).sum(axis=1).astype(np.float64), relevant)
+    return share((hits & within).sum(axis=1).astype(np.float64), relevant)
 
 
 def _judged(ranking: Ranking, k: int | None, rel: int) -> Floats:
     """Judged@k: the share of the first k results that are judged; of those that there are, where fewer were found."""
-    return _share(ranking.judged[:, :k].sum(axis=1).astype(np.float64), ranking.there[:, :k].sum(axis=1).astype(np.float64))
+    return share(ranking.judged[:, :k].sum(axis=1).astype(np.float64), ranking.there[:, :k].sum(axis=1).astype(np.float64))
 
 
 MEASURES: dict[str, Callable[[Ranking, int | None, int], Floats]] = {

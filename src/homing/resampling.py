@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from homing.data import Floats, Ints
 from homing.evaluations import Evaluation, Interval
-from homing.measures import average_precision, judge
+from homing.measures import average_precision, judge, share
 from homing.significance import percentile_interval, resample
 from homing.thresholds import f1
 
@@ -45,7 +45,7 @@ def decided(called: NDArray[np.bool_], relevant: NDArray[np.bool_], owner: Ints,
     counts, groups = draws.astype(np.float64), draws.shape[1]
     hits, calls = (counts @ np.bincount(owner, part, groups) for part in (called & relevant, called))
     total = counts @ (np.bincount(owner, relevant, groups) if positives is None else positives)
-    return np.stack([f1(hits, calls, total), _share(hits, calls), _share(hits, total)])
+    return np.stack([f1(hits, calls, total), share(hits, calls, np.nan), share(hits, total, np.nan)])
 
 
 def samples(evaluation: Evaluation, draws: Draws) -> dict[str, Floats]:
@@ -58,7 +58,7 @@ def samples(evaluation: Evaluation, draws: Draws) -> dict[str, Floats]:
     unit, counts = units(evaluation.groups, len(judged)), draws.astype(np.float64)
     asked = unit[np.searchsorted(judged, evaluation.queries)]
     queries = counts @ np.bincount(asked, minlength=groups)
-    found = {name: _share(counts @ np.bincount(asked, values, groups), queries) for name, values in evaluation.per_query.items()}
+    found = {name: share(counts @ np.bincount(asked, values, groups), queries, np.nan) for name, values in evaluation.per_query.items()}
 
     relevant, owner = evaluation.relevant, unit[np.searchsorted(judged, evaluation.test.qrels.query)]
     if not relevant.all() and evaluation.has_scores:
@@ -81,14 +81,9 @@ def of_queries(evaluation: Evaluation, values: Floats, draws: Draws) -> Floats:
     """The mean of a value that each query has, shape (queries,), under each row of `draws`; shape (1 + resamples,)."""
     judged, groups = evaluation.test.qrels.queries, draws.shape[1]
     asked, counts = units(evaluation.groups, len(judged))[np.searchsorted(judged, evaluation.queries)], draws.astype(np.float64)
-    return _share(counts @ np.bincount(asked, values, groups), counts @ np.bincount(asked, minlength=groups))
+    return share(counts @ np.bincount(asked, values, groups), counts @ np.bincount(asked, minlength=groups), np.nan)
 
 
 def interval(values: Floats) -> Interval:
     """A value, the first of these, with the percentile interval of its resampled values, the others."""
     return Interval(float(values[0]), *percentile_interval(values[1:]))
-
-
-def _share(part: Floats, whole: Floats) -> Floats:
-    share: Floats = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
-    return share
