@@ -157,9 +157,9 @@ class Context:
             ),
             None if curve is None else LearningCurve(
                 tuple(Point(each["share"], each["queries"], _intervals(each["measures"])) for each in curve["points"]),
-                tuple(Forecast(**{**each, "gain": _interval(each["gain"])}) for each in curve["forecasts"]),
+                tuple(Forecast(**{**each, "gain": Interval.of(each["gain"])}) for each in curve["forecasts"]),
             ),
-            tuple(General(**{**each, "difference": _interval(each["difference"])}) for each in plain.get("general", ())),
+            tuple(General(**{**each, "difference": Interval.of(each["difference"])}) for each in plain.get("general", ())),
             None if again is None else Reindexing(**again),
             plain.get("looks"),
             None if anew is None else Anew(anew["values"], _intervals(anew["differences"])),
@@ -167,11 +167,7 @@ class Context:
 
 
 def _intervals(plain: Mapping[str, Any]) -> dict[str, Interval]:
-    return {name: _interval(each) for name, each in plain.items()}
-
-
-def _interval(plain: Mapping[str, Any]) -> Interval:
-    return Interval(**{name: math.nan if value is None else value for name, value in plain.items()})
+    return {name: Interval.of(each) for name, each in plain.items()}
 
 
 def _finite(value: Any) -> Any:

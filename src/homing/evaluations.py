@@ -28,6 +28,11 @@ class Interval:
     low: float = float("nan")
     high: float = float("nan")
 
+    @classmethod
+    def of(cls, plain: Mapping[str, float | None]) -> Interval:
+        """An interval from its numbers by name, as JSON has them: None for what is no number."""
+        return cls(**{name: float("nan") if number is None else float(number) for name, number in plain.items()})
+
 
 @dataclass(frozen=True)
 class Returned:

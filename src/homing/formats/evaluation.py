@@ -45,10 +45,6 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _interval(said: Mapping[str, float | None]) -> Interval:
-    return Interval(_number(said["value"]), _number(said["low"]), _number(said["high"]))
-
-
 def _difference(each: Difference) -> dict[str, Any]:
     return {
         "model": each.name, "against": each.against, **{name: asdict(value) for name, value in each.measures.items()},
@@ -181,12 +177,7 @@ def read_causes(directory: Path) -> tuple[Cause, ...]:
 
 def read_context(directory: Path) -> Context:
     """What `save_evaluation` kept of the verdict's context."""
-
-    def read(said: dict[str, Any]) -> dict[str, Any]:
-        return {name: _number(value) for name, value in said.items()} if set(said) == {"value", "low", "high"} else said
-
-    said = json.loads((directory / METRICS).read_text(encoding="utf-8"), object_hook=read)
-    return Context.of(said.get("context", {}))
+    return Context.of(read_summary(directory).get("context", {}))
 
 
 def read_evaluation(directory: Path, splits: Splits) -> list[Evaluation]:
@@ -225,7 +216,7 @@ def read_evaluation(directory: Path, splits: Splits) -> list[Evaluation]:
                 test_scores=column[of_test],
                 queries=queries,
                 per_query={name.removeprefix(prefix): rows[name].to_numpy() for name in rows.column_names if name.startswith(prefix)},
-                measures={name: _interval(value) for name, value in model["measures"].items()},
+                measures={name: Interval.of(value) for name, value in model["measures"].items()},
                 threshold=model["threshold"],
                 dev_f1=model["dev_f1"],
                 curve=(np.array(grid["threshold"]), np.array(grid["f1"])),
@@ -245,7 +236,7 @@ def _chosen(model: Mapping[str, Any]) -> dict[str, Any]:
         "kind": model.get("kind", "model"),
         "test_best": None if best is None else (best["threshold"], best["f1"]),
         "decision": None if decision is None else Decision.of(decision),
-        "bare": {name: _interval(value) for name, value in model.get("bare", {}).items()},
+        "bare": {name: Interval.of(value) for name, value in model.get("bare", {}).items()},
         "reliability": None if bins is None else Reliability(
             np.array(bins["promised"]), np.array(bins["came"]), np.array(bins["pairs"]),
             bins["error"], bins["brier"], bins["brier_of_share"],
@@ -255,7 +246,7 @@ def _chosen(model: Mapping[str, Any]) -> dict[str, Any]:
             for trade in model.get("trades", ())
         ),
         "returned": {name: Returned(**each) for name, each in model.get("returned", {}).items()},
-        "background": None if background is None else Background(**{**background, "f1": _interval(background["f1"])}),
+        "background": None if background is None else Background(**{**background, "f1": Interval.of(background["f1"])}),
         "speed": None if speed is None else Speed(**speed),
         "cost": model.get("cost", {}),
     }  # fmt: skip
