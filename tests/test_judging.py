@@ -346,13 +346,14 @@ def test_what_is_sent_is_the_two_texts_and_the_rubric_alone(server: FakeChat, tm
     assert json.loads(user["content"]) == {"query": nasty, "document": "x" * 12_000}
 
 
-def test_it_is_said_what_leaves_the_machine_and_nothing_does_before_yes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("url", ["http://judge.invalid/v1", "http://localhost.invalid/v1"])
+def test_it_is_said_what_leaves_the_machine_and_nothing_does_before_yes(tmp_path: Path, url: str) -> None:
     _, suspects = made_data()
-    far = ChatJudge(Client("http://judge.invalid/v1", tries=1), "far", rubric("en"))
+    far = ChatJudge(Client(url, tries=1), "far", rubric("en"))
     heard: list[str] = []
     with pytest.raises(JudgmentError, match="nothing was sent"):
         ask_chat(suspects, far, tmp_path, Judging(known=4, price="1,2"), say=heard.append, agree=lambda told: False)
-    assert "40 questions to http://judge.invalid/v1, model far" in heard[0]
+    assert f"40 questions to {url}, model far" in heard[0]
     assert "4 known judgments to try the judge on, 36 of the audit's list" in heard[0]
     sent, back = 40 * (len(rubric("en").text.encode()) // 4), 40 * 80
     assert f"{back:,} out" in heard[0]

@@ -18,7 +18,7 @@ from homing.calibration import fit_platt
 from homing.data import Floats, pair_keys, text_id
 from homing.data import digest as digest_texts
 from homing.encoders.chat import ANSWER_TOKENS, LONGEST, ChatJudge, Graded
-from homing.encoders.client import LOOPBACK, about_tokens
+from homing.encoders.client import about_tokens
 from homing.encoders.scorer import Scorer
 from homing.encoders.underway import UnderWay
 from homing.errors import JudgmentError
@@ -79,7 +79,7 @@ def ask_chat(
     if left:
         told = announcement(judge, left, len([pair for pair in left if pair in set(known)]), settings, suspects.side)
         say(told)
-        if not judge.client.host.startswith(LOOPBACK) and not agree(told):
+        if not judge.client.on_this_machine and not agree(told):
             raise JudgmentError("nothing was sent", remedy="Say yes, or give --yes, where these texts may leave this machine.")
     before = kept.tokens
     _ask(judge, known, kept, settings.concurrency, f"{judge.model}: known judgments")
@@ -140,7 +140,7 @@ def announcement(judge: ChatJudge, pairs: Sequence[tuple[str, str]], known: int,
     sent = sum(rubric + about_tokens(query[:LONGEST]) + about_tokens(document[:LONGEST]) for query, document in pairs)
     back = ANSWER_TOKENS * len(pairs)
     cut = sum(max(len(query), len(document)) > LONGEST for query, document in pairs)
-    here = judge.client.host.startswith(LOOPBACK)
+    here = judge.client.on_this_machine
     lines = [
         f"{len(pairs):,} questions to {judge.client.url}, model {judge.model}" + (" (on this machine)" if here else ""),
         f"  {known:,} known judgments to try the judge on, {len(pairs) - known:,} of the audit's list",

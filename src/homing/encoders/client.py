@@ -66,6 +66,7 @@ class Client:
     The key is read from the environment variable that `key` names, by default OPENAI_API_KEY where it is set; it is in no message, no
     repr and nothing that is kept. Over http it goes to this machine alone unless its variable is named.
 
+    `host` is the address's, with its port; `on_this_machine` tells whether that is a loopback address, so that nothing leaves the machine.
     `retries` counts what was tried again; while `stop` is set, nothing is. Raises SettingError for an address that is none or that
     carries a password, and for a variable that is not set.
     """
@@ -82,12 +83,13 @@ class Client:
                 "an endpoint's address holds no password", where=parsed.host, remedy="Name an environment variable: ?key=NAME."
             )
         self.url, self.host = str(parsed).rstrip("/").removesuffix("/embeddings"), parsed.host
+        self.on_this_machine = parsed.host in LOOPBACK
         if parsed.port is not None:
             self.host += f":{parsed.port}"
         self.retries, self._tries, self._wait = 0, tries, wait
         self._not_before, self._lock = 0.0, Lock()
         self.stop = Event()
-        self._key = _key(key, open_line=parsed.scheme == "http" and parsed.host not in LOOPBACK)
+        self._key = _key(key, open_line=parsed.scheme == "http" and not self.on_this_machine)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         limits = httpx2.Limits(max_connections=64, max_keepalive_connections=64)
         self._http = httpx2.Client(headers=headers, timeout=timeout, limits=limits)
