@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor
 
-from homing.encoders.fused import fuse, unfuse
+from homing.encoders.fused import fuse
 from homing.encoders.model import Model
 from homing.encoders.tuning import targets
 
@@ -104,6 +104,12 @@ def test_a_layer_alone_gives_its_input_the_gradient_of_pefts(tiny_model: Path) -
         assert (theirs[1] is None) == (ours[1] is None) == (not wanted)
         if wanted:
             assert close(ours[1], theirs[1])  # type: ignore[arg-type]
+
+
+def unfuse(peft: PeftModel) -> None:
+    """The layers with PEFT's own pass again."""
+    for layer in layers(peft):
+        layer.__dict__.pop("forward", None)
 
 
 def same_as_peft(model: Model, peft: PeftModel) -> None:

@@ -96,10 +96,3 @@ def fuse(tuned: PeftModel) -> int:
         module.forward = _Fused(module, name)
         fused += 1
     return fused
-
-
-def unfuse(tuned: PeftModel) -> None:
-    """Take the fused passes off again, in place."""
-    for module in tuned.modules():
-        if isinstance(module, LoraLinear):
-            module.__dict__.pop("forward", None)
