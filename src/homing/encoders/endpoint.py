@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -103,10 +103,7 @@ class Endpoint:
 
     @property
     def digest(self) -> str:
-        """Changes with address, model, dimensions, prompts, and the fingerprint that homing serve gives.
-
-        It does not see what another server changes behind a name; `Kept` tries for that.
-        """
+        """Changes with address, model, dimensions and prompts. `Kept` tries for what a server changes behind a name."""
         return self._digest(self.prompts)
 
     def digest_of(self, kind: Kind) -> str:
@@ -117,13 +114,6 @@ class Endpoint:
         return sha256(json.dumps(["endpoint", self.client.url, self.model, self.dimensions, said], sort_keys=True).encode()).hexdigest()[
             :32
         ]
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        try:
-            return str(self.client.models().get(self.model, {}).get("fingerprint", ""))
-        except EndpointError:
-            return ""
 
     @property
     def similarity(self) -> str:
