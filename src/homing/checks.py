@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from homing.columns import wrapped
 from homing.protocols import Kind
 
-WIDTH = 80  # columns of the table
 MANY_CUT = 0.05  # share of the texts that are longer than the model reads, from which it is worth a warning
 SHARED = 5  # queries a relevant document, from which the documents look like a fixed set of answers
 FEW = 30  # queries with a positive; a fifth of fewer is less than the six test queries that can show a difference at all
@@ -136,7 +135,7 @@ class Check:
             yield f"{name:<52}{value:>16,}"
         if self.columns:
             said = ", ".join(f"{name} ({values:,})" for name, values in self.columns.items())
-            yield from textwrap.wrap(f"columns of the queries (different values): {said}", WIDTH, subsequent_indent="  ")
+            yield wrapped(f"columns of the queries (different values): {said}")
         yield ""
         yield f"{'a query':<20}{'mean':>12}{'min':>12}{'median':>12}{'max':>12}"
         for name, spread in (("positives", self.positives), ("negatives", self.negatives)):
@@ -159,7 +158,7 @@ class Check:
                 yield f"{kind:<20}{of.median:>10,g}{of.p95:>10,g}{of.most:>10,}{of.cut:>14.1%}{of.unknown:>12.1%}"
         for warning in self.warnings:
             yield ""
-            yield from textwrap.wrap(f"Warning: {warning}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+            yield wrapped(f"Warning: {warning}")
 
     def _counts(self) -> Iterator[tuple[str, int]]:
         yield from (("queries", self.queries), ("documents", self.documents), ("judgments", self.judgments))

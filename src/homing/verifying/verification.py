@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from homing.columns import wrapped
 from homing.protocols import Kind
 
 Sent = Literal["with prompts", "bare", "with task"]
@@ -72,7 +72,7 @@ class Verification:
         for found in self.findings:
             sides = " and ".join({"query": "queries", "document": "documents"}[kind] for kind in found.kinds)
             what = f"{'!' if found.fails else 'note:'} {sides}: {found.what}"
-            lines += ["", textwrap.fill(what, 80, subsequent_indent="  "), textwrap.indent(textwrap.fill(found.remedy, 78), "  ")]
+            lines += ["", wrapped(what), wrapped(f"  {found.remedy}")]
         return "\n".join(lines)
 
 
