@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from transformers import Qwen3Model
 
 from homing import Model
 from homing.encoders.safety import inside, refuse_unsafe
@@ -118,6 +119,20 @@ def test_weights_that_transformers_would_make_up_are_refused(model: Path) -> Non
         for device in ("cpu", "meta"):
             with pytest.raises(ModelError, match=r"made up at random; got \d+ missing: "):
                 Model(model, device=device)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_whole_model_is_read_once(model: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    own = Qwen3Model.from_pretrained.__func__
+
+    def counted(cls: type[Qwen3Model], *arguments: Any, **keywords: Any) -> Any:
+        read.append(cls.__name__)
+        return own(cls, *arguments, **keywords)
+
+    monkeypatch.setattr(Qwen3Model, "from_pretrained", classmethod(counted))
+    Model(model, device=device)
+    assert read == ["Qwen3Model"]
 
 
 def test_a_cross_encoder_is_no_embedding_model(model: Path) -> None:

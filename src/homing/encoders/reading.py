@@ -101,9 +101,14 @@ def _demand_whole(model: SentenceTransformer, path: Path) -> None:
 
 
 def _demand_all_weights(own: Any, path: Path) -> None:
-    """Raise ModelError where the files lack weights, which transformers makes up at random; but for a pooler, which nothing here uses."""
+    """Raise ModelError where the files lack weights, which transformers makes up at random; but for a pooler, which nothing here uses.
+
+    transformers marks what it has read. Where a mark is missing, the names alone are read again, as its loader tells them then.
+    """
     if not type(own).__module__.startswith("transformers."):
         return  # code of the model's own may load as it likes
+    if all(getattr(tensor, "_is_hf_initialized", False) for tensor in own.state_dict(keep_vars=True).values()):
+        return
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # its report of the same was printed when the model was loaded
     try:
