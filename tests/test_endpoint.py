@@ -77,10 +77,10 @@ def test_a_burst_of_429_is_waited_out_as_long_as_the_server_says(server: FakeSer
 
 def test_a_time_out_is_tried_again(server: FakeServer) -> None:
     def slow(answer: dict[str, Any]) -> dict[str, Any]:
-        time.sleep(0.6)
+        time.sleep(0.7)
         return answer
 
-    found = Endpoint(server.url, "fake", client=Client(server.url, wait=0.005, timeout=0.3), say=lambda line: None)
+    found = Endpoint(server.url, "fake", client=Client(server.url, wait=0.005, timeout=0.5), say=lambda line: None)
     server.faults = [lambda answer: answer, slow]
     assert np.allclose(found.encode(["x"], "document"), embed(["x"]), atol=1e-6)
     assert found.cost["retries"] == 1
