@@ -322,29 +322,28 @@ def test_embedding_distillation_compares_geometries() -> None:
         assert float(embedding_distillation(embeddings, same)) == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("dimensions", "weights"), [([4, 8, 16], None), ([16, 4], [1.0, 0.25])])
-def test_matryoshka_is_that_of_sentence_transformers(dimensions: list[int], weights: list[float] | None) -> None:
+@pytest.mark.parametrize("dimensions", [[4, 8, 16], [16, 4]])
+def test_matryoshka_is_that_of_sentence_transformers(dimensions: list[int]) -> None:
     """Which sums where this averages."""
     from sentence_transformers.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
 
     columns, documents, relevance = rows_of_three()
     model = Given()
-    oracle = MatryoshkaLoss(model, MultipleNegativesRankingLoss(model, scale=10.0), dimensions, weights)  # type: ignore[arg-type]
-    total = sum(weights or [1.0] * len(dimensions))
+    oracle = MatryoshkaLoss(model, MultipleNegativesRankingLoss(model, scale=10.0), dimensions)  # type: ignore[arg-type]
 
     def loss(q: Tensor, d: Tensor) -> Contrast:
         return contrastive(q, d, relevance, 0.1)
 
     assert_same(
-        gradients(lambda q, d: matryoshka(loss, q, d, dimensions, weights).loss, columns[0], documents),
+        gradients(lambda q, d: matryoshka(loss, q, d, dimensions).loss, columns[0], documents),
         gradients(
-            lambda q, d: oracle([{"given": column} for column in (q, *d.split(6))], labels=None) / total,  # type: ignore[arg-type]
+            lambda q, d: oracle([{"given": column} for column in (q, *d.split(6))], labels=None) / len(dimensions),  # type: ignore[arg-type]
             columns[0].double(),
             documents.double(),
         ),
     )
     assert torch.allclose(  # the sum's order, and so its last bit, is the threads' affair
-        matryoshka(loss, columns[0], documents, dimensions, weights).positive_score, loss(columns[0], documents).positive_score
+        matryoshka(loss, columns[0], documents, dimensions).positive_score, loss(columns[0], documents).positive_score
     )
 
 
@@ -363,9 +362,6 @@ def test_matryoshka_always_has_the_full_dimension() -> None:
         at(4, 17)
     with pytest.raises(SettingError, match="0"):
         at(0)
-    for weights in ([1.0], [1.0, -1.0]):
-        with pytest.raises(SettingError, match="2 numbers above 0"):
-            matryoshka(loss, columns[0], documents, [4, 8], weights)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

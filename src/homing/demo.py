@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,12 +36,12 @@ def model_directory() -> Path:
     return path
 
 
-def demo(out: Path, say: Callable[[str], None] = print) -> Verdict:
+def demo(out: Path) -> Verdict:
     """Make data from this Python's standard library, and run the whole path on it in `out`."""
     start = time.perf_counter()
     model = model_directory()
     data = out.with_name(f"{out.name}-data")
-    say("making data from the standard library: find a function by the first sentence of its docstring")
+    print("making data from the standard library: find a function by the first sentence of its docstring")
     standard_library.write(data)
     recipe = Recipe(
         data=str(data / "train.json"),
@@ -54,6 +53,6 @@ def demo(out: Path, say: Callable[[str], None] = print) -> Verdict:
         mining=Mining(negatives=1),
         training=Training(epochs=1, batch_size=32, evaluations=2),
     )
-    verdict = run(recipe, out, say)
-    say(f"{time.perf_counter() - start:.0f} s in all; open {(out / 'report.html').absolute()}")
+    verdict = run(recipe, out)
+    print(f"{time.perf_counter() - start:.0f} s in all; open {(out / 'report.html').absolute()}")
     return verdict

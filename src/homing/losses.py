@@ -137,14 +137,12 @@ def matryoshka(
     queries: Float[Tensor, "queries dim"],
     documents: Float[Tensor, "documents dim"],
     dimensions: Sequence[int],
-    weights: Sequence[float] | None = None,
 ) -> Contrast:
     """`loss` of the embeddings cut to their first d numbers and normalised again, averaged over d in `dimensions`.
 
-    The full dimension is always among them, with weight 1 where `dimensions` doesn't name it. `weights`, one a dimension, make it a
-    weighted average. The mean scores are those of the full dimension.
+    The full dimension is always among them, also where `dimensions` doesn't name it. The mean scores are those of the full dimension.
 
-    Raises SettingError for a dimension that the embeddings don't have, and for weights that don't match.
+    Raises SettingError for a dimension that the embeddings don't have.
 
     Source: Kusupati et al. 2022 (arXiv 2205.13147).
     """
@@ -153,12 +151,11 @@ def matryoshka(
         raise SettingError(
             "a Matryoshka dimension is out of range", got=str(list(dimensions)), expected=f"each from 1 to {full}, the model's"
         )
-    if weights is not None and (len(weights) != len(dimensions) or min(weights, default=1.0) <= 0.0):
-        raise SettingError("weights don't match the dimensions", got=str(list(weights)), expected=f"{len(dimensions)} numbers above 0")
-    weight = {full: 1.0, **dict(zip(dimensions, weights or [1.0] * len(dimensions), strict=True))}
-    contrasts = {d: loss(F.normalize(queries.float()[:, :d], dim=1), F.normalize(documents.float()[:, :d], dim=1)) for d in weight}
-    total = torch.stack([weight[d] * contrasts[d].loss for d in weight]).sum() / sum(weight.values())
-    return contrasts[full]._replace(loss=total)
+    contrasts = {
+        d: loss(F.normalize(queries.float()[:, :d], dim=1), F.normalize(documents.float()[:, :d], dim=1))
+        for d in dict.fromkeys((full, *dimensions))
+    }
+    return contrasts[full]._replace(loss=torch.stack([each.loss for each in contrasts.values()]).sum() / len(contrasts))
 
 
 def _mean(values: Float[Tensor, "*shape"], counted: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:

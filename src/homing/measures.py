@@ -31,14 +31,11 @@ def order(scores: NDArray[np.floating], ties: Ints) -> NDArray[np.intp]:
     return np.lexsort((-ties, -scores), axis=-1)
 
 
-def rank(
-    query: NDArray[Any], document: NDArray[Any], score: NDArray[np.floating], queries: Ints, ties: NDArray[Any], depth: int | None = None
-) -> Ints:
+def rank(query: NDArray[Any], document: NDArray[Any], score: NDArray[np.floating], queries: Ints, ties: NDArray[Any]) -> Ints:
     """The ranking of a run that is given as columns, in any order; shape (queries, longest), -1 where a row ended.
 
     Shapes: `query`, `document`, `score` (results,), positions and scores; `queries` (queries,), ascending, the rows wanted: results of
     others are left out, a query without a result is a row of -1. `ties` (documents,): of equal scores the higher comes first.
-    `depth`: how many ranks are kept at most.
     """
     place = np.minimum(np.searchsorted(queries, query), len(queries) - 1)
     wanted = queries[place] == query
@@ -54,7 +51,7 @@ def rank(
     keys = np.full((len(queries), longest), np.iinfo(np.uint64).max, dtype=np.uint64)
     found[place, column] = document
     keys[place, column] = _key(score, ties[document])
-    best = np.argsort(keys, axis=1)[:, :depth]
+    best = np.argsort(keys, axis=1)
     ranked: Ints = np.take_along_axis(found, best, axis=1)
     return ranked
 

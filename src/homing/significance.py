@@ -102,16 +102,16 @@ def holm(p_values: Mapping[Any, float]) -> dict[Any, float]:
     return {key: adjusted[key] for key in p_values}
 
 
-def detectable(error: float, power: float = POWER) -> float:
-    """The smallest true difference that a two-sided test at 5 % finds with this chance, by its standard error. Source: Cohen 1988."""
+def detectable(error: float) -> float:
+    """The smallest true difference that a two-sided test at 5 % finds with the chance POWER, by its standard error. Source: Cohen 1988."""
     from scipy.special import ndtri
 
-    return float((ndtri(0.975) + ndtri(power)) * error)
+    return float((ndtri(0.975) + ndtri(POWER)) * error)
 
 
-def needed(queries: int, error: float, worthwhile: float, power: float = POWER) -> int:
+def needed(queries: int, error: float, worthwhile: float) -> int:
     """How many queries would find a difference of `worthwhile`, as the error falls with the root of their number.
 
     Source: Sakai 2016, Topic set size design, for the paired t-test.
     """
-    return max(1, math.ceil(queries * (detectable(error, power) / worthwhile) ** 2))
+    return max(1, math.ceil(queries * (detectable(error) / worthwhile) ** 2))

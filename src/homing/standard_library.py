@@ -68,10 +68,10 @@ def functions(root: Path) -> list[Function]:
     )
 
 
-def some_functions(root: Path, number: int, seed: int = SEED) -> list[Function]:
+def some_functions(root: Path, number: int) -> list[Function]:
     """Usable functions of files under `root`, drawn by the files' names until there are about as many; a tenth of the work for a few."""
     files = sorted(
-        (path for path in root.rglob("*.py") if not _skipped(path, root)), key=lambda path: _draw(seed, str(path.relative_to(root)))
+        (path for path in root.rglob("*.py") if not _skipped(path, root)), key=lambda path: _draw(SEED, str(path.relative_to(root)))
     )
     found: list[Function] = []
     for path in files:

@@ -275,17 +275,16 @@ class Full(Tuning):
         pass
 
 
-def tune(model: Model, settings: Training, *, embeddings: bool = True) -> Tuning:
+def tune(model: Model, settings: Training) -> Tuning:
     """Put on the model what shall learn, in place; until a step is made, its embeddings are the base's.
 
-    The kind is `settings.tuning`, or that of `default_tuning`. For the kind full `embeddings` says whether the table of token embeddings
-    learns too; a pooler that no embedding depends on never does. Raises ModelError for a model without a linear layer.
+    The kind is `settings.tuning`, or that of `default_tuning`. A pooler, that no embedding depends on, never learns. Raises ModelError for
+    a model without a linear layer.
     """
     kind = settings.tuning or default_tuning(model.parameters, available(model.device))
     body = model.transformer[0].model
     if kind == "full":
-        table = set() if embeddings else {id(parameter) for parameter in body.get_input_embeddings().parameters()}
-        return Full(model, [name for name, each in body.named_parameters() if "pooler" not in name and id(each) not in table])
+        return Full(model, [name for name, _ in body.named_parameters() if "pooler" not in name])
     names, left = targets(body)
     config = LoraConfig(
         task_type="FEATURE_EXTRACTION",

@@ -96,7 +96,7 @@ class Comparison:
         return {"sentence": claim(self).en, "same_test": self.together is not None, "first": self.runs[0].name, "runs": ranked}
 
 
-def compare_runs(runs: Sequence[Compared], resamples: int = 1000, seed: int = 42) -> Comparison:
+def compare_runs(runs: Sequence[Compared]) -> Comparison:
     """Set the tuned models of runs beside each other, paired by test query where all were measured on the same test set.
 
     Raises InputError for fewer than two runs, SettingError where two have one name.
@@ -108,7 +108,7 @@ def compare_runs(runs: Sequence[Compared], resamples: int = 1000, seed: int = 42
         raise SettingError("two runs have the same name", got=", ".join(names))
     models = [replace(base_and_tuned(run.evaluations)[1], name=run.name) for run in runs]
     same = all(_same_test(models[0], each) for each in models[1:])
-    return Comparison(runs, models, compare(models, resamples, seed) if same else None)
+    return Comparison(runs, models, compare(models) if same else None)
 
 
 def comparison_page(found: Comparison, out: Path | str, settings: Reporting | None = None, figures: Path | str | None = None) -> Path:

@@ -14,10 +14,11 @@ from homing.data import Run, digest
 from homing.protocols import Retriever
 
 K = 60  # of the paper: how little the very first ranks stand out
+DEPTH = 100  # documents that each retriever finds at the least
 
 
-def fuse(runs: Sequence[Run], top_k: int, k: int = K) -> Run:
-    """One run of several over the same queries: a document's score is the sum of 1 / (k + rank) over the runs that found it.
+def fuse(runs: Sequence[Run], top_k: int) -> Run:
+    """One run of several over the same queries: a document's score is the sum of 1 / (K + rank) over the runs that found it.
 
     Of equal scores the document that stands earlier in the corpus comes first. Each run should be deeper than `top_k`.
     """
@@ -27,7 +28,7 @@ def fuse(runs: Sequence[Run], top_k: int, k: int = K) -> Run:
         row, column = np.nonzero(run.document >= 0)
         rows.append(row)
         documents.append(run.document[row, column].astype(np.int64))
-        gains.append(1.0 / (k + 1 + column))
+        gains.append(1.0 / (K + 1 + column))
     row, document = np.concatenate(rows), np.concatenate(documents)
     width = int(document.max(initial=0)) + 1
     pair, inverse = np.unique(row * width + document, return_inverse=True)
@@ -43,12 +44,12 @@ def fuse(runs: Sequence[Run], top_k: int, k: int = K) -> Run:
 
 
 class Fused:
-    """A `Retriever` of several: each finds `depth` documents (or the number asked for, if that is more), which are fused."""
+    """A `Retriever` of several: each finds `DEPTH` documents (or the number asked for, if that is more), which are fused."""
 
     name = "fused"
 
-    def __init__(self, *retrievers: Retriever, depth: int = 100, k: int = K) -> None:
-        self.retrievers, self.depth, self.k = retrievers, depth, k
+    def __init__(self, *retrievers: Retriever) -> None:
+        self.retrievers = retrievers
 
     def fit(self, documents: Sequence[str]) -> None:
         """Index these documents with each, in place of any before."""
@@ -58,8 +59,8 @@ class Fused:
     @property
     def digest(self) -> str:
         """Changes whenever a result could. Raises NotFittedError before `fit`."""
-        return digest([*(each.digest for each in self.retrievers), f"{self.depth} {self.k}"])
+        return digest([*(each.digest for each in self.retrievers), f"{DEPTH} {K}"])
 
     def search(self, queries: Sequence[str], top_k: int) -> Run:
         """The best `top_k` documents of each query. Raises NotFittedError before `fit`."""
-        return fuse([each.search(queries, max(top_k, self.depth)) for each in self.retrievers], top_k, self.k)
+        return fuse([each.search(queries, max(top_k, DEPTH)) for each in self.retrievers], top_k)
