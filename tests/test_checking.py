@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from homing import data, formats
 from homing.checking import check
-from homing.checks import NOTES, WIDTH, Check, Leak
+from homing.checks import NOTES, Check, Leak
+from homing.columns import WIDTH
 from homing.data import SIDES, Builder, Dataset, Side, Splits
 from homing.loading import load_splits
 from homing.protocols import Kind
