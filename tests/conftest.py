@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -21,6 +22,9 @@ from jaxtyping import install_import_hook
 install_import_hook("homing.losses", "beartype.beartype")
 
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from homing import Mined, Splits
 
 settings.register_profile("homing", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("homing")
@@ -61,3 +65,20 @@ def made(tmp_path: Path) -> Path:
     from tiny import made_data
 
     return made_data(tmp_path / "made")
+
+
+@pytest.fixture(scope="session")
+def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
+    """The data of `made`, dealt to train, dev and test. Read-only, as what is mined of it."""
+    import homing
+    from tiny import made_data
+
+    return homing.split(homing.load(made_data(tmp_path_factory.mktemp("made"))))
+
+
+@pytest.fixture(scope="session")
+def mined(splits: Splits) -> Mined:
+    """Two negatives a row of its training split."""
+    import homing
+
+    return homing.mine(splits.train, homing.Mining(negatives=2))

@@ -14,10 +14,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 import accelerator
-import homing
 from accelerator import NAME, HostWaits, Watch, to_accelerator
 from hashing import Hashing
-from homing import Mined, Mining, Model, Splits, Training, session
+from homing import Mined, Model, Splits, Training, session
 from homing.encoders.devices import Arriving, on_device
 from homing.encoders.teacher import EncoderTeacher, ScoreTeacher, pairs
 from homing.losses import Contrast
@@ -52,18 +51,6 @@ def numbers(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Arriving, "here", here)
     monkeypatch.setattr(session, "fast_dtype", lambda device: torch.bfloat16)  # it measures
-
-
-@pytest.fixture(scope="session")
-def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
-    from tiny import made_data
-
-    return homing.split(homing.load(made_data(tmp_path_factory.mktemp("made"))))
-
-
-@pytest.fixture(scope="session")
-def mined(splits: Splits) -> Mined:
-    return homing.mine(splits.train, Mining(negatives=2))
 
 
 Updates = Callable[..., tuple[Session, list[Watch], list[tuple[str, int]]]]

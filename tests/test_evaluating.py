@@ -29,13 +29,6 @@ from homing.verdicts import compare
 
 
 @pytest.fixture(scope="module")
-def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
-    from tiny import made_data
-
-    return homing.split(homing.load(made_data(tmp_path_factory.mktemp("made"))))
-
-
-@pytest.fixture(scope="module")
 def evaluation(splits: Splits, tiny_model: Path) -> Evaluation:
     return homing.evaluate([Model(tiny_model, name="base")], splits.dev, splits.test, Evaluating(resamples=200))[0]
 

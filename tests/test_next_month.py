@@ -37,18 +37,6 @@ FULL = replace(LORA, tuning="full", learning_rate=1e-3)
 
 
 @pytest.fixture(scope="module")
-def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
-    from tiny import made_data
-
-    return homing.split(homing.load(made_data(tmp_path_factory.mktemp("made"))))
-
-
-@pytest.fixture(scope="module")
-def mined(splits: Splits) -> Mined:
-    return homing.mine(splits.train, Mining(negatives=2))
-
-
-@pytest.fixture(scope="module")
 def base(tiny_model: Path) -> Model:
     return Model(tiny_model, max_length=48)
 

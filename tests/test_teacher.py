@@ -34,16 +34,6 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def splits(tmp_path_factory: pytest.TempPathFactory) -> homing.Splits:
-    return homing.split(homing.load(made_data(tmp_path_factory.mktemp("made"))))
-
-
-@pytest.fixture(scope="module")
-def mined(splits: homing.Splits) -> homing.Mined:
-    return homing.mine(splits.train, Mining(negatives=2))
-
-
-@pytest.fixture(scope="module")
 def cross_encoder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """A tiny random cross-encoder in the directory layout of a reranker: a config, weights and a tokenizer."""
     directory = tmp_path_factory.mktemp("cross") / "encoder"

@@ -34,18 +34,6 @@ SETTINGS = Training(tuning="lora", epochs=2, batch_size=8, evaluations=3, learni
 
 
 @pytest.fixture(scope="module")
-def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
-    from tiny import made_data
-
-    return homing.split(homing.load(made_data(tmp_path_factory.mktemp("made"))))
-
-
-@pytest.fixture(scope="module")
-def mined(splits: Splits) -> homing.Mined:
-    return homing.mine(splits.train, Mining(negatives=2))
-
-
-@pytest.fixture(scope="module")
 def base(tiny_model: Path) -> Model:
     return Model(tiny_model, max_length=64)
 
