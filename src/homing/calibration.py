@@ -25,7 +25,7 @@ class Calibration:
 
 
 def sigmoid(logits: Floats) -> Floats:
-    """1 / (1 + exp(-logits)), without overflow."""
+    """1 / (1 + exp(-logits)), without overflow; any shape, which is kept."""
     small = np.exp(-np.abs(logits))
     return np.where(logits >= 0, 1.0, small) / (1.0 + small)
 

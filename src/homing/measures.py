@@ -173,13 +173,16 @@ def discounted_gain(gains: NDArray[np.number], k: int | None) -> Floats:
 
 
 def ndcg(gains: NDArray[np.number], ideal: NDArray[np.number], k: int | None) -> Floats:
-    """nDCG@k; `ideal` (queries, most relevant) holds each query's relevances in descending order. 0 where nothing is relevant."""
+    """nDCG@k, 0 where nothing is relevant; shape (queries,).
+
+    `ideal` (queries, most relevant) holds each query's relevances in descending order. Source: Järvelin and Kekäläinen 2002.
+    """
     best = discounted_gain(ideal, k)
     return share(discounted_gain(gains, k), best)
 
 
 def reciprocal_rank(gains: NDArray[Any], k: int | None = None) -> Floats:
-    """RR@k: one over the rank of the first relevant document, 0 where none is among the first k (all, for None)."""
+    """RR@k: one over the rank of the first relevant document, 0 where none is among the first k (all, for None); shape (queries,)."""
     hits = np.asarray(gains)[:, :k] > 0
     if hits.shape[1] == 0:
         return np.zeros(len(hits))

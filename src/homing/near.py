@@ -87,7 +87,9 @@ def _connected(pairs: NDArray[np.integer], texts: int) -> NDArray[np.int64]:
 
 
 def alike(texts: Sequence[str], pairs: NDArray[np.integer], threshold: float = THRESHOLD) -> NDArray[np.bool_]:
-    """Whether each of these pairs of texts are near-duplicates, as `near_duplicates` means it; `pairs` (pairs, 2), positions in `texts`.
+    """Whether each of these pairs of texts are near-duplicates, as `near_duplicates` means it; shape (pairs,).
+
+    `pairs`: positions in `texts`, shape (pairs, 2).
 
     For pairs that are known beforehand: their cost and memory grow with their number, and with that of their distinct texts. Sketches
     tell first which pairs may be: a share of all shingles, the same for all texts, whose similarity is that of the sets within sampling

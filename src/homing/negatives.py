@@ -55,12 +55,12 @@ def redraw(mined: Mined, epoch: int) -> Ints:
 
 
 def places(group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The place of each element among those of its group, from 0; `group` is sorted."""
+    """The place of each element among those of its group, from 0; `group` is sorted; shapes (elements,)."""
     return np.arange(len(group)) - np.searchsorted(group, group)
 
 
 def keys(texts: Sequence[str], position: Ints) -> NDArray[np.uint64]:
-    """64 bits of the content of each position's text; each distinct text is hashed once."""
+    """64 bits of the content of each position's text; each distinct text is hashed once; shapes (positions,)."""
     distinct, place = np.unique(position, return_inverse=True)
     return np.array([_key(texts[number]) for number in distinct.tolist()], dtype=np.uint64)[place]
 
@@ -70,7 +70,10 @@ def _key(text: str) -> np.uint64:
 
 
 def mixed(key: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Each bit a function of all bits: the finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014), so that orders are as drawn."""
+    """Each bit a function of all bits: the finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014), so that orders are as drawn.
+
+    Any shape, which is kept.
+    """
     key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return key ^ (key >> np.uint64(31))

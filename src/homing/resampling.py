@@ -17,7 +17,10 @@ Draws = NDArray[np.uint16]
 
 
 def units(groups: Ints | None, queries: int) -> Ints:
-    """The group of each of `queries` judged test queries, numbered from 0; each its own, where there are no groups."""
+    """The group of each of `queries` judged test queries, numbered from 0; each its own, where there are no groups.
+
+    Shapes: `groups` and the answer (queries,).
+    """
     return np.arange(queries, dtype=np.int32) if groups is None else np.unique(groups, return_inverse=True)[1].astype(np.int32)
 
 

@@ -52,10 +52,14 @@ SECONDS_BETWEEN_CHECKPOINTS = 120.0
 class Teacher(Protocol):
     """Something that knows better: scores of queries and documents, by their positions in the training split."""
 
-    def teach(self, queries: Ints, documents: Ints, device: torch.device) -> Taught: ...
+    def teach(self, queries: Ints, documents: Ints, device: torch.device) -> Taught:
+        """What it knows of these queries beside these documents, on the device."""
+        ...
 
     @property
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """Changes with what it knows."""
+        ...
 
 
 def deciding(settings: Training) -> dict[str, Any]:

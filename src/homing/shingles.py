@@ -32,7 +32,10 @@ def normal_form(text: str) -> str:
 
 
 def shingles(forms: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The distinct shingles of each text, as columns (shingles of all texts,): the text's position, and the shingle's number from 0."""
+    """The distinct shingles of each text, as columns: the text's position, and the shingle's number from 0.
+
+    Shapes: (distinct shingles of all texts,) both.
+    """
     owner, code = codes(forms)
     known, number = np.unique(code, return_inverse=True)
     entry = distinct(owner * max(1, len(known)) + number)
@@ -40,7 +43,10 @@ def shingles(forms: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def codes(forms: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All shingles of each text in their order, as columns: the text's position, and the shingle's characters in one number."""
+    """All shingles of each text in their order, as columns: the text's position, and the shingle's characters in one number.
+
+    Shapes: (shingles of all texts,) both.
+    """
     # A space at either end makes beginnings and ends of words alike inside and at the edge; no normal form holds a zero character.
     first = np.frombuffer("".join(f" {form} \0" for form in forms).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.int64)
     end = first == 0
@@ -61,6 +67,9 @@ def sets(owner: NDArray[np.int64], shingle: NDArray[np.int64], texts: int) -> cs
 
 
 def distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The values sorted, each once; by sorting, for `np.unique` hashes, which is several times slower on many different values."""
+    """The values sorted, each once, shape (different values,).
+
+    By sorting, for `np.unique` hashes, which is several times slower on many different values.
+    """
     values = np.sort(values)
     return values[np.append(True, values[1:] != values[:-1])] if len(values) else values

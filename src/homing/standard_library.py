@@ -88,7 +88,10 @@ def _distinct(found: list[Function]) -> list[Function]:
 
 
 def split(found: Sequence[Function], seed: int = SEED) -> dict[Side, list[Function]]:
-    """Deal whole modules to test, dev and train, in an order made of their names and the seed, until each side has its number."""
+    """Deal whole modules to test, dev and train, in an order made of their names and the seed, until each side has its number.
+
+    Raises InputError where there are too few functions for three sides.
+    """
     modules: dict[str, list[Function]] = {}
     for function in found:
         modules.setdefault(function.module, []).append(function)

@@ -44,6 +44,7 @@ class Ties:
 
     @classmethod
     def of(cls, data: Dataset, by: str) -> Ties:
+        """The ties of a dataset's judged queries; by "query" positives may be shared, by "group" they tie."""
         queries = data.qrels.queries
         relevant = (data.qrels.relevance > 0) & (by == "group")
         row = np.searchsorted(queries, data.qrels.query[relevant])
@@ -70,7 +71,7 @@ class Ties:
         return others
 
     def neighbours(self, query: int) -> NDArray[np.int64]:
-        """The queries tied to this one, by their places in `queries`, itself not among them."""
+        """The queries tied to this one, by their places in `queries`, itself not among them; shape (tied,)."""
         found = [_row(self.near, query), *(_row(self.holders, document) for document in _row(self.positive, query))]
         distinct: NDArray[np.int64] = np.setdiff1d(np.concatenate(found), query)
         return distinct

@@ -36,11 +36,11 @@ class Tokenised:
         self.document[documents] = len(queries) + np.arange(len(documents))
 
     def query_lengths(self) -> NDArray[np.int64]:
-        """Tokens of each query of the dataset, 0 for one that was not named."""
+        """Tokens of each query of the dataset, 0 for one that was not named; shape (queries,)."""
         return np.where(self.query >= 0, self.tokens.lengths[self.query], 0)
 
     def document_lengths(self) -> NDArray[np.int64]:
-        """Tokens of each document of the corpus, 0 for one that was not named."""
+        """Tokens of each document of the corpus, 0 for one that was not named; shape (documents,)."""
         return np.where(self.document >= 0, self.tokens.lengths[self.document], 0)
 
 

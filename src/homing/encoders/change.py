@@ -56,15 +56,16 @@ class Change(ABC):
 
     @abstractmethod
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape that the base's weight must have."""
+        """The shape that the base's weight must have. Raises ModelError where the adapter's own tensors don't fit each other."""
 
     @abstractmethod
     def apply(self, name: str, weight: Tensor) -> Tensor:
-        """The weight, in float32, at the scale; `weight` in float32 stays as it is."""
+        """The weight of the same shape, in float32, at the scale; `weight` in float32 stays as it is."""
 
     def beside(self, name: str, weight: Tensor, inputs: Tensor, output: Tensor) -> Tensor:
         """What a linear layer of this weight, which gave `output` for `inputs`, gives with the adapter beside its weight.
 
+        Shapes: `weight` (out, in), `inputs` (..., in), `output` and the answer (..., out).
         The products of inputs with A and with B are taken apart, so that this is another computation than `apply`'s; for all weights
         there is no other.
         """

@@ -71,7 +71,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    """The array on the device, without waiting for it."""
+    """The array on the device, its shape and type kept, without waiting for it."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type in PINNED else tensor.to(device)
 
@@ -91,7 +91,7 @@ class Arriving:
             self._copied.record()
 
     def here(self) -> Tensor:
-        """The tensor on the CPU."""
+        """The tensor on the CPU, its shape and type kept."""
         if self._copied is not None:
             self._copied.synchronize()
         return self._tensor.cpu()

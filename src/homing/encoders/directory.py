@@ -45,7 +45,10 @@ def weights_digest(path: Path) -> str:
 
 
 def directory_of(path: str | Path) -> Path:
-    """The model's directory: as given, or the hub's snapshot under a name like `Qwen/Qwen3-Embedding-0.6B`."""
+    """The model's directory: as given, or the hub's snapshot under a name like `Qwen/Qwen3-Embedding-0.6B`.
+
+    Raises ModelError where there is none, the hub cannot be reached, or what is there is no model.
+    """
     directory = Path(path).expanduser()
     if directory.is_file():
         raise ModelError("a file is no model", where=str(path), remedy="Give a model's directory, or a hub name like OWNER/NAME.")

@@ -24,6 +24,7 @@ class Bits:
         self.seed(0)
 
     def seed(self, seed: int) -> None:
+        """Begin the stream of this seed."""
         self._generator = np.random.SFC64(seed)
 
     def draw(self, count: int) -> np.ndarray:

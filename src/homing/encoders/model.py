@@ -194,7 +194,10 @@ class Model:
         return packed.admit(self)[0]
 
     def chunks(self, lengths: NDArray[np.integer], budget: int = 0) -> Iterator[NDArray[np.intp]]:
-        """Positions of texts of these lengths (texts,) in the chunks that this model takes at once; `budget` tokens each, or its own."""
+        """Positions of texts, shape (texts of a chunk,), in the chunks that this model takes at once: of `budget` tokens each, or its own.
+
+        `lengths`: tokens a text, shape (texts,).
+        """
         packed = self.packer is not None
         return chunks(lengths, budget or token_budget(self.device, packed), padded=not packed)
 

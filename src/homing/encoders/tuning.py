@@ -355,7 +355,10 @@ def load(model: Model, adapter: Adapter, scale: float | None = None) -> Tuning:
 
 
 def targets(body: nn.Module) -> tuple[list[str], list[str]]:
-    """Names of the linear layers to adapt, and of those to leave: q,k,v,o,gate,up,down of a decoder, else all but a pooler's."""
+    """Names of the linear layers to adapt, and of those to leave: q,k,v,o,gate,up,down of a decoder, else all but a pooler's.
+
+    Raises ModelError where there is none to adapt.
+    """
     linears = [name for name, module in body.named_modules() if isinstance(module, nn.Linear)]
     own = sorted({name.rsplit(".", 1)[-1] for name in linears if "pooler" not in name})
     if set(own) & set(DECODER_LINEARS):

@@ -88,6 +88,7 @@ class _Window:
 
 
 def array(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
+    """The objects of a JSON array; `seen` hears how many bytes were read. Raises FormatError at the first that is broken."""
     window = _Window(path, seen)
     try:
         position, number, line, counted = window.skip(window.skip(0) + 1), 0, 1, 0
@@ -116,6 +117,7 @@ def array(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
 
 
 def lines(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
+    """The objects of a file that has one a line, else as `array`."""
     offset = 0
     with files.opened(path) as file:
         for line, raw in enumerate(file, 1):

@@ -72,7 +72,7 @@ class Plan:
         return all(dtype.itemsize >= torch.float32.itemsize for dtype in formats)
 
     def changed_weight(self, name: str, weight: Tensor) -> Tensor:
-        """W + scale (W' - W) in float32 for a weight of the base, or the weight itself where it doesn't change.
+        """W + scale (W' - W) in float32 for a weight of the base, or the weight itself where it doesn't change; the shape stays.
 
         Raises MergeError where that is not finite.
         """

@@ -51,6 +51,8 @@ def report(
     `training` says otherwise, its curves. `checked`: what a check of the splits found (`Check.to_dict`). `details` become a table of their
     own. `verdict`: made of the evaluations by `verdicts.compare` where none is handed in. `figures`: a directory that gets each chart
     as SVG and the numbers behind it as CSV. Same values in, same bytes out; the file appears whole or not at all.
+
+    Raises InputError where there is no evaluation.
     """
     if not evaluations:
         raise InputError("there is nothing to report", expected="at least one evaluation", remedy="Evaluate a model first.")

@@ -70,5 +70,5 @@ def put(directory: Path, arrays: dict[str, NDArray[Any]], said: dict[str, Any]) 
 
 
 def mapped(directory: Path, name: str) -> NDArray[Any]:
-    """The array of this name that `put` wrote, mapped from disk."""
+    """The array of this name that `put` wrote, mapped from disk, its shape and type kept."""
     return np.asarray(np.load(directory / f"{name}.npy", mmap_mode="r"))

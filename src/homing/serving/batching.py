@@ -106,6 +106,7 @@ class Batcher:
         self._threads = [threading.Thread(target=self._guarded, args=(run,), name=name, daemon=True) for name, run in runs]
 
     def start(self) -> None:
+        """Begin to take what is handed in."""
         for thread in self._threads:
             thread.start()
 
