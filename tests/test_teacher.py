@@ -483,7 +483,7 @@ def test_a_run_is_taught_and_looks_at_what_is_forgotten(
     shutil.copytree(tiny_model, tmp_path / "no-weights")
     (tmp_path / "no-weights" / "model.safetensors").unlink()
     for teacher, said in {
-        "no-column.jsonl": "expected score", "strange.jsonl": "scores no candidate of a training query",
+        "no-column.jsonl": "'score' is missing", "strange.jsonl": "scores no candidate of a training query",
         "no-weights": "no weights", "http://127.0.0.1:9/v1": "127.0.0.1:9",
     }.items():  # fmt: skip
         source = teacher if "://" in teacher else str(tmp_path / teacher)
