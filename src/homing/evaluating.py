@@ -25,12 +25,14 @@ from homing.retrievers.dense import search_embeddings
 from homing.retrievers.fused import fuse
 from homing.settings import Evaluating
 from homing.significance import resample
-from homing.thresholds import GRID, best_threshold, f1, f1_curve, precision_recall, threshold_for
+from homing.thresholds import GRID, bagged_threshold, best_threshold, f1, f1_curve, precision_recall, threshold_for
 
 OVER_CORPUS = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
 NEIGHBOURS = (1, 3, 10, 30)  # a query's background, tried on dev
 TRADES = (("precision", 0.9), ("precision", 0.8), ("recall", 0.9), ("recall", 0.8))
 COUNTED = 1000  # test queries whose documents above a threshold are counted
+BAGS = 200  # resamples of dev that a threshold is the mean of, at most
+_BAGGED = 50_000_000  # pairs in all of them, about
 _SCORES = 1 << 24  # at once
 
 
@@ -71,7 +73,9 @@ class _Exam:
             raise JudgmentError("test has no query with a relevant document", remedy="Give more judgments, or a larger --test-share.")
         self.asked = np.unique(np.concatenate([dev.qrels.queries, test.qrels.queries])).astype(np.int32)
         self.groups = None if groups is None else np.asarray(groups)[test.qrels.queries]
-        self.dev_groups = None if groups is None else np.asarray(groups)[dev.qrels.queries]
+        judged = len(dev.qrels.queries)
+        self.dev_unit = units(None if groups is None else np.asarray(groups)[dev.qrels.queries], judged)
+        self.redrawn = resample(int(self.dev_unit.max(initial=0)) + 1, settings.resamples, settings.seed)
         depth = settings.top_k
         said = parse_measures(settings.measures)
         self.measures = dict.fromkeys(
@@ -88,6 +92,19 @@ class _Exam:
         qrels, dev = self.dev.qrels, self.dev
         pairs = zip(qrels.query.tolist(), qrels.document.tolist(), qrels.relevance.tolist(), strict=True)
         return digest([part for q, d, grade in pairs for part in (dev.queries.ids[q], dev.corpus.ids[d], str(grade))])
+
+    def chosen(self, scores: Floats) -> tuple[float, float]:
+        """The threshold that dev chooses for the scores of its judged pairs, and its F1 on dev."""
+        qrels = self.dev.qrels
+        return bagged_threshold(scores, qrels.relevance > 0, self.dev_owner(qrels.query), self.bags(len(scores)))
+
+    def bags(self, pairs: int) -> NDArray[np.uint16]:
+        """The resamples that a threshold is the mean of: fewer where pairs are many, and each is near the others."""
+        return self.redrawn[: max(20, min(BAGS, _BAGGED // max(pairs, 1)))]
+
+    def dev_owner(self, queries: Ints) -> Ints:
+        """The group of judged queries of dev."""
+        return self.dev_unit[np.searchsorted(self.dev.qrels.queries, queries)]
 
     def texts(self) -> list[str]:
         """The judged queries of dev and test, those of `asked`."""
@@ -191,7 +208,7 @@ def _evaluation(answers: _Answers, exam: _Exam) -> Evaluation:
     per_query = {str(measure): measure.of(over_corpus) for measure in exam.measures}
     scored = bool(np.isfinite(answers.test_scores).all() and np.isfinite(answers.dev_scores).all())
     decides = exam.decides and scored
-    threshold, dev_f1 = best_threshold(answers.dev_scores, exam.dev.qrels.relevance > 0) if decides else (None, None)
+    threshold, dev_f1 = exam.chosen(answers.dev_scores) if decides else (None, None)
     if scored:
         per_query |= _over_lists(answers.test_scores, threshold, exam)
     relevant = exam.test.qrels.relevance > 0
@@ -266,7 +283,10 @@ def _retrieval(answers: _Answers, exam: _Exam) -> Threshold | None:
     scores, relevant = run.score[:, :k][ranking.there].astype(np.float64), (ranking.relevance > 0)[ranking.there]
     if not relevant.any():
         return None
-    found, best = best_threshold(scores, relevant, int((ranking.ideal > 0).sum() - relevant.sum()))
+    owner = exam.dev_owner(queries)
+    positives = np.bincount(owner, (ranking.ideal > 0).sum(axis=1), exam.redrawn.shape[1]).astype(np.float64)
+    of_pair = np.repeat(owner, ranking.there.sum(axis=1))
+    found, best = bagged_threshold(scores, relevant, of_pair, exam.bags(len(scores)), positives)
     chosen_on = _chosen_on(exam, len(relevant), float(relevant.mean()))
     return Threshold.of(found, best, chosen_on, normalised=answers.normalised, top_k=k)
 
@@ -285,16 +305,13 @@ def _background(answers: _Answers, without: float, exam: _Exam, draws: Draws) ->
 
     if not scores.shape[1]:
         return None
-    tried = {each: best_threshold(less(exam.dev, answers.dev_scores, each), dev) for each in NEIGHBOURS}
+    tried = {each: exam.chosen(less(exam.dev, answers.dev_scores, each)) for each in NEIGHBOURS}
     neighbours = max(tried, key=lambda each: tried[each][1])
     threshold, dev_f1 = tried[neighbours]
-    judged = exam.dev.qrels.queries
-    unit = units(exam.dev_groups, len(judged))
-    redrawn = resample(int(unit.max()) + 1, exam.settings.resamples, exam.settings.seed)
-    owner = unit[np.searchsorted(judged, exam.dev.qrels.query)]
-    own, _ = best_threshold(answers.dev_scores, dev)
+    owner = exam.dev_owner(exam.dev.qrels.query)
+    own, _ = exam.chosen(answers.dev_scores)
     gains = [
-        decided(called, dev, owner, redrawn)[0]
+        decided(called, dev, owner, exam.redrawn)[0]
         for called in (less(exam.dev, answers.dev_scores, neighbours) >= threshold, answers.dev_scores >= own)
     ]
     judged = exam.test.qrels.queries

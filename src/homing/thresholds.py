@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from homing.data import Floats
+from homing.data import Floats, Ints
 
 NAMED = (0.4, 0.5, 0.6, 0.7)
 GRID: Floats = np.round(np.arange(-20, 101) / 100, 2)
@@ -44,6 +44,34 @@ def best_threshold(scores: Floats, relevant: NDArray[np.bool_], missed: int = 0)
     values = f1(hits, called, float(relevant.sum()) + missed)
     best = int(np.argmax(values))
     return float(thresholds[best]), float(values[best])
+
+
+def bagged_threshold(
+    scores: Floats, relevant: NDArray[np.bool_], owner: Ints, draws: NDArray[np.integer], positives: Floats | None = None
+) -> tuple[float, float]:
+    """The mean, over draws of groups, of the threshold of the best F1, and the F1 that it has on the groups themselves.
+
+    The best cut of one sample is a matter of few pairs, where F1 is flat or the sample small; its mean over resamples (bagging,
+    Breiman 1996) is steadier. Shapes: `scores`, `relevant`, `owner` (the group) (pairs,); `draws` (resamples, groups): how often each
+    group counts; `positives` (groups,): the relevant pairs of each group, where some are not among these. Draws without a relevant pair
+    are left out; `best_threshold` where none is left.
+    """
+    counted = np.bincount(owner, relevant, draws.shape[1]) if positives is None else positives
+    by_score = np.argsort(-scores, kind="stable")
+    ranked, right, group = scores[by_score], relevant[by_score], owner[by_score]
+    thresholds, called, _ = _cuts(scores, relevant)
+    ends = called.astype(np.intp) - 1
+    found = []
+    for draw in draws:
+        total = float(draw @ counted)
+        if total > 0:
+            times = draw[group].astype(np.float64)
+            found.append(thresholds[np.argmax(f1(np.cumsum(times * right)[ends], np.cumsum(times)[ends], total))])
+    if not found:
+        return best_threshold(scores, relevant, int(counted.sum() - relevant.sum()))
+    threshold = float(np.mean(found))
+    above = ranked >= threshold
+    return threshold, float(f1((above & right).sum(), above.sum(), counted.sum()))
 
 
 def threshold_for(scores: Floats, relevant: NDArray[np.bool_], wanted: str, level: float) -> float | None:
