@@ -173,6 +173,9 @@ class LowRank(Tuning):
                 "the adapter doesn't fit the model", where=model.source, got=str(error).splitlines()[0][:200],
                 remedy="Give the base that it was trained on.",
             ) from error  # fmt: skip
+        for name in ("target_modules", "exclude_modules"):  # sets, of which each process would write another order
+            if isinstance(names := getattr(config, name), set):
+                setattr(config, name, sorted(names))
         self._hooks: list[RemovableHandle] = []
 
     def parameters(self) -> dict[str, nn.Parameter]:
