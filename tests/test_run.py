@@ -283,6 +283,15 @@ def test_status(finished: tuple[Path, str], tmp_path: Path) -> None:
     assert (code, "no run" in printed) == (1, True)
 
 
+def test_status_of_a_run_that_still_opens_its_data(tmp_path: Path) -> None:
+    from homing.rundir import locked
+
+    with locked(tmp_path / "run"):
+        assert status(tmp_path / "run") == f"{tmp_path / 'run'}: running, opens the model and the data"
+    with pytest.raises(RunError, match="no run"):
+        status(tmp_path / "run")
+
+
 def test_status_shows_a_training_at_work(data: Path, tiny_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "homing", "run", str(data), "--model", str(tiny_model), "--out", str(out), *FLAGS]

@@ -115,6 +115,8 @@ def how_to_go_on(directory: Path) -> str:
 def status(directory: Path) -> str:
     """Where a run stands. Raises RunError where there is none."""
     manifest = read_manifest(directory)
+    if manifest is None and is_running(directory):
+        return f"{directory}: running, opens the model and the data"
     if manifest is None:
         raise RunError(
             "there is no run", where=str(directory), expected="manifest.json", remedy="Give the directory that homing run wrote to."
