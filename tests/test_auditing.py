@@ -322,6 +322,13 @@ def test_from_the_command_line_and_back_into_mining(tmp_path: Path, minilm: Path
         main(["audit", "dataset", "--dev", "--mined", "mined"])
     assert exit.value.code == 2
 
+    (tmp_path / "marked.csv").rename(tmp_path / "audit" / "suspects.csv")
+    with pytest.raises(SystemExit) as exit:
+        main(["audit", "dataset", "--out", "audit"])
+    assert exit.value.code == 1
+    assert "4 marked rows" in capsys.readouterr().err
+    assert len(files.read(tmp_path / "audit" / "suspects.csv")) == 4, "a person's work is not written over"
+
 
 def test_real_embeddings_find_planted_negatives(minilm: Path, shared: Path) -> None:
     import homing

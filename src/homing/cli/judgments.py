@@ -43,7 +43,7 @@ def audit(
     A run brings its base, its tuned model and its mined rows. Only the training split is looked at, unless another is asked for.
     """
     from homing.auditing import audit as look
-    from homing.formats.judgments import read
+    from homing.formats.judgments import demand_unmarked, read
     from homing.formats.mined import read_mined
     from homing.judgments import obey
     from homing.loading import read_dataset
@@ -52,9 +52,10 @@ def audit(
     chosen, directory = make(options, "auditing"), Path(data)
     marked = [each for path in judgments for each in read(path)]
     is_run = (directory / "recipe.toml").is_file()
+    kept = Path(out) if out else directory / "audit" if is_run else Path("audit")
+    demand_unmarked(kept / "suspects.csv")
     splits: Splits = read_dataset(directory / "dataset" if is_run else directory)
     models = [*(_run_models(directory) if is_run else []), *(_opened(source, options) for source in sources)]
-    kept = Path(out) if out else directory / "audit" if is_run else Path("audit")
     splits, obeyed = obey(marked, splits)
     if marked:
         click.echo(str(obeyed))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from homing.data import text_id
-from homing.errors import FormatError
+from homing.errors import FormatError, RunError
 from homing.formats.fields import IRRELEVANT, RELEVANT, Record, shown, text_field
 from homing.formats.records import records
 from homing.judgments import Judgment, Mark
@@ -47,6 +47,15 @@ def read(path: str | Path) -> list[Judgment]:
             remedy="Mark the rows in the column 'mark', or save the marking page's judgments, and give that file.",
         )  # fmt: skip
     return found
+
+
+def demand_unmarked(sheet: Path) -> None:
+    """Raise RunError where somebody has marked rows of this sheet, which is about to be written anew."""
+    if sheet.is_file() and (marked := sum(bool(str(record.value.get("mark") or "").strip()) for record in records(sheet, Counter()))):
+        raise RunError(
+            "the sheet that is there has marks, which would be lost", where=str(sheet), got=f"{marked:,} marked rows",
+            remedy="Give another --out, or move the sheet elsewhere; --judgments FILE obeys its marks.",
+        )  # fmt: skip
 
 
 def write(judgments: Iterable[Judgment], path: Path) -> None:
