@@ -389,7 +389,7 @@ def test_a_source_is_known_by_what_it_holds(cross_encoder: Path, tiny_model: Pat
         (None, SettingError, "neither a file nor a directory"),
         ({}, ModelError, "no teacher"),
         ({"config.json": '{"architectures": ["Qwen3ForCausalLM"]}'}, ModelError, "no teacher"),
-        ({"config.json": '{"architectures": '}, ModelError, "not JSON"),
+        ({"config.json": '{"architectures": '}, ModelError, "cannot be read as JSON"),
     ],
 )
 def test_a_source_that_is_no_teacher_is_one_error(

@@ -170,7 +170,7 @@ class _Finder:
     """Where a text is, by its digest or its id."""
 
     def __init__(self, texts: Texts, prefix: str) -> None:
-        self._texts, self._prefix = texts, prefix
+        self._texts = texts
         self._digests = {text_id(prefix, text): place for place, text in enumerate(texts.texts)}
 
     def find(self, name: str, digest: str) -> int | Literal["stale", "unknown"]:

@@ -12,7 +12,6 @@ An address takes `key`, `price`, `dimensions` (sent to the server), `query_promp
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from homing.encoders.endpoint import Endpoint, to_stderr
 from homing.encoders.kept import Kept
+from homing.encoders.safety import read_object
 from homing.encoders.truncated import Truncated
 from homing.errors import ModelError, SettingError
 from homing.protocols import Encoder
@@ -174,11 +174,10 @@ def open_adapter(path: str | Path, *, base: str | Path | None = None, name: str 
 
 
 def _base_of_peft(path: Path) -> str:
-    file = path / "adapter_config.json"
-    said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if not said.get("base_model_name_or_path"):
+    base = read_object(path / "adapter_config.json").get("base_model_name_or_path")
+    if not base:
         raise ModelError("the adapter doesn't say which base it belongs to", where=str(path), remedy="Merge it: homing merge --model BASE.")
-    return str(said["base_model_name_or_path"])
+    return str(base)
 
 
 def _names(specs: Sequence[str]) -> list[str]:

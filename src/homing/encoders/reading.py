@@ -14,7 +14,7 @@ from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
-from homing.encoders.safety import WEIGHTS, body, modules, read_json, refuse_unsafe
+from homing.encoders.safety import WEIGHTS, architectures, body, modules, refuse_unsafe
 from homing.errors import ModelError, PoolingError, SettingError
 from homing.settings import POOLINGS
 
@@ -54,11 +54,11 @@ def read(path: Path, pooling: str | None, device: torch.device, dtype: torch.dty
 
 def _demand_pooling(path: Path, pooling: str | None) -> None:
     """Raise where a directory without modules.json is no embedding model's, or nobody says how it pools."""
-    architectures = _architectures(path)
-    if any(name.endswith("ForSequenceClassification") for name in architectures):
+    held = architectures(path)
+    if any(name.endswith("ForSequenceClassification") for name in held):
         raise ModelError(
             "the directory holds a cross-encoder or a classifier, which has no embeddings", where=str(path),
-            got=", ".join(architectures), expected="an embedding model",
+            got=", ".join(held), expected="an embedding model",
             remedy="Give an embedding model; a cross-encoder can teach it (--teacher) or judge (homing judge --model).",
         )  # fmt: skip
     if pooling is None:
@@ -130,12 +130,6 @@ def _fill(model: SentenceTransformer, path: Path) -> None:
         file = path / str(each["path"]) / WEIGHTS
         if any(True for _ in module.parameters()) and file.is_file():
             module.load_state_dict(load_file(file), assign=True)
-
-
-def _architectures(path: Path) -> list[str]:
-    config = path / "config.json"
-    said = read_json(config) if config.is_file() else {}
-    return [str(name) for name in said.get("architectures") or ()] if isinstance(said, dict) else []
 
 
 def pooling_of(model: SentenceTransformer) -> Pooling:

@@ -33,6 +33,17 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a file of a model's directory, empty where there is no such file or no object in it. Raises as `read_json`."""
+    said = read_json(path) if path.is_file() else None
+    return said if isinstance(said, dict) else {}
+
+
+def architectures(directory: Path) -> list[str]:
+    """The classes that the configuration says the weights are of. Raises as `read_json`."""
+    return [str(name) for name in read_object(directory / "config.json").get("architectures") or ()]
+
+
 def inside(directory: Path, name: object, where: Path) -> Path:
     """The path that `name`, said by the file `where`, means in the directory. Raises ModelError where it would leave the directory.
 
@@ -136,8 +147,7 @@ def _foreign(directory: Path, listed: list[dict[str, Any]]) -> list[str]:
     found = [f"{directory} (module {each['type']})" for each in listed if not str(each["type"]).startswith(OWN_MODULES)]
     files = [body(directory) / name for name in ("config.json", "tokenizer_config.json", "processor_config.json")]
     for file in files:
-        said = read_json(file) if file.is_file() else {}
-        asked = said.get("auto_map") if isinstance(said, dict) else None
+        asked = read_object(file).get("auto_map")
         classes = asked.values() if isinstance(asked, dict) else [asked] if asked else []
         for each in (name for names in classes for name in (names if isinstance(names, list) else [names]) if name):
             repository, _, name = str(each).rpartition("--")
@@ -156,8 +166,7 @@ def _refuse_pointers(directory: Path) -> None:
 
 
 def _refuse_quantised(directory: Path) -> None:
-    said = read_json(directory / "config.json") if (directory / "config.json").is_file() else {}
-    how = said.get("quantization_config") if isinstance(said, dict) else None
+    how = read_object(directory / "config.json").get("quantization_config")
     if how:
         raise ModelError(
             "the weights are quantised", where=str(directory / "config.json"),

@@ -6,11 +6,10 @@ A teacher is another embedding model, or the scores of query and document pairs 
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from homing.digests import file_digest
 from homing.encoders.answers import answers
 from homing.encoders.devices import default_device, fast_dtype, on_device, return_unused_memory
 from homing.encoders.opening import is_address, open_encoder
-from homing.encoders.safety import refuse_unsafe
+from homing.encoders.safety import architectures, read_object, refuse_unsafe
 from homing.errors import FormatError, ModelError, SettingError, TrainingError
 from homing.formats import scores as score_files
 from homing.objective import Taught
@@ -164,11 +163,11 @@ def kind_of(source: str | Path) -> Literal["scores", "encoder", "cross-encoder"]
             "the teacher is neither a file nor a directory", where=str(source),
             remedy="Give a model's directory (hf download NAME --local-dir DIR makes one), a server's address, or a file of scores.",
         )  # fmt: skip
-    if _said(source / "config_sentence_transformers.json").get("model_type") == "CrossEncoder":
+    if read_object(source / "config_sentence_transformers.json").get("model_type") == "CrossEncoder":
         return "cross-encoder"
     if (source / "modules.json").is_file():
         return "encoder"
-    if any(str(name).endswith("ForSequenceClassification") for name in _said(source / "config.json").get("architectures") or ()):
+    if any(name.endswith("ForSequenceClassification") for name in architectures(source)):
         return "cross-encoder"
     raise ModelError(
         "the directory is no teacher", where=str(source),
@@ -359,14 +358,3 @@ def _spreads(query: Ints, score: NDArray[np.float64]) -> NDArray[np.float64]:
     first = np.unique(query, return_index=True)[1]
     spreads: NDArray[np.float64] = np.maximum.reduceat(score, first) - np.minimum.reduceat(score, first)
     return spreads
-
-
-def _said(file: Path) -> dict[str, Any]:
-    """A JSON object from a model's directory, empty where there is none. Raises ModelError for a file that is not JSON."""
-    if not file.is_file():
-        return {}
-    try:
-        said = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ModelError("the file is not JSON", where=str(file), got=str(error), remedy="Download the model again.") from None
-    return said if isinstance(said, dict) else {}

@@ -11,7 +11,7 @@ from typing import Any
 
 from homing.conventions import FILE
 from homing.encoders.model import Model
-from homing.encoders.safety import body, modules, read_json
+from homing.encoders.safety import body, modules, read_object
 from homing.errors import ModelError
 from homing.manifest import write_json
 
@@ -48,9 +48,9 @@ def write_layout(base: Model, directory: Path) -> None:
         for file in own.glob("*.py"):
             shutil.copyfile(file, directory / file.name)
     write_json(directory / "modules.json", _modules(base, directory))
-    lower = read_json(own / LENGTH).get("do_lower_case", False) if (own / LENGTH).is_file() else False
+    lower = read_object(own / LENGTH).get("do_lower_case", False)
     write_json(directory / LENGTH, {"max_seq_length": base.max_length, "do_lower_case": bool(lower)})
-    said = read_json(base.path / SETTINGS) if (base.path / SETTINGS).is_file() else {}
+    said = read_object(base.path / SETTINGS)
     write_json(
         directory / SETTINGS,
         {

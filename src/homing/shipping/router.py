@@ -11,7 +11,7 @@ from typing import Any
 
 from homing import conventions
 from homing.encoders.directory import weights_digest
-from homing.encoders.safety import INDEX, body, modules, read_json, shards
+from homing.encoders.safety import INDEX, body, modules, read_object, shards
 from homing.errors import ModelError
 from homing.manifest import demand_disk, replace_directory, write_json
 from homing.shipping.layout import BODY_FILES, LENGTH, SETTINGS
@@ -46,9 +46,9 @@ def write_router(queries: Path, documents: Path, out: Path) -> Path:
                 types[name] = str(each["type"])
                 structure[side].append(name)
                 _copy(source / str(each["path"]), fresh / name, whole=index > 0)
-            settings[side] = read_json(source / SETTINGS) if (source / SETTINGS).is_file() else {}
+            settings[side] = read_object(source / SETTINGS)
             length = fresh / structure[side][0] / LENGTH
-            known = read_json(length) if length.is_file() else {}
+            known = read_object(length)
             write_json(length, {"do_lower_case": False, **known, "max_seq_length": _length(said, known, side)})
         own = settings["query"]
         write_json(
