@@ -21,6 +21,7 @@ from homing.errors import JudgmentError
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
 Side = Literal["train", "dev", "test"]
 SIDES: tuple[Side, ...] = ("train", "dev", "test")
 UNSURE = -1  # a relevance: neither a positive nor a negative

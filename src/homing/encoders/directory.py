@@ -12,6 +12,7 @@ from homing.errors import ModelError
 from homing.protocols import Kind
 from homing.settings import Encoding
 
+DEFAULT_MAX_LENGTH = 1024  # tokens a text, where nobody says more and the model has no fewer
 PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
 NOT_WEIGHTS_OR_CONVENTIONS = {"README.md", "DEPLOY.md", "manifest.json", ".gitattributes", FILE}
 

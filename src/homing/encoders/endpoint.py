@@ -28,7 +28,7 @@ PROBE = "Homing asks for one embedding."
 TEXTS_A_REQUEST = 64
 TOKENS_A_REQUEST = 16_384
 SHORTEST_CUT = 1_000  # characters; a text that is refused at this length is refused for another reason
-LENGTH_OFF = 1e-2
+LENGTH_OFF = 1e-2  # of an embedding, from 1: beyond what number formats do
 Answer = tuple[NDArray[np.float32], int]
 
 

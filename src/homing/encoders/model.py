@@ -22,7 +22,7 @@ from homing.arguments import demand_path, demand_texts
 from homing.batches import chunks
 from homing.encoders import packed
 from homing.encoders.devices import Arriving, default_device, fast_dtype, on_device, token_budget, use_real_cores
-from homing.encoders.directory import directory_of, prompts, weights_digest
+from homing.encoders.directory import DEFAULT_MAX_LENGTH, directory_of, prompts, weights_digest
 from homing.encoders.packed import Packer
 from homing.encoders.reading import demand_positions, own_length, pooling_of, read
 from homing.errors import ModelError, NotFittedError, SettingError
@@ -32,8 +32,6 @@ from homing.settings import Encoding
 
 if TYPE_CHECKING:
     from homing.retrievers.dense import Dense
-
-DEFAULT_MAX_LENGTH = 1024
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from homing.encoders.directory import directory_of, prompts, weights_digest
+from homing.encoders.directory import DEFAULT_MAX_LENGTH, directory_of, prompts, weights_digest
 from homing.errors import ModelError, PoolingError, SettingError
 from homing.protocols import Kind
 from homing.settings import Encoding
-
-DEFAULT_MAX_LENGTH = 1024
 
 
 class VLLM:

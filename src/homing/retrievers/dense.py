@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from homing.data import Ints, Run, digest
+from homing.data import Floats32, Ints, Run, digest
 from homing.errors import NotFittedError
 from homing.progress import BAR
 from homing.protocols import Encoder
@@ -18,8 +18,6 @@ BLOCK_SCORES = 1 << 22  # scores worked out at once on a CPU, which bound the me
 _QUERIES = 256  # of these at once, likewise; the rest of a block are documents, so that each is read once
 _DOCUMENTS = 1 << 16  # of these at most: those on disk in another type are turned into float32
 _PAIRS = 1 << 12  # given pairs scored at once
-
-Floats32 = NDArray[np.float32]
 
 
 def search_embeddings(

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from homing.data import Floats32
 from homing.encoders.client import RefusedError
-from homing.encoders.endpoint import Endpoint
+from homing.encoders.endpoint import LENGTH_OFF, Endpoint
 from homing.encoders.faults import LENGTHS, Way, Workshop
 from homing.encoders.model import Model
 from homing.encoders.pair import Pair
@@ -18,11 +18,8 @@ from homing.protocols import Kind
 from homing.shipping.origin import Origin
 from homing.verifying.verification import Compared, Finding, Sent
 
-Floats32 = NDArray[np.float32]
-
 ROUNDING = 1e-5  # cosine distances: what float32 differs by from one program to another
 UNLIKE = 2e-2  # beyond what number formats do
-LENGTH_OFF = 1e-2
 
 FILLER = "The library holds books about rivers, ships, winter storms and old trade routes. "
 
