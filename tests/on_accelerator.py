@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 import accelerator
 from accelerator import NAME, HostWaits, Watch, to_accelerator
 from hashing import Hashing
-from homing import Mined, Model, Splits, Training, session
+from homing import Mined, Model, Splits, Training, learner, session
 from homing.encoders.devices import Arriving, on_device
 from homing.encoders.teacher import EncoderTeacher, ScoreTeacher, pairs
 from homing.losses import Contrast
@@ -50,7 +50,7 @@ def numbers(monkeypatch: pytest.MonkeyPatch) -> None:
         return _Numbers(self._tensor.shape)
 
     monkeypatch.setattr(Arriving, "here", here)
-    monkeypatch.setattr(session, "fast_dtype", lambda device: torch.bfloat16)  # it measures
+    monkeypatch.setattr(learner, "fast_dtype", lambda device: torch.bfloat16)  # it measures
 
 
 Updates = Callable[..., tuple[Session, list[Watch], list[tuple[str, int]]]]
@@ -70,11 +70,11 @@ def updates(tiny_model: Path, splits: Splits, mined: Mined, tmp_path: Path) -> U
             settings = Training(**{**SETTINGS, **changed})
             made = Session(to_accelerator(model), mined, splits.dev, settings, tmp_path, teacher, None, None, said.append, 0.0)
             made.journal.begin()
-            made.tuning.train_mode()
-            made.step.budget = budget or made.step.budget
+            made.learner.tuning.train_mode()
+            made.learner.step.budget = budget or made.learner.step.budget
             before(made)
             seen = []
-            for batch in islice(made._batches(), 3):
+            for batch in islice(made.learner.batches(0, made.pace.updates_an_epoch), 3):
                 with Watch() as watch:
                     made._update(batch)
                 made.pace.update += 1
@@ -98,15 +98,15 @@ def test_a_lora_in_bfloat16_waits_for_nothing(updates: Updates) -> None:
     assert last.counts[KERNEL] == LAYERS
     assert first.counts[KERNEL] == 3 * LAYERS  # two to measure what a token takes
     assert last.counts["aten._fused_adamw_.default"] == 1
-    assert {parameter.grad.dtype for parameter in made.trained if parameter.grad is not None} == {torch.float32}
-    assert all(parameter.grad is not None and parameter.grad.shape == parameter.shape for parameter in made.trained)
-    assert {parameter.device.type for parameter in made.trained} == {NAME}
+    assert {parameter.grad.dtype for parameter in made.learner.trained if parameter.grad is not None} == {torch.float32}
+    assert all(parameter.grad is not None and parameter.grad.shape == parameter.shape for parameter in made.learner.trained)
+    assert {parameter.device.type for parameter in made.learner.trained} == {NAME}
     products = {
         dtype: sum(many for (each, rows), many in last.products.items() if each == dtype and rows >= HIDDEN) for dtype, _ in last.products
     }
     assert products[torch.float32] == 0  # those of the loss have fewer rows
     assert products[torch.bfloat16] > 14 * LAYERS
-    assert made.step.bytes_a_token > 0
+    assert made.learner.step.bytes_a_token > 0
     # An update's figures are read when the next one's gradients have been given to the device, and nothing else is waited for.
     assert events == [("recorded", 0), ("recorded", 1), ("awaited", 0), ("recorded", 2), ("awaited", 1)]
 
@@ -116,13 +116,13 @@ def test_chunks_that_do_not_fit_are_recomputed(updates: Updates) -> None:
     last = seen[-1]
     again = last.counts[KERNEL] // LAYERS - chunks(last)
     assert 0 < again < chunks(last)
-    assert made.step.recomputed > again
-    assert not made.step.checkpointing
+    assert made.learner.step.recomputed > again
+    assert not made.learner.step.checkpointing
 
 
 def test_checkpointing(updates: Updates) -> None:
     made, seen, _ = updates(budget=300, memory=50_000)
-    assert made.step.checkpointing
+    assert made.learner.step.checkpointing
     assert seen[-1].counts[KERNEL] == 3 * LAYERS * chunks(seen[-1])  # before the loss, after it, and each layer on the way back
 
 
@@ -138,7 +138,7 @@ def test_out_of_memory(updates: Updates) -> None:
         made.model.embed = limited  # type: ignore[method-assign]
 
     made, seen, _ = updates(budget=400, before=short)
-    assert made.step.budget == 200
+    assert made.learner.step.budget == 200
     assert chunks(seen[-1]) > 1
 
 
@@ -155,7 +155,7 @@ LOSSES: list[dict[str, Any]] = [
 def test_whatever_the_settings(updates: Updates, changed: dict[str, Any]) -> None:
     made, seen, _ = updates(**changed)
     assert chunks(seen[-1]) == 1
-    assert all(parameter.grad is not None for parameter in made.trained)
+    assert all(parameter.grad is not None for parameter in made.learner.trained)
 
 
 @pytest.mark.parametrize("train", ["both", "queries"])
@@ -242,12 +242,12 @@ def test_what_waits_is_caught(updates: Updates, planted: Callable[[Tensor], Tens
     """Planted where the loss begins: each of these fails, so what passes above has none of them."""
 
     def plant(made: Session) -> None:
-        objective = made.objective
+        objective = made.learner.objective
 
         def spoilt(queries: Tensor, *others: Any) -> Contrast:
             return objective(planted(queries), *others)
 
-        made.objective = spoilt  # type: ignore[assignment]
+        made.learner.objective = spoilt  # type: ignore[assignment]
 
     with pytest.raises(PLANTED[planted]):
         updates(before=plant)
@@ -255,8 +255,8 @@ def test_what_waits_is_caught(updates: Updates, planted: Callable[[Tensor], Tens
 
 def test_a_sound_change_of_the_loss_passes(updates: Updates) -> None:
     def plant(made: Session) -> None:
-        objective = made.objective
-        made.objective = lambda queries, *others: objective(  # type: ignore[assignment]
+        objective = made.learner.objective
+        made.learner.objective = lambda queries, *others: objective(  # type: ignore[assignment]
             queries * on_device(np.ones(HIDDEN, dtype=np.float32), made.model.device), *others
         )
 

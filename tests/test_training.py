@@ -155,21 +155,21 @@ def test_the_rate_of_training_is_measured_in_a_moment(
     speed: int, base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two whole updates would take most of the minute that a slow machine was given; a fast one needs one to be filled."""
-    monkeypatch.setattr("homing.session.A_FEW", 200)
+    monkeypatch.setattr("homing.learner.A_FEW", 200)
     clock, asked = [0.0], list[int]()
     session = Session(base, mined, splits.dev, replace(SETTINGS, minutes=1.0), tmp_path, None, None, None, print, 0.0)
     try:
-        whole = int(session.group_tokens.sum())
+        whole = int(session.learner.group_tokens.sum())
 
         def gradients(tokens: Any, texts: Any, *_: object) -> None:
             asked.append(int(tokens.lengths[texts].sum()))
             clock[0] += asked[-1] / speed
 
-        monkeypatch.setattr(session.step, "gradients", gradients)
-        monkeypatch.setattr("homing.session.time", SimpleNamespace(monotonic=lambda: clock[0]))
-        assert session._tokens_a_second() == pytest.approx(speed)
+        monkeypatch.setattr(session.learner.step, "gradients", gradients)
+        monkeypatch.setattr("homing.learner.time", SimpleNamespace(monotonic=lambda: clock[0]))
+        assert session.learner.tokens_a_second(session.pace.updates_an_epoch, 1.0) == pytest.approx(speed)
     finally:
-        session.detach()
+        session.learner.detach()
     assert len(asked) == (3 if speed > 1000 else 2)
     assert max(asked[:2]) < 0.2 * whole
     assert asked[-1] > asked[0] or speed < 1000

@@ -1,65 +1,41 @@
-"""One training: batches and updates, looks at dev, checkpoints, and the share of what was learned that is kept; any stop resumed."""
+"""One training: updates by a schedule, looks at dev, checkpoints, and the share of what was learned that is kept; any stop resumed."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
-from homing.batches import Batch, Groups, epoch_batches
+from homing.batches import Batch
 from homing.data import Dataset, Ints, Mined
 from homing.data import digest as digest_texts
 from homing.encoders.adapter import Adapter
-from homing.encoders.devices import Arriving, fast_dtype, on_device
-from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
-from homing.encoders.fused import fuse
+from homing.encoders.devices import Arriving
 from homing.encoders.model import Model
-from homing.encoders.step import Step
-from homing.encoders.tuning import LowRank, begin_with, set_checkpointing, tune
 from homing.errors import TrainingError
-from homing.fixed import against, embedded
+from homing.fixed import embedded
 from homing.journal import Journal
-from homing.losses import Contrast
+from homing.learner import Learner, Teacher
 from homing.manifest import write_json
-from homing.negatives import redraw
-from homing.objective import Objective, Taught
 from homing.progress import BAR
 from homing.schedule import Pace, learning_rate
 from homing.selection import SCALES, DevLists, Look, Looks, Scales, plan_looks
 from homing.settings import Training
-from homing.tokenised import Tokenised
 from homing.tracking import Trackers
 
 LOOKS_SHARE = 0.1  # of the training's time is for looks at dev
 ENCODING_SPEED = 3.0  # tokens encoded in the time that training takes for one: forward against forward and backward
 A_MOMENT = 8192  # tokens that a look may always take: a second or two on a CPU
-A_FEW = 2048  # tokens that the rate of training is measured on, before there is an idea of it
-MEASURING_SHARE = 0.02  # of the minutes may go into measuring it on a whole batch
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
-
-
-class Teacher(Protocol):
-    """Something that knows better: scores of queries and documents, by their positions in the training split."""
-
-    def teach(self, queries: Ints, documents: Ints, device: torch.device) -> Taught:
-        """What it knows of these queries beside these documents, on the device."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """Changes with what it knows."""
-        ...
 
 
 def deciding(settings: Training) -> dict[str, Any]:
@@ -79,7 +55,7 @@ class _Figures(NamedTuple):
 
 
 class Session:
-    """One training: what learns, the optimiser, and where it stands."""
+    """One training: what learns, where it stands, and what of it is kept."""
 
     def __init__(
         self, base: Model, mined: Mined, dev: Dataset, settings: Training, logs: Path, teacher: Teacher | None, general: Dataset | None,
@@ -91,34 +67,10 @@ class Session:
             settings.report_to.split(","), logs, {**asdict(settings), "parameters": base.parameters}, logs.parent.name, say
         )  # fmt: skip
         self.journal = Journal(logs)
-        self.groups = Groups(mined)
-        self.pace = Pace.of(len(self.groups), settings)
-        self.objective = Objective(settings, base.dimension)
         self.fixed = self._fixed_documents(mined.train) if settings.train == "queries" else None
-        self.whole: Tensor | None = None  # all of them on the device, where they are few enough to stand there at once
-        pooled = [] if mined.pool is None else [mined.pool.document[np.isin(mined.pool.query, self.groups.queries)]]
-        documents = np.concatenate([mined.positive, mined.negative[mined.negative >= 0], *pooled])
-        self.texts = Tokenised(base, mined.train, mined.query, documents[:0] if self.fixed is not None else documents, logs / "tokens")
-        self.group_tokens = self.groups.tokens(self.texts.query_lengths(), self.texts.document_lengths())
         self.fingerprint = self._fingerprint()
-
-        self.tuning = tune(base, settings)
-        if start is not None:
-            begin_with(self.tuning, start)
-        self.trained = list(self.tuning.parameters().values())
-        self.bits: Bits | None = None
-        if isinstance(self.tuning, LowRank):
-            fuse(self.tuning.peft)
-            self.bits = replace_dropout(self.tuning.peft) if base.device.type == "cpu" and settings.dropout else None
-        decayed = [parameter for parameter in self.trained if parameter.ndim >= 2]
-        plain = [parameter for parameter in self.trained if parameter.ndim < 2]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=settings.learning_rate or 0.0, fused=True,
-        )  # fmt: skip
-        fast = fast_dtype(base.device)
-        mixed = fast if self.tuning.kind == "full" and fast != torch.float32 else None
-        self.step = Step(base, self.trained, self._checkpoint_activations, self.bits, say, products=mixed)
+        self.learner = Learner(base, mined, settings, logs / "tokens", teacher, self.fixed, start, say)
+        self.pace = Pace.of(len(self.learner.groups), settings)
         self.base_look: Look | None = None
         self.best_look: Look | None = None
         self.best_update, self.unimproved = 0, 0
@@ -144,18 +96,6 @@ class Session:
         parts += [self.start.digest] if self.start is not None else []
         return digest_texts(parts)
 
-    def _checkpoint_activations(self) -> None:
-        set_checkpointing(self.tuning.body, True)
-        if self.bits is not None and isinstance(self.tuning, LowRank):
-            restore_dropout(self.tuning.peft)
-        self.tuning.train_mode()
-
-    def detach(self) -> None:
-        """Take what learned off the base again: what came in is what goes out."""
-        if self.step.checkpointing:
-            set_checkpointing(self.tuning.body, False)
-        self.tuning.detach()
-
     def run(self) -> tuple[Path, float]:
         """Train to the end, from the last checkpoint where there is one; the directory of the best checkpoint, and its scale."""
         state = self._resume()
@@ -168,7 +108,7 @@ class Session:
             if state is None:
                 self.base_look = self._look_at_base()
                 self.pace.first_look_seconds, self.pace.looks, self.pace.look_seconds = self.pace.look_seconds, 0, 0.0
-            self.tuning.train_mode()
+            self.learner.tuning.train_mode()
             if state is None:
                 self.pace.other_seconds = time.monotonic() - self.began
                 if self.start is not None:
@@ -181,7 +121,7 @@ class Session:
         """Every update that is still to come, with looks at dev between them."""
         bar = tqdm(total=self.pace.updates, initial=self.pace.update, desc="training", unit="update", **BAR)
         saved = time.monotonic()
-        batches = self._batches()
+        batches = self.learner.batches(self.pace.update, self.pace.updates_an_epoch)
         with bar:
             while not self.pace.over and self.unimproved < self.settings.patience:
                 start = time.monotonic()
@@ -200,63 +140,18 @@ class Session:
         if self.unimproved >= self.settings.patience and not self.pace.over:
             self.say(f"stopped after update {self.pace.update}: {self.unimproved} looks at dev without a gain")
 
-    def _batches(self) -> Iterator[Batch]:
-        """The batches from where the training stands, epoch after epoch; negatives are drawn anew for each."""
-        epoch, place = divmod(self.pace.update, self.pace.updates_an_epoch)
-        while True:
-            negative = redraw(self.mined, epoch)
-            plan = epoch_batches(self.group_tokens, self.pace.updates_an_epoch, epoch, self.settings.seed)
-            for groups in plan[place:]:
-                yield self.groups.batch(groups, negative)
-            epoch, place = epoch + 1, 0
-
     def _update(self, batch: Batch) -> None:
         """One update of the weights. What it found is said at once on a CPU; else an update later, when it has long arrived."""
-        settings, device = self.settings, self.model.device
-        update = self.pace.update
+        update, settings = self.pace.update, self.settings
         rate = learning_rate(update, self.pace.updates, settings.learning_rate or 0.0, settings.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        seed = (settings.seed * 1_000_003 + update) << 20  # dropout depends on the update alone, so that a resumed run repeats it
-        contrast = self.step.gradients(self.texts.tokens, self._texts_of(batch), self._loss(batch), seed % (1 << 62))
-        norm = torch.nn.utils.clip_grad_norm_(self.trained, settings.max_grad_norm)
-        values = Arriving(torch.stack([contrast.loss.detach(), norm.detach(), contrast.positive_score, contrast.negative_score]))
+        values = self.learner.gradients(batch, update)
         self._flush()
         self.waiting = _Figures(
             update + 1, round((update + 1) / self.pace.updates_an_epoch, 4), rate, values, batch.queries, self.pace.seconds
         )
-        if device.type == "cpu":
+        if self.model.device.type == "cpu":
             self._flush()
-        self.optimizer.step()
-        torch.autograd.graph.increment_version(self.trained)  # a fused optimiser leaves that to us, and fused layers look at it
-
-    def _texts_of(self, batch: Batch) -> NDArray[np.int64]:
-        queries = self.texts.query[batch.queries]
-        return queries if self.fixed is not None else np.concatenate([queries, self.texts.document[batch.documents]])
-
-    def _loss(self, batch: Batch) -> Callable[[Tensor], Contrast]:
-        """The loss as a function of the embeddings of the batch's texts."""
-        device = self.model.device
-        documents, relevance, fixed = batch.documents, batch.relevance, None
-        if self.fixed is not None:
-            documents, relevance = against(batch, self.mined, self.settings.seed, self.pace.update)
-            fixed = self._fixed_on_device(self.fixed, documents)
-        relation = on_device(relevance, device)
-        taught = self.teacher.teach(batch.queries, documents, device) if self.teacher is not None else None
-        queries = len(batch.queries)
-
-        def loss(embeddings: Tensor) -> Contrast:
-            return self.objective(embeddings[:queries], embeddings[queries:] if fixed is None else fixed, relation, taught)
-
-        return loss
-
-    def _fixed_on_device(self, fixed: NDArray[np.float32], documents: Ints) -> Tensor:
-        """The embeddings of these documents; those of a corpus that always stands there whole are brought once."""
-        if len(documents) < len(fixed):
-            return on_device(fixed[documents], self.model.device)
-        if self.whole is None:
-            self.whole = on_device(np.array(fixed), self.model.device)
-        return self.whole
+        self.learner.follow(rate)
 
     def _flush(self) -> None:
         """Log what the last update found. Raises TrainingError where it is not finite."""
@@ -288,32 +183,11 @@ class Session:
             sample = np.unique(np.concatenate([lists[index] for index in drawn.tolist()]))
             a_list += len(self.model.tokenize([corpus[document] for document in sample.tolist()], "document").ids) / len(drawn)
         if self.settings.minutes is None:
-            trained = float(self.group_tokens.sum()) * self.settings.epochs
+            trained = float(self.learner.group_tokens.sum()) * self.settings.epochs
         else:
-            trained = self.settings.minutes * 60.0 * self._tokens_a_second()
+            rate = self.learner.tokens_a_second(self.pace.updates_an_epoch, self.settings.minutes)
+            trained = self.settings.minutes * 60.0 * rate
         return plan_looks(LOOKS_SHARE * ENCODING_SPEED * trained / a_list, A_MOMENT / a_list, self.settings)
-
-    def _tokens_a_second(self) -> float:
-        """The rate of training, measured without an update of the weights: on a few queries, and where that takes but a moment of the
-        minutes, on the whole first batch, which a large device needs to be filled.
-        """
-        groups = epoch_batches(self.group_tokens, self.pace.updates_an_epoch, 0, self.settings.seed)[0]
-        few = max(2, int(np.searchsorted(np.cumsum(self.group_tokens[groups]), A_FEW)))
-        self.tuning.train_mode()
-        rate = [self._rate_of(groups[:few]) for _ in range(2)][-1]  # the first pass warms up
-        if float(self.group_tokens[groups].sum()) / rate < MEASURING_SHARE * 60.0 * (self.settings.minutes or 0.0):
-            rate = self._rate_of(groups)
-        self.step.bytes_a_token = 0.0  # to be weighed on the longest text of the first update
-        return rate
-
-    def _rate_of(self, groups: NDArray[np.integer]) -> float:
-        """Tokens a second of a step over these queries."""
-        batch = self.groups.batch(groups, redraw(self.mined, 0))
-        start = time.monotonic()
-        self.step.gradients(self.texts.tokens, self._texts_of(batch), self._loss(batch), 0)
-        if self.model.device.type != "cpu":
-            torch.accelerator.synchronize(self.model.device)
-        return int(self.texts.tokens.lengths[self._texts_of(batch)].sum()) / (time.monotonic() - start)
 
     def _dev_lists(self, lists: int) -> DevLists:
         dev, settings = self.dev_data, self.settings
@@ -344,9 +218,9 @@ class Session:
         """A look at the base, also where training goes on from something else."""
         if self.start is None:
             return self._look()
-        self.tuning.set_scale(0.0)
+        self.learner.tuning.set_scale(0.0)
         look = self._look()
-        self.tuning.set_scale(1.0)
+        self.learner.tuning.set_scale(1.0)
         return look
 
     def _evaluate(self) -> None:
@@ -367,8 +241,8 @@ class Session:
         """The share of what was learned that is best on dev, 0 where none beats the base; scales.json holds what each one gave."""
         if self.base_look is None or self.best_look is None:
             raise TrainingError("the training ended before its first look at dev", remedy="Train longer: --epochs or --minutes.")
-        self.tuning.restore(Adapter(self.journal.checkpoint(self.best_update)).weights)
-        found = Scales.of(self.tuning, self.dev, self.general, self.base_look, self.best_look)
+        self.learner.tuning.restore(Adapter(self.journal.checkpoint(self.best_update)).weights)
+        found = Scales.of(self.learner.tuning, self.dev, self.general, self.base_look, self.best_look)
         write_json(self.logs / "scales.json", found.plain())
         for line in found.lines():
             self.say(line)
@@ -377,11 +251,6 @@ class Session:
     def _save(self) -> None:
         """Write a checkpoint: the weights, the optimiser, and where the training stands."""
         self._flush()
-        moments = {
-            f"{index}.{name}": value.detach().cpu().contiguous()
-            for index, parameter in enumerate(self.trained)
-            for name, value in self.optimizer.state[parameter].items()
-        }
         kept_looks = {"base": self.base_look, "best": self.best_look}
         state = {
             "fingerprint": self.fingerprint,
@@ -389,10 +258,10 @@ class Session:
             "best_update": self.best_update,
             "unimproved": self.unimproved,
             "plan": asdict(self.plan),
-            "budget": self.step.budget,
+            "budget": self.learner.step.budget,
             "looks": {name: None if look is None else [look.figures, look.per_query.tolist()] for name, look in kept_looks.items()},
         }
-        self.journal.save(self.pace.update, self.tuning.save, moments, state, self.best_update)
+        self.journal.save(self.pace.update, self.learner.tuning.save, self.learner.moments(), state, self.best_update)
 
     def _resume(self) -> dict[str, Any] | None:
         """Go on from the last whole checkpoint of the same training, whose state is returned; anything else is cleared away."""
@@ -401,14 +270,10 @@ class Session:
             self.journal.begin()
             return None
         path, state, moments = last
-        self.tuning.restore(Adapter(path).weights)
-        for index, parameter in enumerate(self.trained if moments else ()):
-            self.optimizer.state[parameter] = {
-                name: moments[f"{index}.{name}"].to(parameter.device) for name in ("step", "exp_avg", "exp_avg_sq")
-            }
+        self.learner.restore(Adapter(path).weights, moments)
         for name, value in state["pace"].items():
             setattr(self.pace, name, value)
-        self.best_update, self.unimproved, self.step.budget = state["best_update"], state["unimproved"], state["budget"]
+        self.best_update, self.unimproved, self.learner.step.budget = state["best_update"], state["unimproved"], state["budget"]
         looks = {name: None if kept is None else Look(kept[0], np.array(kept[1])) for name, kept in state["looks"].items()}
         self.base_look, self.best_look = looks["base"], looks["best"]
         self.journal.cut(self.pace.update)

@@ -17,9 +17,10 @@ from homing.encoders.model import Model
 from homing.encoders.tuning import default_tuning
 from homing.errors import JudgmentError, SettingError
 from homing.journal import CHECKPOINT_ONLY
+from homing.learner import Teacher
 from homing.manifest import demand_replaceable, replace_directory
 from homing.schedule import default_learning_rate
-from homing.session import Session, Teacher
+from homing.session import Session
 from homing.settings import Training
 
 
@@ -68,7 +69,7 @@ def train(
     try:
         best, scale = session.run()
     finally:
-        session.detach()
+        session.learner.detach()
     with replace_directory(out, *MARKS) as fresh:
         shutil.copytree(best, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*CHECKPOINT_ONLY, "README.md"))
         conventions.put(fresh, scale=scale, train=settings.train)
