@@ -18,6 +18,7 @@ from tqdm import tqdm
 from homing.arguments import demand_texts
 from homing.encoders.client import Client, RefusedError, about_tokens
 from homing.encoders.directory import prompts
+from homing.encoders.repeated import each_once
 from homing.encoders.underway import UnderWay
 from homing.errors import EndpointError
 from homing.progress import BAR
@@ -172,7 +173,7 @@ class Endpoint:
     def encode(self, texts: Sequence[str], kind: Kind = "document", *, progress: str = "") -> NDArray[np.float32]:
         """Embeddings of texts, shape (texts, dimension), of length 1; equal texts are asked for once. Raises EndpointError."""
         demand_texts(texts)
-        distinct = list(dict.fromkeys(texts))
+        distinct, rows = each_once(texts)
         out = np.empty((len(distinct), self.dimension), dtype=np.float32)
         if len(distinct) > self._announced:
             self.announce(distinct, kind)
@@ -183,10 +184,7 @@ class Endpoint:
         if cut:
             self._say(f"{self.name}: {cut} texts were refused at their length, and cut until they were taken")
         self._bring_to_length_one(out)
-        if len(distinct) == len(texts):
-            return out
-        position = {text: index for index, text in enumerate(distinct)}
-        return out[[position[text] for text in texts]]
+        return out[rows]
 
     def _fill(self, out: NDArray[np.float32], texts: list[str], progress: str) -> int:
         """Ask for all texts; how many of them were cut."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from homing.cache import cache_directory
 from homing.encoders.endpoint import Endpoint, to_stderr
+from homing.encoders.repeated import each_once
 from homing.encoders.store import Store
 from homing.errors import ModelError
 from homing.protocols import Encoder, Kind
@@ -76,7 +77,7 @@ class Kept:
         """
         if self.directory is None or not texts:
             return self._encode(texts, kind, progress)
-        distinct = list(dict.fromkeys(texts))
+        distinct, rows = each_once(texts)
         store = self._store(self.directory, kind, distinct)
         missing, size = _without(store.find(distinct), distinct), BLOCK_CHARACTERS
         if isinstance(self.encoder, Endpoint) and missing:
@@ -90,7 +91,6 @@ class Kept:
             if store.broken:
                 unkept.append(found)
         places = store.find(distinct)
-        rows = _rows_of(texts, distinct)
         if (places >= 0).all():
             return store.rows(places[rows])
         self._say(f"{self.name}: embeddings are not kept: {store.broken or 'what was written cannot be read'}")
@@ -146,14 +146,6 @@ def _blocks(texts: Sequence[str], size: int) -> Iterator[list[str]]:
 def _without(places: NDArray[np.int64], texts: Sequence[str]) -> list[str]:
     """The texts that have no place."""
     return [texts[text] for text in np.flatnonzero(places < 0).tolist()]
-
-
-def _rows_of(texts: Sequence[str], distinct: Sequence[str]) -> NDArray[np.int64]:
-    """For each text its position among the distinct ones."""
-    if len(texts) == len(distinct):
-        return np.arange(len(texts))
-    position = {text: index for index, text in enumerate(distinct)}
-    return np.array([position[text] for text in texts])
 
 
 def _distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -25,6 +25,7 @@ from homing.encoders.devices import Arriving, default_device, fast_dtype, on_dev
 from homing.encoders.directory import DEFAULT_MAX_LENGTH, directory_of, prompts, weights_digest
 from homing.encoders.packed import Packer
 from homing.encoders.reading import demand_positions, own_length, pooling_of, read
+from homing.encoders.repeated import each_once
 from homing.errors import ModelError, NotFittedError, SettingError
 from homing.progress import BAR
 from homing.protocols import Kind
@@ -266,12 +267,8 @@ class Model:
         demand_texts(texts)
         if kind not in self.prompts:
             raise SettingError("there is no such kind of text", got=repr(kind), expected="'query' or 'document'")
-        distinct = list(dict.fromkeys(texts))
-        embeddings = self.encode_tokens(self.tokenize(distinct, kind), progress=progress)
-        if len(distinct) == len(texts):
-            return embeddings
-        position = {text: index for index, text in enumerate(distinct)}
-        return embeddings[[position[text] for text in texts]]
+        distinct, rows = each_once(texts)
+        return self.encode_tokens(self.tokenize(distinct, kind), progress=progress)[rows]
 
     def fit(self, documents: Sequence[str]) -> Model:
         """Encode and keep these documents for `search` and `score`; returns the model."""

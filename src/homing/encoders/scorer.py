@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from homing.encoders.repeated import each_once
 from homing.protocols import Encoder
 
 Pairs = Sequence[tuple[str, str]]
@@ -33,10 +34,9 @@ def by_embeddings(encoder: Encoder) -> Scorer:
     """An encoder as a scorer; each distinct text is encoded once."""
 
     def score(pairs: Pairs) -> NDArray[np.floating]:
-        queries, documents = (list(dict.fromkeys(texts)) for texts in zip(*pairs, strict=True))
-        asked, told = ({text: place for place, text in enumerate(texts)} for texts in (queries, documents))
+        (queries, asked), (documents, told) = (each_once(texts) for texts in zip(*pairs, strict=True))
         wanted = encoder.encode(queries, "query", progress=f"{encoder.name}: queries")
         found = encoder.encode(documents, "document", progress=f"{encoder.name}: documents")
-        return np.array([wanted[asked[query]] @ found[told[document]] for query, document in pairs], dtype=np.float64)
+        return np.array([one @ other for one, other in zip(wanted[asked], found[told], strict=True)], dtype=np.float64)
 
     return Scorer(encoder.name, score)

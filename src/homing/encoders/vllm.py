@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.encoders.directory import DEFAULT_MAX_LENGTH, directory_of, prompts, weights_digest
+from homing.encoders.repeated import each_once
 from homing.errors import ModelError, PoolingError, SettingError
 from homing.protocols import Kind
 from homing.settings import Encoding
@@ -95,12 +96,10 @@ class VLLM:
 
     def encode(self, texts: Sequence[str], kind: Kind = "document", *, progress: str = "") -> NDArray[np.float32]:
         """Embeddings of texts under the prompt of their kind; equal texts are encoded once. Shape (texts, dimension)."""
-        distinct = list(dict.fromkeys(texts))
+        distinct, rows = each_once(texts)
         if not distinct:
             return np.empty((0, self.dimension), dtype=np.float32)
-        found = self._embed(self.tokenize(distinct, kind), progress=bool(progress))
-        position = {text: index for index, text in enumerate(distinct)}
-        return found if len(distinct) == len(texts) else found[[position[text] for text in texts]]
+        return self._embed(self.tokenize(distinct, kind), progress=bool(progress))[rows]
 
     def _embed(self, ids: Sequence[Sequence[int]], *, progress: bool) -> NDArray[np.float32]:
         answers = self.llm.embed([{"prompt_token_ids": list(row)} for row in ids], use_tqdm=progress)
