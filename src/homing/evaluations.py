@@ -152,4 +152,8 @@ class Evaluation:
         """F1 on test at each of the `NAMED` thresholds, of a model alone: they are cosines. Empty where nothing is decidable."""
         if self.kind != "model" or not self.decidable:
             return {}
-        return dict(zip(NAMED, f1_curve(self.test_scores, self.relevant, np.array(NAMED)).tolist(), strict=True))
+        return {at: self.f1_under(at) for at in NAMED}
+
+    def f1_under(self, threshold: float) -> float:
+        """F1 on test where every pair that scores so much, or more, is called relevant."""
+        return float(f1_curve(self.test_scores, self.relevant, np.array([threshold]))[0])

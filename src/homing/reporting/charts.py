@@ -14,7 +14,7 @@ from homing.figures.canvas import Line, Mark, series
 from homing.figures.chart import Chart
 from homing.reporting.models import base_and_tuned
 from homing.reporting.passages import printable
-from homing.thresholds import best_threshold, f1_curve, f1_of_all
+from homing.thresholds import best_threshold, f1_of_all
 
 POINTS = 100
 """Points of a precision-recall curve that are drawn: as many along recall, and as many from its beginning, where it jumps."""
@@ -59,8 +59,7 @@ def borrowed(evaluations: Sequence[Evaluation], evaluation: Evaluation) -> tuple
     first, last = base_and_tuned(evaluations)
     if evaluation is not last or last is first or first.threshold is None or not last.decidable:
         return None
-    at = first.threshold
-    return at, float(f1_curve(last.test_scores, relevant_of(last.test), np.array([at]))[0])
+    return first.threshold, last.f1_under(first.threshold)
 
 
 def precision_recall_chart(evaluations: Sequence[Evaluation]) -> Chart | None:

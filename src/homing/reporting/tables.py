@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from homing.evaluations import Evaluation, Interval, Trade
 from homing.reporting import phrases
 from homing.reporting.charts import relevant_of
 from homing.reporting.language import Phrase
 from homing.reporting.numbers import NONE, between, count, duration, number, percent, signed
-from homing.thresholds import NAMED, best_threshold, f1_curve, f1_of_all
+from homing.thresholds import NAMED, best_threshold, f1_of_all
 from homing.verdicts import Difference, Verdict
 
 FIRST_ROWS = ("nDCG@10", "R@10", "R@100", "RR@10")
@@ -217,12 +215,8 @@ def _borrowed(evaluations: Sequence[Evaluation]) -> list[Row]:
     first = evaluations[0]
     if first.threshold is None or len(evaluations) < 2:
         return []
-    at = np.array([first.threshold])
     others = [e.has_scores and e.kind == "model" and e is not first for e in evaluations]
-    shown = [
-        Cell(number(float(f1_curve(e.test_scores, relevant_of(e.test), at)[0])) if other else NONE)
-        for e, other in zip(evaluations, others, strict=True)
-    ]
+    shown = [Cell(number(e.f1_under(first.threshold)) if other else NONE) for e, other in zip(evaluations, others, strict=True)]
     return [Row(phrases.F1_BORROWED_ROW.format(first=first.name), shown, phrases.F1_BORROWED_NOTE)]
 
 
