@@ -35,10 +35,10 @@ class Run:
         self.began = False  # whether the directory is this recipe's by now
         self.manifest: dict[str, Any] = read_manifest(directory) or {"stages": {}}
 
-    def todo(self) -> dict[str, str]:
-        """The stages to do, with the reason."""
+    def todo(self, needs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+        """The stages to do, with the reason; `needs`: what each depends on now."""
         reasons: dict[str, str] = {}
-        for stage, now in depends(self.work).items():
+        for stage, now in needs.items():
             done = self.manifest["stages"].get(stage)
             if done is None:
                 reasons[stage] = "not done yet"
@@ -54,7 +54,8 @@ class Run:
 
     def go(self) -> Verdict:
         """Do what is to be done, in order; the verdict."""
-        work, todo, needs = self.work, self.todo(), depends(self.work)
+        work, needs = self.work, depends(self.work)
+        todo = self.todo(needs)
         if "train" in todo and work.general is not None:
             work.say(f"  general: {len(work.general.qrels.queries):,} queries outside the domain")
         if names := work.recipe.evaluating.slice_by:
