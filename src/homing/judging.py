@@ -22,7 +22,7 @@ from homing.encoders.client import about_tokens
 from homing.encoders.scorer import Scorer
 from homing.encoders.underway import UnderWay
 from homing.errors import JudgmentError
-from homing.judgments import Judgment, Mark, judgment
+from homing.judgments import Judgment, Mark, judgment, slug
 from homing.measures import cohen_kappa
 from homing.progress import BAR
 from homing.settings import Judging
@@ -280,8 +280,7 @@ def _digests(pair: tuple[str, str]) -> tuple[str, str]:
 
 
 def _key(judge: ChatJudge) -> str:
-    name = "".join(character if character.isalnum() else "-" for character in judge.model).strip("-")
-    return f"{name}-{digest_texts([judge.client.url, judge.model, judge.rubric.text])[:12]}"
+    return f"{slug(judge.model)}-{digest_texts([judge.client.url, judge.model, judge.rubric.text])[:12]}"
 
 
 def _mark(answer: Graded, settings: Judging) -> Mark:

@@ -42,6 +42,11 @@ class Judgment:
     note: str = ""
 
 
+def slug(judge: str) -> str:
+    """A judge's name as part of a file's: letters and digits of any script, a hyphen for all else."""
+    return "".join(character if character.isalnum() else "-" for character in judge).strip("-")
+
+
 @dataclass(frozen=True)
 class Obeyed:
     """What came of judgments: how many pairs were confirmed, rejected and left out, and what was not obeyed, and why.

@@ -158,6 +158,7 @@ def judge(audit: str, chat: str | None, model: str | None, dataset: str | None, 
     from homing.encoders.scorer import Scorer, by_embeddings
     from homing.formats.judgments import write
     from homing.judging import ask_chat, ask_scorer
+    from homing.judgments import slug
     from homing.rubric import rubric
 
     if (chat is None) == (model is None):
@@ -171,8 +172,7 @@ def judge(audit: str, chat: str | None, model: str | None, dataset: str | None, 
         opened = _opened(str(model), options)
         scorer = opened if isinstance(opened, Scorer) else by_embeddings(opened)
         name, judged = scorer.name, ask_scorer(suspects, scorer, chosen, say=click.echo)
-    safe = "".join(character if character.isalnum() else "-" for character in name).strip("-")
-    file = Path(out) if out else directory / f"judgments-{safe}.jsonl"
+    file = Path(out) if out else directory / f"judgments-{slug(name)}.jsonl"
     write(judged.judgments, file)
     marks = [each.mark for each in judged.judgments]
     click.echo(f"{len(marks):,} judged: " + ", ".join(f"{marks.count(mark):,} {mark}" for mark in ("relevant", "not", "unsure")))
