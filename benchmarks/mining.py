@@ -14,13 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import platform
 import random
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +27,7 @@ from homing.data import Builder, Dataset
 from homing.mining import mine
 from homing.retrievers.bm25 import okapi, score_lists
 from homing.words import is_chinese, words
+from runs import machine
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -116,13 +114,6 @@ def measure(name: str, lists: Lists, turns: int) -> list[str]:
     ]
 
 
-def machine() -> str:
-    information = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.*)", information.read_text()) if information.exists() else None
-    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "rjieba", "jieba", "rank-bm25"))
-    return f"{model[1] if model else platform.processor()}, {platform.platform()}, Python {platform.python_version()}; {packages}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Candidate lists against jieba + rank_bm25.")
     parser.add_argument("--data", type=Path, default=SHARED, help="a folder of folders with a train.json")
@@ -133,7 +124,7 @@ def main() -> None:
     jieba.setLogLevel(logging.ERROR)
     jieba.initialize()
     words("预热")
-    print(machine() + "\n")
+    print(machine("numpy", "scipy", "rjieba", "jieba", "rank-bm25") + "\n")
     print("|", " | ".join(COLUMNS), "|")
     print("|" + "--:|" * len(COLUMNS))
     files = sorted(arguments.data.glob("*/train.json"))

@@ -7,19 +7,22 @@ python benchmarks/runs.py runs/NAME ... > benchmarks/results/runs.md
 from __future__ import annotations
 
 import json
+import os
+import platform
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from homing.recipe import Recipe
 from homing.rundir import STAGES
 
 
-def machine() -> str:
-    """The processor's name and the cores that this process may use."""
-    import os
-
+def machine(*packages: str) -> str:
+    """The processor's name and the cores that this process may use; behind them, where packages are named, Python's version and theirs."""
     names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return f"{names[0] if names else 'unknown processor'}, {len(os.sched_getaffinity(0))} cores"
+    told = f"{names[0] if names else 'unknown processor'}, {len(os.sched_getaffinity(0))} cores"
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"{told}, Python {platform.python_version()}; {versions}" if packages else told
 
 
 def _interval(found: dict[str, float | None]) -> str:
