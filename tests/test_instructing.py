@@ -153,6 +153,7 @@ def test_a_context_survives_json_and_is_said() -> None:
     import json
 
     from homing.context import Forecast, LearningCurve, Point, Reindexing, Seeds, Tried
+    from homing.formats.evaluation import _plain
 
     nan = float("nan")
     context = Context(
@@ -163,7 +164,7 @@ def test_a_context_survives_json_and_is_said() -> None:
         Reindexing(1_000_000, 200_000_000, 10_000.0),
         3,
     )
-    again = Context.of(json.loads(json.dumps(context.plain(), allow_nan=False)))
+    again = Context.of(json.loads(json.dumps(_plain(context.plain()), allow_nan=False)))
     assert again.seeds == context.seeds
     assert again.instructions == context.instructions
     assert again.general == context.general

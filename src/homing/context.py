@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -139,9 +138,8 @@ class Context:
     anew: Anew | None = None
 
     def plain(self) -> dict[str, Any]:
-        """What metrics.json holds under `context`; an interval's end that there isn't is None."""
-        plain: dict[str, Any] = _finite(asdict(self))
-        return plain
+        """All of it as dictionaries, lists and numbers: what metrics.json holds under `context`, with None there for what is no number."""
+        return asdict(self)
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Context:
@@ -168,11 +166,3 @@ class Context:
 
 def _intervals(plain: Mapping[str, Any]) -> dict[str, Interval]:
     return {name: Interval.of(each) for name, each in plain.items()}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
