@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from homing.causes import Cause
 from homing.columns import WIDTH, left, right, shortened, width, wrapped
 from homing.evaluations import Evaluation, Interval
 from homing.reporting import phrases
@@ -35,23 +36,41 @@ def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict, language:
         return getattr(phrase.format(**values) if values else phrase, language) if isinstance(phrase, Phrase) else phrase
 
     head = header(evaluations, verdict)
-    lines = [*_opening(head, said), ""]
-    lines += _measures(evaluations, said)
-    lines += [line for each in _differences(verdict) for line in ("", *_difference(each, said))]
-    if verdict.causes:
-        lines += ["", said(phrases.CAUSES)]
-        for number, cause in enumerate(verdict.causes, 1):
-            lines.append(wrapped(f"{number}. {said(in_both(cause.name))}: {said(in_both(cause.evidence))}", indent="   "))
-        lines.append(wrapped(f"{said(phrases.NEXT)}: {said(in_both(verdict.causes[0].experiment))}"))
-    for title, parts in (
-        (phrases.OWN_PARTS, [each for each in verdict.slices if each.by not in phrases.SLICE_NAMES]),
-        (phrases.WORSE_PARTS, [each for each in verdict.slices if each.worse]),
-    ):
-        if parts:
-            lines += ["", said(title), *(_part(each, said) for each in parts)]
-    if language != "en":
-        lines += [line for table in beside(verdict.context, evaluations) for line in ("", *_table(table, said))]
-    lines.append("")
+    blocks = [
+        _opening(head, said),
+        _measures(evaluations, said),
+        *(_difference(each, said) for each in _differences(verdict)),
+        _causes(verdict.causes, said),
+        _parts(phrases.OWN_PARTS, [each for each in verdict.slices if each.by not in phrases.SLICE_NAMES], said),
+        _parts(phrases.WORSE_PARTS, [each for each in verdict.slices if each.worse], said),
+        *(_table(table, said) for table in (beside(verdict.context, evaluations) if language != "en" else ())),
+        [
+            *_remarks(evaluations, said),
+            *(wrapped(f"- {said(note)}") for note in head.notes),
+            *(wrapped(f"- {sentence}") for sentence in (sentences(verdict.context) if language == "en" else ())),
+        ],
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _causes(causes: Sequence[Cause], said: Said) -> list[str]:
+    """The likely causes of no gain, with their evidence, and the first one's experiment; nothing where there is none."""
+    if not causes:
+        return []
+    lines = [said(phrases.CAUSES)]
+    for number, cause in enumerate(causes, 1):
+        lines.append(wrapped(f"{number}. {said(in_both(cause.name))}: {said(in_both(cause.evidence))}", indent="   "))
+    return [*lines, wrapped(f"{said(phrases.NEXT)}: {said(in_both(causes[0].experiment))}")]
+
+
+def _parts(title: Phrase, parts: Sequence[Slice], said: Said) -> list[str]:
+    """What was gained on these parts of the test set, under a title; nothing where there is none."""
+    return [said(title), *(_part(each, said) for each in parts)] if parts else []
+
+
+def _remarks(evaluations: Sequence[Evaluation], said: Said) -> list[str]:
+    """The prompts of each model, and what bare queries cost it."""
+    lines = []
     models = [e for e in evaluations if e.kind == "model"]
     for prompts in dict.fromkeys(_prompts(e, said) for e in models):
         names = ", ".join(e.name for e in models if _prompts(e, said) == prompts)
@@ -60,10 +79,7 @@ def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict, language:
         if "nDCG@10" in evaluated.bare and "nDCG@10 lost" in evaluated.bare:
             figures = f"nDCG@10 {evaluated.bare['nDCG@10'].value:.4f} ({_gain(evaluated.bare['nDCG@10 lost'])})"
             lines.append(wrapped(f"- {said(phrases.BARE_OF, model=evaluated.name)}: {figures}"))
-    lines += [wrapped(f"- {said(note)}") for note in head.notes]
-    if language == "en":
-        lines += [wrapped(f"- {sentence}") for sentence in sentences(verdict.context)]
-    return "\n".join(lines)
+    return lines
 
 
 def _part(part: Slice, said: Said) -> str:
