@@ -53,35 +53,44 @@ def run(data: str, model: str | None, out: str | None, as_json: bool, **options:
 
 def _recipe(data: str, model: str | None, out: str | None, options: dict[str, Any]) -> tuple[Recipe, Path]:
     """The recipe that DATA (data, or a recipe.toml) and the flags make, and the run's directory."""
-    from homing.recipe import Recipe
-
     flags: dict[str, Any] = {name: options[name] for name in PLAIN if options[name] is not None}
     if options["judgments"]:
         flags["judgments"] = tuple(options["judgments"])
     if model is not None:
         flags["model"] = model
-    if Path(data).suffix == ".toml":
-        file = Path(data)
-        recipe = Recipe.read(file)
-        own = file.parent if (file.parent / "manifest.json").is_file() else None
-        directory = Path(out) if out else own
-        if directory is None:
-            raise SettingError("--out is missing", where=data, remedy="Give the run's directory: --out runs/NAME.")
-        changed = {section: given(options, section) for section in SECTIONS}
-        changed["encoding"].setdefault("trust_remote_code", False)  # a file never says it for the user
-        if "instruction" in changed["encoding"]:
-            changed["encoding"]["query_prompt"] = None
-        sections = {section: replace(getattr(recipe, section), **values) for section, values in changed.items()}
-        return replace(recipe, **flags, **sections), directory
-    if model is None and (Path(data) / "recipe.toml").is_file():
-        raise SettingError("a run is no data", where=data, remedy=f"To go on with it, give its recipe: {Path(data) / 'recipe.toml'}.")
-    if model is None:
+    return _repeated(Path(data), flags, out, options) if Path(data).suffix == ".toml" else _new(data, flags, out, options)
+
+
+def _repeated(file: Path, flags: dict[str, Any], out: str | None, options: dict[str, Any]) -> tuple[Recipe, Path]:
+    """A recipe's file, and what flags change in it."""
+    from homing.recipe import Recipe
+
+    recipe = Recipe.read(file)
+    own = file.parent if (file.parent / "manifest.json").is_file() else None
+    directory = Path(out) if out else own
+    if directory is None:
+        raise SettingError("--out is missing", where=str(file), remedy="Give the run's directory: --out runs/NAME.")
+    changed = {section: given(options, section) for section in SECTIONS}
+    changed["encoding"].setdefault("trust_remote_code", False)  # a file never says it for the user
+    if "instruction" in changed["encoding"]:
+        changed["encoding"]["query_prompt"] = None
+    sections = {section: replace(getattr(recipe, section), **values) for section, values in changed.items()}
+    return replace(recipe, **flags, **sections), directory
+
+
+def _new(data: str, flags: dict[str, Any], out: str | None, options: dict[str, Any]) -> tuple[Recipe, Path]:
+    """A recipe for data, of flags and defaults."""
+    from homing.recipe import Recipe
+
+    if "model" not in flags:
+        if (Path(data) / "recipe.toml").is_file():
+            raise SettingError("a run is no data", where=data, remedy=f"To go on with it, give its recipe: {Path(data) / 'recipe.toml'}.")
         raise SettingError("--model is missing", remedy="Give a model's directory or hub name: --model Qwen/Qwen3-Embedding-0.6B.")
     made: dict[str, Any] = {section: make(options, section) for section in SECTIONS}
     directory = Path(out) if out else Path("runs") / Path(data).stem
     if out is None:
-        _demand_own(directory, data, model)
-    return Recipe(data=data, **{"model": model, **flags}, **made), directory
+        _demand_own(directory, data, flags["model"])
+    return Recipe(data=data, **flags, **made), directory
 
 
 def _demand_own(directory: Path, data: str, model: str) -> None:
