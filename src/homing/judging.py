@@ -24,14 +24,13 @@ from homing.encoders.underway import UnderWay
 from homing.errors import JudgmentError
 from homing.judgments import Judgment, Mark, judgment, slug
 from homing.measures import cohen_kappa
-from homing.progress import BAR
+from homing.progress import BAR, Say
 from homing.settings import Judging
 from homing.suspects import Suspects
 
 CERTAIN, UNLIKELY = 0.8, 0.4  # chances of being relevant above which a scorer's word is a positive, and below which a negative
 KNOWN_SCORES = 400  # known judgments that a scorer is calibrated on
 ANSWERS = "answers"
-Say = Callable[[str], None]
 Pairs = list[tuple[str, str]]
 
 

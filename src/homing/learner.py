@@ -25,6 +25,7 @@ from homing.fixed import against
 from homing.losses import Contrast
 from homing.negatives import redraw
 from homing.objective import Objective, Taught
+from homing.progress import Say
 from homing.settings import Training
 from homing.tokenised import Tokenised
 
@@ -54,7 +55,7 @@ class Learner:
 
     def __init__(
         self, base: Model, mined: Mined, settings: Training, tokens: Path, teacher: Teacher | None, fixed: NDArray[np.float32] | None,
-        start: Adapter | None, say: Callable[[str], None],
+        start: Adapter | None, say: Say,
     ) -> None:  # fmt: skip
         self.model, self.mined, self.settings, self.teacher, self.fixed = base, mined, settings, teacher, fixed
         self.objective = Objective(settings, base.dimension)

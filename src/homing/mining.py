@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from homing.arguments import demand, demand_encoder
 from homing.data import Dataset, Floats, Mined, Pool
 from homing.negatives import EASY, HARD, MEDIUM, draw, places
+from homing.progress import Say
 from homing.protocols import Encoder
 from homing.retrievers.bm25 import BM25, score_lists
 from homing.retrievers.dense import Dense
@@ -25,7 +26,7 @@ _RECORD = ("kind", "rank", "score", "judged", "source")
 
 def mine(
     train: Dataset, settings: Mining | None = None, *, encoder: Encoder | None = None, seed: int | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Mined:  # fmt: skip
     """Rows of a query, one of its positives and up to `settings.negatives` negatives; `seed`, where given, stands for the settings' own.
 

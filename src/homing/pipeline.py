@@ -18,13 +18,14 @@ from homing.encoders.directory import weights_digest
 from homing.encoders.teacher import demand_teacher
 from homing.formats.evaluation import read_evaluation
 from homing.manifest import versions, write_json
+from homing.progress import Say
 from homing.recipe import Recipe
 from homing.rundir import artefact, how_to_go_on, locked, read_manifest, trains
 from homing.runlog import logged
 from homing.slices import columns_of
 from homing.terminal import verdict_table
 from homing.verdicts import Verdict
-from homing.work import Say, Work
+from homing.work import Work
 
 
 class Run:

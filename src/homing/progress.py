@@ -1,9 +1,13 @@
-"""How progress bars look (at once in a terminal, a line now and then where the output is kept in a file), and how a time is said."""
+"""How progress is told: to whom, by bars (at once in a terminal, a line now and then where the output is kept in a file), as a time."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
+
+Say = Callable[[str], None]
+"""Who is told what happens, a line at a time."""
 
 BAR: dict[str, Any] = {
     "delay": 2,

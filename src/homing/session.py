@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +25,7 @@ from homing.fixed import embedded
 from homing.journal import Journal
 from homing.learner import Learner, Teacher
 from homing.manifest import write_json
-from homing.progress import BAR
+from homing.progress import BAR, Say
 from homing.schedule import Pace, learning_rate
 from homing.selection import SCALES, DevLists, Look, Looks, Scales, plan_looks
 from homing.settings import Training
@@ -59,7 +58,7 @@ class Session:
 
     def __init__(
         self, base: Model, mined: Mined, dev: Dataset, settings: Training, logs: Path, teacher: Teacher | None, general: Dataset | None,
-        start: Adapter | None, say: Callable[[str], None], began: float,
+        start: Adapter | None, say: Say, began: float,
     ) -> None:  # fmt: skip
         self.model, self.mined, self.dev_data, self.settings, self.logs = base, mined, dev, settings, logs
         self.teacher, self.general_data, self.start, self.say, self.began = teacher, general, start, say, began

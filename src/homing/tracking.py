@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, get_args, get_type_hints
 
 from homing.errors import SettingError
+from homing.progress import Say
 from homing.settings import Training
 
 Value = float | int | str | bool | None
@@ -49,9 +50,7 @@ class Trackers:
     Raises SettingError for a name that is unknown or refused, and for a package that isn't installed.
     """
 
-    def __init__(
-        self, names: Sequence[str], directory: Path, settings: Mapping[str, Value], run_name: str, say: Callable[[str], None] = print
-    ) -> None:
+    def __init__(self, names: Sequence[str], directory: Path, settings: Mapping[str, Value], run_name: str, say: Say = print) -> None:
         said = {name: value for name, value in settings.items() if _is_no_text(value)}
         self._say = say
         self._trackers = [_Tracker(name, _callback(name), _Arguments(run_name, directory / name, said)) for name in _named(names)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from homing.errors import JudgmentError, SettingError
 from homing.journal import CHECKPOINT_ONLY
 from homing.learner import Teacher
 from homing.manifest import demand_replaceable, replace_directory
+from homing.progress import Say
 from homing.schedule import default_learning_rate
 from homing.session import Session
 from homing.settings import Training
@@ -35,7 +35,7 @@ def train(
     teacher: Teacher | None = None,
     general: Dataset | None = None,
     start: Adapter | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
 ) -> Adapter:
     """Train `base` on mined rows; returns what was learned, at the checkpoint with the best nDCG@10 on dev and the scale that dev chose.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +21,13 @@ from homing.instructing import read_tasks
 from homing.loading import dataset_directory, load, read_dataset
 from homing.measures import parse_measures
 from homing.opening import opened
+from homing.progress import Say
 from homing.protocols import Encoder
 from homing.recipe import Recipe
 from homing.rundir import SHARES, plan
 from homing.settings import Encoding
 from homing.tracking import demand_known
 from homing.training import resolved
-
-Say = Callable[[str], None]
 
 
 @dataclass

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import click
 
+from homing.progress import Say
 from homing.settings import Auditing, Comparing, Encoding, Evaluating, Judging, Mining, Reporting, Serving, Splitting, Training
 
 SECTIONS: dict[str, type[Any]] = {
@@ -127,7 +128,7 @@ def verb(example: str) -> Callable[[Callable[..., Any]], click.Command]:
     return decorate
 
 
-def speaker(as_json: bool) -> Callable[[str], None]:
+def speaker(as_json: bool) -> Say:
     """Who is told what happens: standard output, or standard error where JSON goes there."""
     return partial(click.echo, err=as_json)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -21,7 +21,7 @@ from homing.encoders.directory import prompts
 from homing.encoders.repeated import each_once
 from homing.encoders.underway import UnderWay
 from homing.errors import EndpointError
-from homing.progress import BAR
+from homing.progress import BAR, Say
 from homing.protocols import Kind
 from homing.settings import Encoding
 
@@ -77,7 +77,7 @@ class Endpoint:
     def __init__(
         self, url: str, model: str | None = None, *, key: str | None = None, dimensions: int | None = None, price: float | None = None,
         query_prompt: str | None = None, document_prompt: str | None = None, instruction: str | None = None,
-        name: str | None = None, concurrency: int = 8, client: Client | None = None, say: Callable[[str], None] = to_stderr,
+        name: str | None = None, concurrency: int = 8, client: Client | None = None, say: Say = to_stderr,
     ) -> None:  # fmt: skip
         self.client = client or Client(url, key=key)
         self.model = model or self._only_model()

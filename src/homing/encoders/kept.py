@@ -7,7 +7,7 @@ model, named by that side's digest: other weights, another prompt, pooling or le
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,11 @@ from homing.encoders.endpoint import Endpoint, to_stderr
 from homing.encoders.repeated import each_once
 from homing.encoders.store import Store
 from homing.errors import ModelError
+from homing.progress import Say
 from homing.protocols import Encoder, Kind
 
 BLOCK_CHARACTERS = 1 << 18  # encoded between two writes: what a kill can cost
 SAME = 1e-3  # a cosine distance that rounding does not reach and other weights do
-Say = Callable[[str], None]
 
 
 class Kept:

@@ -13,7 +13,7 @@ An address takes `key`, `price`, `dimensions` (sent to the server), `query_promp
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -23,6 +23,7 @@ from homing.encoders.kept import Kept
 from homing.encoders.safety import read_object
 from homing.encoders.truncated import Truncated
 from homing.errors import ModelError, SettingError
+from homing.progress import Say
 from homing.protocols import Encoder
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ OF_AN_ADDRESS = ("key", "price", "dimensions", "query_prompt", "document_prompt"
 ADAPTERS = ("adapter_config.json", "weights.safetensors")
 
 
-def open_encoder(
-    spec: str | Path, *, name: str | None = None, keep: bool = True, say: Callable[[str], None] = to_stderr, **encoding: Any
-) -> Encoder:
+def open_encoder(spec: str | Path, *, name: str | None = None, keep: bool = True, say: Say = to_stderr, **encoding: Any) -> Encoder:
     """The encoder that `spec` names, its embeddings kept on disk (`Kept`) unless `keep` is false.
 
     `encoding`: the keywords of `Encoding`, and `device` and `dtype` for a local model. Length and pooling are a server's own. Raises
@@ -47,7 +46,7 @@ def open_encoder(
 
 
 def open_encoders(
-    specs: Sequence[str | Path], *, names: Sequence[str] | None = None, keep: bool = True, say: Callable[[str], None] = to_stderr,
+    specs: Sequence[str | Path], *, names: Sequence[str] | None = None, keep: bool = True, say: Say = to_stderr,
     **encoding: Any,
 ) -> list[Encoder]:  # fmt: skip
     """The encoders that these specs name, each under a name of its own; one that is asked for at several lengths is opened once.
@@ -78,7 +77,7 @@ def _cut(spec: str) -> tuple[str, int | None]:
     return (spec, None) if match is None or Path(spec).exists() else (match[1], int(match[2]))
 
 
-def _open(place: str, name: str | None, say: Callable[[str], None], encoding: dict[str, Any]) -> Encoder:
+def _open(place: str, name: str | None, say: Say, encoding: dict[str, Any]) -> Encoder:
     if is_address(place):
         return open_endpoint(place, name, say, **encoding)
     if place.startswith("vllm:"):
@@ -102,7 +101,7 @@ def open_local(place: str | Path, *, name: str | None = None, **encoding: Any) -
     return open_model(place, name=name, **encoding)
 
 
-def open_endpoint(place: str, name: str | None = None, say: Callable[[str], None] = to_stderr, **encoding: Any) -> Endpoint:
+def open_endpoint(place: str, name: str | None = None, say: Say = to_stderr, **encoding: Any) -> Endpoint:
     """The server at an address, for who needs no encoder but a server. Raises SettingError and EndpointError."""
     if not is_address(place):
         raise SettingError("this is no address", where=place, expected="like http://127.0.0.1:8000/v1, or with #MODEL behind it")

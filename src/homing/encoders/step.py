@@ -23,6 +23,7 @@ from homing.encoders.memory import available, saved_bytes
 from homing.encoders.model import Model, Tokens
 from homing.errors import TrainingError
 from homing.losses import Contrast
+from homing.progress import Say
 
 ROOM = 0.5  # of the free memory is for activations
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # what a CPU, MPS and cuBLAS say in a plain RuntimeError
@@ -42,7 +43,7 @@ class Step:
     parameters: Sequence[nn.Parameter]
     checkpoint: Callable[[], None]
     bits: Bits | None = None
-    say: Callable[[str], None] = lambda line: None
+    say: Say = lambda line: None
     budget: int = 0
     checkpointing: bool = False
     bytes_a_token: float = 0.0

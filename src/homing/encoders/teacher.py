@@ -6,7 +6,7 @@ A teacher is another embedding model, or the scores of query and document pairs 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, final
@@ -26,6 +26,7 @@ from homing.encoders.safety import architectures, read_object, refuse_unsafe
 from homing.errors import FormatError, ModelError, SettingError, TrainingError
 from homing.formats import scores as score_files
 from homing.objective import Taught
+from homing.progress import Say
 from homing.protocols import Encoder, Kind
 
 TEXTS_A_SHARD = 1024
@@ -127,7 +128,7 @@ Teachers = EncoderTeacher | ScoreTeacher
 
 
 def open_teacher(
-    source: str | Path, mined: Mined, directory: Path, *, fixed_documents: bool = False, say: Callable[[str], None] = lambda line: None
+    source: str | Path, mined: Mined, directory: Path, *, fixed_documents: bool = False, say: Say = lambda line: None
 ) -> Teachers:
     """The teacher that `source` is: the directory of a bi-encoder or of a cross-encoder, a server's address, or a file of scores.
 
@@ -236,7 +237,7 @@ def pairs(mined: Mined) -> tuple[Ints, Ints]:
     return keyed_pairs(np.unique(pair_keys(np.concatenate(query), np.concatenate(document))))
 
 
-def read_scores(path: str | Path, mined: Mined, *, say: Callable[[str], None] = lambda line: None) -> ScoreTeacher:
+def read_scores(path: str | Path, mined: Mined, *, say: Say = lambda line: None) -> ScoreTeacher:
     """The teacher in a file of scores (`homing.formats.scores`), whose queries and documents are known by their ids or their texts.
 
     A pair that occurs again has its last score. Pairs of queries that are not trained on are left out, and those of unknown texts

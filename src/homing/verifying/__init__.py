@@ -11,7 +11,7 @@ known to go wrong (`homing.encoders.faults`), and the way that gives the server'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from homing.encoders.endpoint import Endpoint
 from homing.encoders.model import Model
 from homing.encoders.pair import Pair
 from homing.errors import SettingError
+from homing.progress import Say
 from homing.protocols import Kind
 from homing.verifying.side import Side, largest, model_of
 from homing.verifying.verification import Compared, Finding, Verification, joined
@@ -47,7 +48,7 @@ DOCUMENTS = (
 def verify(
     model: Model | Pair, endpoint: Endpoint, documents_endpoint: Endpoint | None = None, *, queries: Sequence[str] = QUERIES,
     documents: Sequence[str] = DOCUMENTS, bare: bool = False, tolerance: float = TOLERANCE,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
 ) -> Verification:  # fmt: skip
     """Compare a server with the model that it should serve.
 
