@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 from homing.encoders import devices, packed
+from homing.encoders.lean import make_lean
 from homing.encoders.model import Model
 from homing.encoders.packed import Packer
 
@@ -159,8 +160,13 @@ def _synchronize(device: Any = None) -> None:
     raise HostWaits("synchronize")
 
 
-def to_accelerator(model: Model) -> Model:
-    """The model with its weights' shapes on the accelerator, in place; packed: what `admit` compares are numbers."""
+def to_accelerator(model: Model, *, made_lean: bool = True) -> Model:
+    """The model with its weights' shapes on the accelerator, in place; packed, since what `admit` compares are numbers, and lean unless
+    `made_lean` is off: what its trials compare on the host holds here too.
+    """
+    if made_lean:
+        with _disable_current_modes():
+            make_lean(model.transformer[0].model)
     _apply(model.transformer, lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device=NAME))
     model.device = torch.device(NAME)
     model.__dict__["packer"] = Packer(model)

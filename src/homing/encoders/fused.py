@@ -2,7 +2,8 @@
 
 PEFT computes x W' + b, then s (x A') B' beside it and adds the two: three more passes over the activations, forward and
 backward, and a second input kept. In float32 the sum W + s B A is made once an update instead; the forward pass is then the base's own, and
-the backward pass adds four products with the rank as their short side. The gradients are those of PEFT's layer, to rounding.
+the backward pass adds four products with the rank as their short side. In half precision, where that sum would round the change away, the
+second product is added to the first in place. The gradients are those of PEFT's layer, to rounding.
 """
 
 from __future__ import annotations
@@ -48,6 +49,28 @@ class _MergedLinear(torch.autograd.Function):
         return to_x, None, None, to_a, to_b, None
 
 
+class _AddedLinear(torch.autograd.Function):
+    """x (..., in) -> x W' + b + (x A') B' with the second product added in place; gradients for x, A (rank, in) and B (out, rank)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        inner = flat @ a.T
+        ctx.save_for_backward(flat, weight, a, b, inner)
+        return nn.functional.linear(flat, weight, bias).addmm_(inner, b.T).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (out,) = gradients
+        flat, weight, a, b, inner = ctx.saved_tensors  # type: ignore[attr-defined]
+        wide = out.reshape(-1, out.shape[-1])
+        to_inner = wide @ b
+        to_x = None
+        if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
+            to_x = (wide @ weight).addmm_(to_inner, a).view(*out.shape[:-1], -1)
+        return to_x, None, None, to_inner.T @ flat, wide.T @ inner
+
+
 class _Fused:
     """The forward pass of one LoRA layer; the merged weight is made anew when A, B or the scale have changed.
 
@@ -67,8 +90,10 @@ class _Fused:
             return theirs
         a, b, scaling = self.layer.lora_A[self.name].weight, self.layer.lora_B[self.name].weight, self.layer.scaling[self.name]
         if self.base.weight.dtype != torch.float32:  # a sum in half precision would round the small change away
-            inner = nn.functional.linear(x, a.to(x.dtype))
-            return nn.functional.linear(x, self.base.weight, self.base.bias) + nn.functional.linear(inner, (b * scaling).to(x.dtype))
+            beside: Tensor = _AddedLinear.apply(  # type: ignore[no-untyped-call]
+                x, self.base.weight, self.base.bias, a.to(x.dtype), (b * scaling).to(x.dtype)
+            )
+            return beside
         made_from = (a._version, b._version, scaling, a.data_ptr(), b.data_ptr(), _steps)
         if made_from != self.made_from:
             with torch.inference_mode(False), torch.no_grad():  # made in a look at dev, it serves the next update too

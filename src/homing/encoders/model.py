@@ -23,6 +23,7 @@ from homing.batches import chunks
 from homing.encoders import packed
 from homing.encoders.devices import Arriving, default_device, fast_dtype, on_device, token_budget, use_real_cores
 from homing.encoders.directory import DEFAULT_MAX_LENGTH, directory_of, prompts, weights_digest
+from homing.encoders.lean import make_lean
 from homing.encoders.packed import Packer
 from homing.encoders.reading import demand_positions, own_length, pooling_of, read
 from homing.encoders.repeated import each_once
@@ -96,6 +97,8 @@ class Model:
             use_real_cores()
         self.trust_remote_code = trust_remote_code
         self.transformer = read(self.path, encoding.pooling, self.device, self.dtype, trust_remote_code=trust_remote_code)
+        if self.device.type not in ("cpu", "meta"):
+            make_lean(self.transformer[0].model)
         self.own_length = own_length(self.transformer)
         demand_positions(self.transformer, self.path, encoding.max_length)
         self.max_length = encoding.max_length or min(DEFAULT_MAX_LENGTH, self.own_length)

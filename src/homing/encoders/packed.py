@@ -85,7 +85,7 @@ def attention(
     window = (left, 0 if causal else left)
     if value.device.type in HAS_KERNEL and value.dtype in HALF and not dropout:
         # In mixed precision a norm with float32 weights leaves queries and keys in float32; autocast halves them for sdpa, not for this.
-        q, k, v = (states[0].to(value.dtype).transpose(0, 1) for states in (query, key, value))
+        q, k, v = (states.squeeze(0).to(value.dtype).transpose(0, 1) for states in (query, key, value))
         return _by_kernel(KERNEL, q, k, v, packing, scaling, window)[None], None
     return _by_runs(query, key, value, packing, scaling, window, dropout)[None], None
 
@@ -132,7 +132,7 @@ def _by_runs(
 ) -> Tensor:
     """Attention run by run of texts of equal length. Shapes: (1, heads, tokens, head dimension) in, (tokens, heads, head dimension) out."""
     sizes = [texts * length for texts, length in packing.runs]
-    parts = zip(*(torch.split(states[0], sizes, dim=1) for states in (query, key, value)), strict=True)
+    parts = zip(*(torch.split(states.squeeze(0), sizes, dim=1) for states in (query, key, value)), strict=True)
     outs = []
     for (texts, length), part in zip(packing.runs, parts, strict=True):
         q, k, v = (states.unflatten(1, (texts, length)).transpose(0, 1) for states in part)
