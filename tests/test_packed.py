@@ -279,7 +279,7 @@ def kernel(words: str) -> tuple[Callable[..., Tensor], list[dict[str, Any]]]:
 
     def attend(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, **said: Any) -> Tensor:
         told.append(said)
-        left, right = said["window_size"]
+        left, right = said.get("window_size", (-1, 0 if said.get("is_causal") else -1))
         if q.shape[1] != k.shape[1]:
             assert said["enable_gqa"]
             k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
@@ -294,6 +294,9 @@ def kernel(words: str) -> tuple[Callable[..., Tensor], list[dict[str, Any]]]:
             seen &= -before <= right
         return torch.einsum("hqk,khd->qhd", scores.masked_fill(~seen, -torch.inf).softmax(-1), v)
 
+    def first(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=False, return_aux=None):  # type: ignore[no-untyped-def]
+        return attend(query, key, value, cu_seq_q, is_causal=is_causal)
+
     def later(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1)):  # type: ignore[no-untyped-def]
         return attend(query, key, value, cu_seq_q, scale=scale, window_size=window_size)
 
@@ -302,10 +305,10 @@ def kernel(words: str) -> tuple[Callable[..., Tensor], list[dict[str, Any]]]:
     ):
         return attend(query, key, value, cu_seq_q, scale=scale, window_size=window_size, enable_gqa=enable_gqa)
 
-    return {"2.11": later, "2.12": grouped}[words], told
+    return {"2.10": first, "2.11": later, "2.12": grouped}[words], told
 
 
-@pytest.mark.parametrize("version", ["2.11", "2.12"])
+@pytest.mark.parametrize("version", ["2.10", "2.11", "2.12"])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("scaling", [None, 0.25, 0.3])
 def test_the_kernel_is_told_the_same_in_every_version(version: str, causal: bool, scaling: float | None) -> None:
@@ -328,11 +331,14 @@ def test_a_sliding_window_in_the_kernel_and_in_runs(window: tuple[int, int]) -> 
     out = packed._by_kernel(kernel("2.12")[0], q, k, v, packing, None, window)
     row = (states.transpose(0, 1)[None] for states in (q, k, v))
     torch.testing.assert_close(out, packed._by_runs(*row, packing, None, window, 0.0), atol=1e-6, rtol=0)
+    with pytest.raises(NotImplementedError, match="sliding window"):
+        packed._by_kernel(kernel("2.10")[0], q, k, v, packing, None, window)
 
 
 def test_the_installed_kernel_takes_what_it_is_told() -> None:
     """The signature of the PyTorch that is here; its kernel itself needs CUDA."""
     call, _ = kernel("2.12")
+    assert packed.KERNEL is not None
     known = packed._parameters(packed.KERNEL)
     assert {"scale", "window_size"} <= known
     assert packed._parameters(call) - known == set()
@@ -346,5 +352,6 @@ def test_the_kernel_agrees_with_runs_on_a_gpu(causal: bool) -> None:
     packing = Packing([(1, 50), (2, 20)], torch.tensor([0, 50, 70, 90], dtype=torch.int32, device="cuda"), 50)
     window = (-1, 0 if causal else -1)
     rows = (states[0].transpose(0, 1) for states in (q, k, v))
+    assert packed.KERNEL is not None
     out = packed._by_kernel(packed.KERNEL, *rows, packing, None, window)
     torch.testing.assert_close(out, packed._by_runs(q, k, v, packing, None, window, 0.0), atol=2e-2, rtol=0)
