@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from transformers.models.cohere.modeling_cohere import CohereAttention, CohereConfig
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.glm.modeling_glm import GlmAttention, GlmConfig
-from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm, apply_rotary_pos_emb
+from transformers.models.qwen3.modeling_qwen3 import Qwen3Config, Qwen3DecoderLayer, Qwen3RMSNorm, apply_rotary_pos_emb
 
 from homing.encoders.fused import fuse
 from homing.encoders.lean import make_lean, rms_norm, rotate
 from homing.encoders.model import Model
 from test_packed import BODIES, TEXTS, TOKENS, directory, gradients
+
+SMALL = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 1}
 
 
 def drawn(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -71,6 +73,15 @@ def test_a_body_embeds_and_learns_as_before(tiny_model: Path, tmp_path: Path, na
         assert float((after[each] - gradient).norm()) <= 1e-5 * max(1e-3, float(gradient.norm())), each
 
 
+@pytest.mark.parametrize("size", [1.0, 0.01])
+def test_half_precision_is_recognised(size: float) -> None:
+    layer = Qwen3DecoderLayer(Qwen3Config(**SMALL, head_dim=8), 0).to(torch.bfloat16)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.uniform_(0.5 * size, 1.5 * size)
+    assert make_lean(layer) == 5  # two norms, two more in the attention, and the attention
+
+
 class Centred(Qwen3RMSNorm):
     """It has the name, and takes the mean off first."""
 
@@ -79,7 +90,6 @@ class Centred(Qwen3RMSNorm):
 
 
 CentredRMSNorm = type("CentredRMSNorm", (Centred,), {})
-SMALL = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 1}
 
 
 @pytest.mark.parametrize(
@@ -92,10 +102,12 @@ SMALL = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, 
     ],
     ids=["gemma", "centred", "cohere", "glm"],
 )
-def test_what_computes_another_thing_keeps_its_own(module: nn.Module) -> None:
+@pytest.mark.parametrize(("size", "dtype"), [(1.0, torch.float32), (0.01, torch.float32), (1.0, torch.bfloat16), (0.01, torch.bfloat16)])
+def test_what_computes_another_thing_keeps_its_own(module: nn.Module, size: float, dtype: torch.dtype) -> None:
+    module.to(dtype)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.uniform_(0.5, 1.5)
+            parameter.uniform_(0.5 * size, 1.5 * size)
     assert make_lean(module) == 0
     assert "forward" not in vars(module)
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 ROTARY = "apply_rotary_pos_emb"  # what transformers calls it, in the module of each model
-MOST_APART = {torch.float32: 1e-5}  # of numbers around one
-MOST_APART_IN_HALF = 5e-2
+MOST_APART = {torch.float32: 1e-5}  # two results, over the largest number in them
+MOST_APART_IN_HALF = 2e-2
 
 
 class _Rotation(torch.autograd.Function):
@@ -125,5 +125,5 @@ def _trial(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
-    apart = float((one.float() - other.float()).abs().max())
-    return one.dtype == other.dtype and apart <= MOST_APART.get(one.dtype, MOST_APART_IN_HALF)
+    apart, largest = (float(each.abs().max()) for each in (one.float() - other.float(), one.float()))
+    return one.dtype == other.dtype and apart <= MOST_APART.get(one.dtype, MOST_APART_IN_HALF) * largest
