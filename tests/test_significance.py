@@ -266,7 +266,7 @@ def test_no_ranking_verdict_where_it_says_another_thing(found: list[Evaluation],
     by = noise - noise.mean() if alone == "noise" else alone
     verdict = compare([base, _judged_apart(_moved(base, "tuned", 0.1, 3.0), by)], resamples=200)  # type: ignore[arg-type]
     assert not verdict.ranked
-    assert verdict.outcome == "undecided"
+    assert (verdict.outcome, verdict.action) == ("undecided", "label more")
     note = next(note for note in verdict.notes if "Judged@10" in note)
     assert note.endswith("Judge the first ten of both.")
     assert ("judged documents alone" in note) == (alone is not None)

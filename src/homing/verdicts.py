@@ -170,7 +170,7 @@ def compare(
     fused = comparison.difference(*both, tested=False) if both is not None and _judged_alike(*both) else None
     rival = untrained if untrained is not None and _ranks(untrained, last, best) else None
     blind = _groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
-    action = _action(outcome, rival, fused, against_deployed, blind)
+    action = _action(outcome, rival, fused, against_deployed, blind or not ranked)
     causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
     if outcome == "undecided" and not ranked:
         causes = (_judged_apart(first, last, difference), *causes)
@@ -286,7 +286,8 @@ def _with_words(evaluations: Sequence[Evaluation], first: Evaluation, last: Eval
 def _action(outcome: Outcome, untrained: Difference | None, fused: Difference | None, deployed: Difference | None, blind: bool) -> Action:
     """Deploy what is clearly better than the base, and than what needs no training, alone or each fused with BM25.
 
-    Where the test set could not have shown a difference worth having (`blind`), more labels come first; else the base is kept.
+    Where the labels could not have shown a difference worth having (`blind`: too few, or of other documents than these), more come first;
+    else the base is kept.
     """
     if outcome == "gained":
         rivals = [each.measures["nDCG@10"] for each in (untrained, deployed) if each is not None]
