@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from homing import Model
@@ -29,7 +32,7 @@ def test_further_trainings_are_reckoned_by_their_rows(training: Training, tiny_m
 
 
 def test_a_batch_holds_no_more_queries_than_there_are(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("homing.estimating.token_budget", lambda *_: 64)
+    monkeypatch.setattr("homing.estimating.held", lambda device: 0)
     model, data = Model(tiny_model, max_length=64), load(made_data(tmp_path, queries=40))
     memory = [estimate(model, data, Splitting(), Mining(), Training(batch_size=size)).memory for size in (8, 28, 4096)]
     assert memory[0] < memory[1] == memory[2]
@@ -40,3 +43,40 @@ def test_what_is_measured_outside_the_domain_takes_time_too(tiny_model: Path, tm
     found = [estimate(model, data, Splitting(), Mining(), Training(), outside=tokens) for tokens in (0, 10_000)]
     work = [each.evaluation_seconds * each.tokens_per_second for each in found]
     assert work[1] - work[0] == pytest.approx(2 * 10_000)
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+import homing, homing.pipeline
+from homing.estimating import estimate
+from homing.settings import Mining, Splitting, Training
+
+data, model, out = homing.load(sys.argv[1]), homing.Model(sys.argv[2], max_length=64), Path(sys.argv[3])
+settings = Training(tuning=sys.argv[4], batch_size=128, epochs=2, evaluations=1)
+needed = estimate(model, data, Splitting(), Mining(), settings).memory
+train, dev, _ = homing.split(data)
+adapter = homing.train(model, homing.mine(train, Mining(retriever="list")), dev, settings, out=out / "adapter")
+homing.merge(model, adapter, out=out / "model")
+print(needed, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_the_peak_of_memory_is_near_below_the_estimate(tuning: str, tiny_model: Path, tmp_path: Path) -> None:
+    data = made_data(tmp_path, queries=240, candidates=16)
+    command = [sys.executable, "-c", PEAK, str(data), str(tiny_model), str(tmp_path / "out"), tuning]
+    needed, peak = map(int, subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout.split())
+    assert peak < needed < 1.4 * peak
+
+
+def test_the_model_is_estimated_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
+    """What learns is put on to be weighed, and taken off again."""
+    model, data = Model(tiny_model, max_length=64), load(made_data(tmp_path))
+    before = model.encode(data.corpus.texts[:8])
+    modules = [name for name, _ in model.transformer.named_modules()]
+    for tuning in ("full", "lora"):
+        estimate(model, data, Splitting(), Mining(), Training(tuning=tuning))
+        assert [name for name, _ in model.transformer.named_modules()] == modules
+        assert not any(parameter.grad is not None for parameter in model.transformer.parameters())
+        assert np.array_equal(model.encode(data.corpus.texts[:8]), before)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from homing.encoders.dropout import Bits, replace_dropout
 from homing.encoders.fused import fuse
-from homing.encoders.memory import Saved, activation_bytes, available, saved_bytes
+from homing.encoders.memory import Saved, available, saved_bytes
 from homing.encoders.model import Model, Tokens
 from homing.encoders.step import Step
 from homing.encoders.tuning import set_checkpointing, targets
@@ -339,7 +339,6 @@ def test_a_token_weighs_what_a_pass_keeps(directory: Path) -> None:
     tokens = int(made.tokens.lengths.sum())
     kept = by_hooks(made, made.order)
     assert weighed(made) * tokens == pytest.approx(kept, rel=0.25)  # what pools nine texts is not in it
-    assert kept < 2 * activation_bytes(made.model, tokens) < 8 * kept  # the estimate from the shape alone is of that size too
     one, three = by_hooks(made, np.array([5])), by_hooks(made, np.array([5, 5, 5]))
     assert three == pytest.approx(3 * one, rel=0.05)
 

@@ -1,20 +1,22 @@
-"""What a run will take here, before it starts: time from a measured encoding rate, memory and disk from shapes and counts."""
+"""What a run will take here, before it starts: time from a measured encoding rate, memory from measured activations, disk from counts."""
 
 from __future__ import annotations
 
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from homing.data import Dataset, Splits
 from homing.encoders.devices import token_budget
-from homing.encoders.memory import MARGIN, activation_bytes, available, total
-from homing.encoders.model import Model
-from homing.encoders.tuning import default_tuning
+from homing.encoders.fused import fuse
+from homing.encoders.memory import MARGIN, available, held, total
+from homing.encoders.model import Model, Tokens
+from homing.encoders.step import ROOM, Step
+from homing.encoders.tuning import FULL_TAKES, LowRank, default_tuning, tune
 from homing.errors import ResourceError
 from homing.progress import duration
 from homing.settings import Mining, Splitting, Training
@@ -22,9 +24,13 @@ from homing.settings import Mining, Splitting, Training
 SAMPLE = 512  # documents, and queries
 OUTSIDE = 30_000  # tokens of the set outside the domain that is made here, which evaluation asks every model for
 A_WHILE = 1.5  # seconds that the encoding rate is measured for
+A_FEW = 2048  # tokens that it is measured on: a few short texts would not tell
+A_TEXT = 128  # tokens of the text that activations are measured on, as far as there is one
 DISTINCT = 0.85  # distinct texts among those of a batch's rows: assumed, on the high side
 BACKWARD = {"full": 3.5, "lora": 2.5}  # a training step in forward passes over the same tokens; measured with MiniLM on two cores
-COPIES = {"full": 6, "lora": 3}  # of the weights in memory: the base's, what learns, its gradient, two moments, what is merged
+HOLES = 0.25e9  # bytes on a CPU beside what is reckoned: the allocator's holes, and what evaluation makes; measured (docs/log.md)
+WORKSPACES = 1.2e9  # likewise on an accelerator, with its kernels; assumed
+PEAK = 1.1  # what a backward pass takes at its peak, in kept activations
 CHECKPOINTS = {"full": 13, "lora": 1}  # of the weights on disk: four checkpoints with their moments, and the adapter
 
 
@@ -62,7 +68,8 @@ def estimate(
     """
     whole = data.train if isinstance(data, Splits) else data
     sample = _Sample.of(model, whole)
-    tuning = "full" if (training.tuning or default_tuning(model.parameters, total(model.device))) == "full" else "lora"
+    kind = training.tuning or default_tuning(model.parameters, total(model.device))
+    tuning = "full" if kind == "full" else "lora"
     corpus = len(whole.corpus) * sample.document  # tokens
     alone = training.train == "queries"
     a_row = sample.query + (0.0 if alone else DISTINCT * (1 + mining.negatives) * sample.document)
@@ -77,7 +84,7 @@ def estimate(
     return Estimate(
         trainings * (updating + (corpus / sample.rate if alone else 0.0)),
         evaluating / sample.rate,
-        _memory(model, whole, tuning, int(batch * a_row * 1.3)),
+        _memory(model, whole, replace(training, tuning=kind), sample.documents, int(batch * a_row * 1.3)),
         _disk(model, whole, tuning, 1 + len(further)),
         sample.rate,
         1 + len(further),
@@ -86,11 +93,13 @@ def estimate(
 
 @dataclass(frozen=True)
 class _Sample:
-    """What a sample of the data tells: the tokens a second that the model encodes here, and the mean tokens of a document and a query."""
+    """What a sample of the data tells: the tokens a second that the model encodes here, the mean tokens of a document and a query, and
+    the documents."""
 
     rate: float
     document: float
     query: float
+    documents: Tokens
 
     @classmethod
     def of(cls, model: Model, data: Dataset) -> _Sample:
@@ -98,22 +107,53 @@ class _Sample:
         sample = [data.corpus.texts[document] for document in draw.permutation(len(data.corpus))[:SAMPLE].tolist()]
         asked = [data.queries.texts[query] for query in draw.permutation(len(data.queries))[:SAMPLE].tolist()]
         documents, queries = model.tokenize(sample, "document"), model.tokenize(asked, "query")
-        few = model.tokenize(sample[:16], "document")
+        few = model.tokenize(sample[: 1 + int(np.searchsorted(np.cumsum(documents.lengths), A_FEW))], "document")
         model.encode_tokens(few)  # the first pass warms up
         start, measured = time.perf_counter(), 0
         while time.perf_counter() - start < A_WHILE:
             model.encode_tokens(few)
             measured += int(few.lengths.sum())
         rate = measured / (time.perf_counter() - start)
-        return cls(rate, float(documents.lengths.mean()), float(queries.lengths.mean()))
+        return cls(rate, float(documents.lengths.mean()), float(queries.lengths.mean()), documents)
 
 
-def _memory(model: Model, data: Dataset, tuning: str, batch: int) -> int:
-    """Bytes of memory: copies of the weights, the activations of a batch of so many tokens as far as they are kept, all embeddings."""
-    a_chunk = activation_bytes(model, max(token_budget(model.device, model.packer is not None), model.max_length))
-    activations = max(a_chunk, min(activation_bytes(model, batch), available(model.device) // 2))
+def _memory(model: Model, data: Dataset, training: Training, texts: Tokens, batch: int) -> int:
+    """Bytes of memory: what this process holds, copies of the weights, activations of a batch of so many tokens as far as they are kept,
+    all embeddings."""
+    copies = _copies(model, training)
+    room = available(model.device) - copies
+    activations = 0.0
+    if room > 0:  # else the run doesn't fit anyway
+        a_token = _bytes_a_token(model, texts, training)
+        a_chunk = a_token * max(token_budget(model.device, model.packer is not None), model.max_length)
+        activations = min(a_token * batch, max(a_chunk, ROOM * room))
     embeddings = 4 * model.dimension * (len(data.corpus) + len(data.queries))
-    return int(COPIES[tuning] * _weights(model) + activations + 3 * embeddings + 1.2e9)
+    beside = HOLES if model.device.type == "cpu" else WORKSPACES
+    return int(held(model.device) + copies + PEAK * activations + 3 * embeddings + beside)
+
+
+def _copies(model: Model, training: Training) -> int:
+    """Bytes of the copies of the weights beside the base's own.
+
+    All weights: what AdamW needs, what a checkpoint or a share of the change is made of, and the base in float32 where it is not that
+    already. Of a low rank: the merged model, which is compared with what was written of it.
+    """
+    if training.tuning != "full":
+        return 2 * _weights(model)
+    return model.parameters * (FULL_TAKES + 4 + (4 if model.dtype.itemsize < 4 else 0))
+
+
+def _bytes_a_token(model: Model, texts: Tokens, training: Training) -> float:
+    """What the activations of a token take in training, measured on one of the texts; the model is left as it was."""
+    middling = np.array([np.abs(texts.lengths - A_TEXT).argmin()])
+    tuning = tune(model, training)
+    try:
+        if isinstance(tuning, LowRank):
+            fuse(tuning.peft)
+        tuning.train_mode()
+        return Step(model, list(tuning.parameters().values()), lambda: None, products=tuning.products).weigh(texts, middling)
+    finally:
+        tuning.detach()
 
 
 def _disk(model: Model, data: Dataset, tuning: str, trainings: int) -> int:
@@ -129,18 +169,19 @@ def _weights(model: Model) -> int:
 
 def demand_room(needed: Estimate, model: Model, directory: Path) -> None:
     """Raises ResourceError where memory or disk cannot hold the run."""
-    free = available(model.device) + _weights(model)
-    if needed.memory * MARGIN > free:
+    there, free = held(model.device), available(model.device)
+    if (needed.memory - there) * MARGIN > free:
+        got = f"{needed.memory / 1e9:.1f} GB needed, {(there + free) / 1e9:.1f} free"
         raise ResourceError(
-            "the run doesn't fit into memory", where=str(model.device), got=f"{needed.memory / 1e9:.1f} GB needed, {free / 1e9:.1f} free",
+            "the run doesn't fit into memory", where=str(model.device), got=got,
             remedy="Try a smaller --batch-size or --max-length, or a smaller --model.",
         )  # fmt: skip
-    there = directory.absolute()
-    while not there.exists():
-        there = there.parent
-    room = shutil.disk_usage(there).free
+    place = directory.absolute()
+    while not place.exists():
+        place = place.parent
+    room = shutil.disk_usage(place).free
     if needed.disk > room * MARGIN:
         raise ResourceError(
-            "the run doesn't fit onto the disk", where=str(there), got=f"{needed.disk / 1e9:.1f} GB needed, {room / 1e9:.1f} GB free",
+            "the run doesn't fit onto the disk", where=str(place), got=f"{needed.disk / 1e9:.1f} GB needed, {room / 1e9:.1f} GB free",
             remedy="Free some room, or give --out on another disk.",
         )  # fmt: skip

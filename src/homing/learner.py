@@ -15,7 +15,7 @@ from torch import Tensor
 from homing.batches import Batch, Groups, epoch_batches
 from homing.data import Ints, Mined
 from homing.encoders.adapter import Adapter
-from homing.encoders.devices import Arriving, fast_dtype, on_device
+from homing.encoders.devices import Arriving, on_device
 from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
 from homing.encoders.fused import fuse
 from homing.encoders.model import Model
@@ -80,9 +80,7 @@ class Learner:
             [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=settings.learning_rate or 0.0, fused=True,
         )  # fmt: skip
-        fast = fast_dtype(base.device)
-        mixed = fast if self.tuning.kind == "full" and fast != torch.float32 else None
-        self.step = Step(base, self.trained, self._checkpoint_activations, self.bits, say, products=mixed)
+        self.step = Step(base, self.trained, self._checkpoint_activations, self.bits, say, products=self.tuning.products)
 
     def _checkpoint_activations(self) -> None:
         set_checkpointing(self.tuning.body, True)

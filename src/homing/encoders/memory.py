@@ -1,4 +1,4 @@
-"""What training a model needs in memory: estimated from its shape, measured on a chunk, and what there is."""
+"""Memory: what there is on a device, what this process holds of it, and what a forward pass keeps for its backward pass."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-
-from homing.encoders.model import Model
 
 MARGIN = 0.9
 
@@ -41,6 +39,17 @@ def total(device: torch.device) -> int:
     return int(torch.accelerator.get_memory_info(device)[1])
 
 
+def held(device: torch.device) -> int:
+    """Bytes that this process holds on this device: on a CPU the program itself too."""
+    if device.type == "cpu":
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
+    if device.type == "mps":
+        return int(torch.mps.current_allocated_memory())
+    return int(torch.accelerator.memory_allocated(device))
+
+
 @dataclass
 class Saved:
     """What forward passes held for their backward pass: bytes, and the storages that they are in."""
@@ -63,15 +72,3 @@ def saved_bytes(known: Set[int] = frozenset()) -> Iterator[Saved]:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield saved
-
-
-def activation_bytes(model: Model, tokens: int) -> int:
-    """Bytes that the activations of so many tokens hold until the backward pass: an estimate, before anything is run.
-
-    Per token and layer about 20 vectors of the hidden size and 4 of the intermediate size.
-    """
-    config = model.transformer[0].model.config
-    hidden = int(getattr(config, "hidden_size", model.dimension))
-    wide = int(getattr(config, "intermediate_size", 4 * hidden))
-    layers = int(getattr(config, "num_hidden_layers", 12))
-    return tokens * layers * (20 * hidden + 4 * wide) * model.dtype.itemsize

@@ -123,16 +123,20 @@ class Step:
         """
         return torch.autocast(self.model.device.type, enabled=False) if self.products else nullcontext()
 
-    def _weigh(self, tokens: Tokens, longest: NDArray[np.integer], seed: int, room: float) -> None:
-        """Measure what the activations of a token take, on the longest text, and turn checkpointing on where it alone is too much."""
-        length = int(tokens.lengths[longest].sum())
+    def weigh(self, tokens: Tokens, text: NDArray[np.integer], seed: int = 0) -> float:
+        """Bytes that the activations of a token take, measured on one text, whose position in `tokens` has shape (1,)."""
         with self._weights_cast_once():
             with saved_bytes() as before:
-                first = self._embed(tokens, longest, seed, 0)
+                first = self._embed(tokens, text, seed, 0)
             with saved_bytes(before.storages) as saved:  # weights are in the storages of both, activations are not
-                self._embed(tokens, longest, seed, 0)
+                self._embed(tokens, text, seed, 0)
         del first
-        self.bytes_a_token = saved.total / length
+        return saved.total / int(tokens.lengths[text].sum())
+
+    def _weigh(self, tokens: Tokens, longest: NDArray[np.integer], seed: int, room: float) -> None:
+        """Remember what the activations of a token take, and turn checkpointing on where the longest text alone is too much."""
+        length = int(tokens.lengths[longest].sum())
+        self.bytes_a_token = self.weigh(tokens, longest, seed)
         if self.bytes_a_token * length > room and not self.checkpointing:
             self._checkpoint(f"the activations of {length} tokens take {self.bytes_a_token * length / 1e9:.1f} GB")
             self._weigh(tokens, longest, seed, room)

@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from homing.conventions import put
 from homing.encoders.adapter import WHOLE, Adapter, Kind
+from homing.encoders.devices import fast_dtype
 from homing.encoders.memory import available
 from homing.encoders.model import Model
 from homing.errors import ModelError, SettingError
@@ -58,6 +59,13 @@ class Tuning(ABC):
         self._base_parameters, self._base_dtype = model.parameters, model.dtype
         model.change = None
         self._base = [(parameter, parameter.data, parameter.requires_grad) for parameter in model.transformer.parameters()]
+
+    @property
+    def products(self) -> torch.dtype | None:
+        """The number format of matrix products where it is another than that of the weights: all of them learn in float32, on a device
+        that is fast in bfloat16."""
+        fast = fast_dtype(self.model.device)
+        return fast if self.kind == "full" and fast != torch.float32 else None
 
     @abstractmethod
     def parameters(self) -> dict[str, nn.Parameter]:
