@@ -255,13 +255,9 @@ def _too_small(last: Evaluation, power: Power | None) -> Cause:
     return Cause("the test is too small to show a gain", 1.0, evidence, more)
 
 
-def _shares(first: Evaluation, last: Evaluation) -> str:
-    before, after = (_value(each, "Judged@10") for each in (first, last))
-    return f"Judged@10 is {before:.2f} for {first.name} and {after:.2f} for {last.name}"
-
-
 def _judged_apart(first: Evaluation, last: Evaluation, difference: Difference) -> Cause:
     """The cause of no gain where nDCG@10 may not rank the two models."""
+    before, after = (_value(each, "Judged@10") for each in (first, last))
     gain, alone = (difference.measures.get(name) for name in ("nDCG@10", JUDGED_ONLY))
     read = (
         ""
@@ -270,7 +266,7 @@ def _judged_apart(first: Evaluation, last: Evaluation, difference: Difference) -
     )
     return Cause(
         "what the two models find is judged to different shares", 1.0,
-        f"{_shares(first, last)}: nDCG@10 does not decide between them.{read}",
+        f"Judged@10 is {before:.2f} for {first.name} and {after:.2f} for {last.name}: nDCG@10 does not decide between them.{read}",
         f"Judge the first ten documents of {first.name} and of {last.name} for the test queries, and evaluate again: "
         "no training is needed for it.",
     )  # fmt: skip
@@ -349,12 +345,16 @@ def _notes(
     for other, its in ((first, difference), (best, untrained)):
         if other is None or its is None or _judged_alike(last, other):
             continue
-        alone = its.measures.get(JUDGED_ONLY)
+        alone, before, after = its.measures.get(JUDGED_ONLY), _value(other, "Judged@10"), _value(last, "Judged@10")
         if alone is not None and _ranks(its, last, other):
-            notes.append(f"{_shares(other, last)}; over judged documents alone nDCG@10 differs by {_signed(alone)}: it says the same.")
+            notes.append(
+                f"Judged@10 is {before:.2f} for {other.name} and {after:.2f} for {last.name}; over judged documents alone nDCG@10 differs "
+                f"by {_signed(alone)}: it says the same."
+            )
         else:
             notes.append(
-                f"{_shares(other, last)}: with so different shares of judged documents nDCG@10 does not rank these two"
+                f"Judged@10 is {before:.2f} for {other.name} and {after:.2f} for {last.name}: with so different shares of judged documents "
+                "nDCG@10 does not rank these two"
                 + ("" if alone is None else f"; over judged documents alone it differs by {_signed(alone)}")
                 + ". Judge the first ten of both."
             )

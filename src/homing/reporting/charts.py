@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from homing.data import Dataset, Floats
+from homing.data import Floats
 from homing.evaluations import Evaluation
 from homing.figures import deciding
 from homing.figures.canvas import Line, Mark, series
@@ -18,11 +18,6 @@ from homing.thresholds import best_threshold, f1_of_all
 
 POINTS = 100
 """Points of a precision-recall curve that are drawn: as many along recall, and as many from its beginning, where it jumps."""
-
-
-def relevant_of(data: Dataset) -> NDArray[np.bool_]:
-    """Which judged pairs are relevant; shape (judgments,)."""
-    return np.asarray(data.qrels.relevance > 0)
 
 
 def label(name: str) -> str:
@@ -39,7 +34,7 @@ def f1_chart(evaluations: Sequence[Evaluation], *, stale: bool = True) -> Chart 
     lines = []
     for place, e in shown:
         grid, values = e.curve
-        marks = [Mark(*best_threshold(e.test_scores, relevant_of(e.test)), "best")]
+        marks = [Mark(*best_threshold(e.test_scores, e.relevant), "best")]
         if stale and (point := borrowed(evaluations, e)) is not None:
             marks.append(Mark(*point, "borrowed"))
         if e.threshold is not None and "F1" in e.measures:
@@ -51,7 +46,7 @@ def f1_chart(evaluations: Sequence[Evaluation], *, stale: bool = True) -> Chart 
         low, high = float(lines[0].x[0]), float(lines[0].x[-1])
     said = [f"{line.label}: {mark.y:.3f} at {mark.x:.3f}" for line in lines for mark in line.marks if mark.kind == "chosen"]
     title = f"F1 on test against the threshold{': ' if said else ''}{'; '.join(said)}"
-    return deciding.f1_curves("f1", title, lines, (low, high), f1_of_all(relevant_of(shown[0][1].test)))
+    return deciding.f1_curves("f1", title, lines, (low, high), f1_of_all(shown[0][1].relevant))
 
 
 def borrowed(evaluations: Sequence[Evaluation], evaluation: Evaluation) -> tuple[float, float] | None:
@@ -68,7 +63,7 @@ def precision_recall_chart(evaluations: Sequence[Evaluation]) -> Chart | None:
     for place, e in enumerate(evaluations):
         if not e.decidable:
             continue
-        relevant = relevant_of(e.test)
+        relevant = e.relevant
         recall, precision = precision_recall(e.test_scores, relevant)
         keep = np.unique(np.append(np.searchsorted(recall, np.linspace(0, recall[-1], POINTS)), np.arange(min(POINTS, len(recall)))))
         marks = []
@@ -107,7 +102,7 @@ def distribution_charts(evaluations: Sequence[Evaluation]) -> list[tuple[str, Ch
     span = _span([e for _, e in models])
     panels = []
     for place, e in models:
-        relevant, finite = relevant_of(e.test), np.isfinite(e.test_scores)
+        relevant, finite = e.relevant, np.isfinite(e.test_scores)
         title = f"Scores of relevant and of non-relevant pairs under {label(e.name)}"
         sides = e.test_scores[relevant & finite], e.test_scores[~relevant & finite]
         panels.append((e.name, deciding.distribution(f"scores-{place}", title, *sides, span, e.threshold)))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from homing.evaluations import Evaluation, Interval
 from homing.reporting import phrases
-from homing.reporting.charts import relevant_of
 from homing.reporting.language import Phrase
 from homing.reporting.models import base_and_tuned
 from homing.reporting.numbers import NONE, between, count, duration, number, percent, signed
@@ -179,7 +178,7 @@ def _remarks(verdict: Verdict) -> list[Phrase]:
 
 def _facts(evaluation: Evaluation) -> list[tuple[Phrase, str]]:
     """What the numbers were measured on."""
-    relevant = relevant_of(evaluation.test)
+    relevant = evaluation.relevant
     return [
         (phrases.FACTS["queries"], count(len(evaluation.queries))),
         (phrases.FACTS["documents"], count(len(evaluation.test.corpus))),

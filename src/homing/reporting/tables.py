@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from homing.evaluations import Evaluation, Interval, Trade
 from homing.reporting import phrases
-from homing.reporting.charts import relevant_of
 from homing.reporting.language import Phrase
 from homing.reporting.numbers import NONE, between, count, duration, number, percent, signed
 from homing.thresholds import NAMED, best_threshold, f1_of_all
@@ -71,7 +70,7 @@ def ranking(evaluations: Sequence[Evaluation], verdict: Verdict) -> list[Group]:
 
 def deciding(evaluations: Sequence[Evaluation]) -> list[Group]:
     """Is this document relevant? By a threshold, on judged lists and on what a search returns; nothing where test has one kind alone."""
-    relevant = [relevant_of(e.test) for e in evaluations]
+    relevant = [e.relevant for e in evaluations]
     if all(mask.all() or not mask.any() for mask in relevant):
         return []
     groups = [
@@ -158,7 +157,7 @@ def _cost(evaluations: Sequence[Evaluation]) -> list[Row]:
 
 
 def _at_threshold(evaluations: Sequence[Evaluation]) -> list[Row]:
-    relevant = [relevant_of(e.test) for e in evaluations]
+    relevant = [e.relevant for e in evaluations]
     floors = dict.fromkeys((number(f1_of_all(mask)), percent(float(mask.mean()))) for mask in relevant if len(mask))
     beside = phrases.BESIDE.format(floors="")
     each = [phrases.FLOOR_OF.format(floor=floor, share=share) for floor, share in floors]
