@@ -276,6 +276,18 @@ def test_no_ranking_verdict_where_it_says_another_thing(found: list[Evaluation],
     assert "不能判定" in in_both(verdict.causes[0].evidence).zh
 
 
+def test_a_gain_that_is_not_sure_over_judged_documents_alone_says_so(found: list[Evaluation]) -> None:
+    """A small test is not what is told first where it has shown the gain in both readings, and one is not sure."""
+    base = found[0]
+    alone = np.where(np.arange(len(base.queries)) < 5, 0.3, 0.0)  # above zero, yet of 5 signs one in 16 draws is as far
+    verdict = compare([base, _judged_apart(_moved(base, "tuned", 0.1, 3.0), alone)], resamples=2000)
+    assert verdict.ranked
+    assert verdict.differences[0].adjusted[JUDGED_ONLY] > 0.05
+    assert (verdict.outcome, verdict.action) == ("undecided", "label more")
+    assert verdict.causes[0].name == "what the two models find is judged to different shares"
+    assert "Judge the first ten documents" in verdict.causes[0].experiment
+
+
 def test_lost_in_ap_is_lost_whatever_is_judged(found: list[Evaluation]) -> None:
     base = found[0]
     assert compare([base, _judged_apart(_moved(base, "tuned", 0.1, -3.0), -0.05)], resamples=200).outcome == "lost"

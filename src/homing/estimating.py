@@ -104,7 +104,8 @@ class _Sample:
     @classmethod
     def of(cls, model: Model, data: Dataset) -> _Sample:
         draw = np.random.default_rng(0)
-        sample = [data.corpus.texts[document] for document in draw.permutation(len(data.corpus))[:SAMPLE].tolist()]
+        seen = 20 * model.max_length  # characters: of a longer text the model sees no more
+        sample = [data.corpus.texts[document][:seen] for document in draw.permutation(len(data.corpus))[:SAMPLE].tolist()]
         asked = [data.queries.texts[query] for query in draw.permutation(len(data.queries))[:SAMPLE].tolist()]
         documents, queries = model.tokenize(sample, "document"), model.tokenize(asked, "query")
         few = model.tokenize(sample[: 1 + int(np.searchsorted(np.cumsum(documents.lengths), A_FEW))], "document")

@@ -170,9 +170,10 @@ def compare(
     fused = comparison.difference(*both, tested=False) if both is not None and _judged_alike(*both) else None
     rival = untrained if untrained is not None and _ranks(untrained, last, best) else None
     blind = _groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
-    action = _action(outcome, rival, fused, against_deployed, blind or not ranked)
+    apart = outcome == "undecided" and (not ranked or _outcome(difference, ranked, DECISIVE) == "gained")
+    action = _action(outcome, rival, fused, against_deployed, blind or apart)
     causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
-    if outcome == "undecided" and not ranked:
+    if apart:
         causes = (_judged_apart(first, last, difference), *causes)
     elif outcome == "undecided" and blind:
         causes = (_too_small(last, power), *causes)
@@ -221,8 +222,8 @@ def _adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:
     return tuple(replace(each, adjusted={name: by_measure[name][each.name] for name in each.p_values}) for each in differences)
 
 
-def _outcome(difference: Difference, ranked: bool) -> Outcome:
-    decisive = [name for name in (*DECISIVE, JUDGED_ONLY) if name in difference.measures and (ranked or name == "AP")]
+def _outcome(difference: Difference, ranked: bool, names: Sequence[str] = (*DECISIVE, JUDGED_ONLY)) -> Outcome:
+    decisive = [name for name in names if name in difference.measures and (ranked or name == "AP")]
     clear = [difference.adjusted.get(name, 1.0) < LEVEL for name in decisive]
     above = [sure and difference.measures[name].low > 0 for name, sure in zip(decisive, clear, strict=True)]
     below = [sure and difference.measures[name].high < 0 for name, sure in zip(decisive, clear, strict=True)]
@@ -256,7 +257,7 @@ def _too_small(last: Evaluation, power: Power | None) -> Cause:
 
 
 def _judged_apart(first: Evaluation, last: Evaluation, difference: Difference) -> Cause:
-    """The cause of no gain where nDCG@10 may not rank the two models."""
+    """The cause of no gain where nDCG@10 may not rank the two models, or is sure of it with the unjudged documents alone."""
     before, after = (_value(each, "Judged@10") for each in (first, last))
     gain, alone = (difference.measures.get(name) for name in ("nDCG@10", JUDGED_ONLY))
     read = (
