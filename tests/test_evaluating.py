@@ -193,6 +193,15 @@ def test_an_evaluation_is_read_back_as_it_was(evaluation: Evaluation, splits: Sp
     json.loads((tmp_path / "evaluation" / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in metrics.json"))
 
 
+def test_a_model_that_found_nothing_is_written_beside_one_that_did(evaluation: Evaluation, splits: Splits, tmp_path: Path) -> None:
+    """As BM25 does where queries and documents are in two languages."""
+    assert evaluation.found is not None
+    nothing = replace(evaluation.found, document=np.full_like(evaluation.found.document, -1))
+    silent = replace(evaluation, name="BM25", found=nothing)
+    save_evaluation([evaluation, silent], compare([evaluation, silent], resamples=20), tmp_path / "evaluation")
+    assert [each.name for each in read_evaluation(tmp_path / "evaluation", splits)] == [evaluation.name, "BM25"]
+
+
 def test_ties_do_not_depend_on_where_the_relevant_document_stands(tiny_model: Path) -> None:
     """A model that gives every document one score must not look good because the relevant ones come first in the file."""
     queries, documents = np.ones((1, 2), dtype=np.float32), np.ones((4, 2), dtype=np.float32)

@@ -173,12 +173,13 @@ def _forgetting(first: Evaluation, last: Evaluation, told: Circumstances) -> Ite
         evidence.append(f"outside the domain from {told.general[0]:.3f} to {told.general[-1]:.3f}")
     if worse:
         evidence.append(f"on test from {first.measures['nDCG@10'].value:.3f} to {last.measures['nDCG@10'].value:.3f}")
-    if told.scale == 0:
+    refused = told.scale == 0 and (not told.looks or told.looks[-1] < told.looks[0])
+    if refused:
         evidence.append("dev kept nothing of what was learned")
     if evidence:
         yield Cause(
             "the learning rate is too high: the base was forgotten",
-            float(np.clip(12 * max(fell, worse) + 6 * outside + (0.3 if told.scale == 0 else 0.0), 0, 1)),
+            float(np.clip(12 * max(fell, worse) + 6 * outside + (0.3 if refused else 0.0), 0, 1)),
             "; ".join(evidence) + ".",
             f"Train with a third of the learning rate{rate}, all else equal.",
         )

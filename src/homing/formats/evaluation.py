@@ -150,7 +150,7 @@ def _run(evaluation: Evaluation) -> pa.Table:
     query_ids, document_ids = np.array(test.queries.ids, dtype=object), np.array(test.corpus.ids, dtype=object)
     return pa.table(
         {
-            "model": pa.array([evaluation.name] * len(row)).dictionary_encode(),
+            "model": pa.array([evaluation.name] * len(row), pa.string()).dictionary_encode(),
             "query_id": pa.array(query_ids[run.query[row]], pa.string()).dictionary_encode(),
             "document_id": pa.array(document_ids[run.document[row, column]], pa.string()).dictionary_encode(),
             "rank": column.astype(np.int32) + 1,
