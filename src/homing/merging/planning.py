@@ -171,11 +171,12 @@ def _scale(adapter: Adapter, scale: Scale | None) -> tuple[float, str]:
         if float(said["chosen"]) == own:
             best = max(measured, key=lambda each: measured[each])
             return own, (
-                f"chosen on dev ({said['queries']} queries; nDCG@10 {measured[own]:.4f}, the best {measured[best]:.4f} at {best:g}; {file})"
+                f"chosen on dev ({said['queries']} queries; nDCG@10 {measured[own]:.4f}, the best {measured[best]:.4f} at {best:g}; "
+                "the run's training/scales.json)"
             )
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return own, f"as the adapter says ({adapter.path / FILE})"
+    return own, f"as the adapter's {FILE} says"
 
 
 def _same_conventions(base: Model, adapter: Adapter) -> None:
