@@ -204,6 +204,16 @@ def test_groups_are_drawn_together(splits: Splits, found: list[Evaluation]) -> N
     assert "in 1 groups" in verdict.causes[0].evidence
 
 
+def test_a_query_without_a_relevant_document_is_no_part_of_the_ranking(found: list[Evaluation]) -> None:
+    """Three queries that are ranked show nothing, whatever is judged beside them."""
+    base = replace(found[0], groups=np.arange(len(found[0].test.qrels.queries), dtype=np.int32))
+    ranked = base.queries[:3]
+    few = replace(base, queries=ranked, per_query={name: values[:3] for name, values in base.per_query.items()}, found=None)
+    verdict = compare([few, replace(few, name="tuned")], resamples=200)
+    assert (verdict.outcome, verdict.action) == ("undecided", "label more")
+    assert "in 3 groups" in verdict.causes[0].evidence
+
+
 def test_actions(found: list[Evaluation]) -> None:
     base = found[0]
     noise = np.random.default_rng(0).normal(0, 0.3, len(base.queries))

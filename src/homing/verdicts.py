@@ -197,8 +197,10 @@ def _value(evaluation: Evaluation, measure: str) -> float:
 
 
 def _groups(evaluation: Evaluation) -> int:
-    """How many parts of the test set vary independently of each other."""
-    return len(evaluation.queries) if evaluation.groups is None else len(np.unique(evaluation.groups))
+    """How many parts of the queries that are ranked vary independently of each other."""
+    if evaluation.groups is None:
+        return len(evaluation.queries)
+    return len(np.unique(evaluation.groups[np.searchsorted(evaluation.test.qrels.queries, evaluation.queries)]))
 
 
 def _judged_alike(one: Evaluation, other: Evaluation) -> bool:
