@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from tqdm import tqdm
 
 import gpu
 from homing.encoders.fused import fuse
@@ -118,7 +119,7 @@ def a_layer(lean: bool) -> dict[str, float]:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     warnings.simplefilter("ignore", FutureWarning)
-    library, homing = a_layer(False), a_layer(True)
+    library, homing = (a_layer(lean) for lean in tqdm((False, True), desc="counting", unit="side"))
     print(f"torch {torch.__version__}; KB a token and layer\n\n| operation | library | homing |\n|---|--:|--:|")
     for name in sorted(library.keys() | homing.keys(), key=lambda name: -max(library.get(name, 0), homing.get(name, 0))):
         print(f"| {name} | {library.get(name, 0):.0f} | {homing.get(name, 0):.0f} |")

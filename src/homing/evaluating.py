@@ -248,7 +248,7 @@ def _deciding(evaluation: Evaluation, answers: _Answers, threshold: float, dev_f
     calibration = fitted if fitted.slope > 0 else None  # a probability that falls with the score would contradict the ranking
     in_list = Threshold.of(threshold, dev_f1, _chosen_on(exam, len(dev), float(dev.mean())), normalised=answers.normalised)
     retrieval = _retrieval(answers, exam)
-    background = _background(answers, dev_f1, exam, draws)
+    background = _background(answers, threshold, dev_f1, exam, draws)
     trades = []
     for wanted, level in TRADES:
         at = threshold_for(answers.dev_scores, dev, wanted, level)
@@ -291,8 +291,9 @@ def _retrieval(answers: _Answers, exam: _Exam) -> Threshold | None:
     return Threshold.of(found, best, chosen_on, normalised=answers.normalised, top_k=k)
 
 
-def _background(answers: _Answers, without: float, exam: _Exam, draws: Draws) -> Background | None:
-    """A query's mean score to its nearest documents taken off its scores, by as many neighbours as dev likes best.
+def _background(answers: _Answers, own: float, without: float, exam: _Exam, draws: Draws) -> Background | None:
+    """A query's mean score to its nearest documents taken off its scores, by as many neighbours as dev likes best; `own` is the threshold
+    without that, and `without` its F1 on dev.
 
     It helps where F1 on dev is higher by more than the standard error of that difference, by groups. The nearest documents are those of the
     whole corpus, judged or not, as a service would find them. Source: the local scaling of Conneau et al. 2018 (CSLS), one-sided.
@@ -309,7 +310,6 @@ def _background(answers: _Answers, without: float, exam: _Exam, draws: Draws) ->
     neighbours = max(tried, key=lambda each: tried[each][1])
     threshold, dev_f1 = tried[neighbours]
     owner = exam.dev_owner(exam.dev.qrels.query)
-    own, _ = exam.chosen(answers.dev_scores)
     gains = [
         decided(called, dev, owner, exam.redrawn)[0]
         for called in (less(exam.dev, answers.dev_scores, neighbours) >= threshold, answers.dev_scores >= own)

@@ -262,11 +262,9 @@ def _judged_apart(first: Evaluation, last: Evaluation, difference: Difference) -
     """The cause of no gain where nDCG@10 may not rank the two models, or is sure of it with the unjudged documents alone."""
     before, after = (_value(each, "Judged@10") for each in (first, last))
     gain, alone = (difference.measures.get(name) for name in ("nDCG@10", JUDGED_ONLY))
-    read = (
-        ""
-        if gain is None or alone is None
-        else (f" With unjudged documents as not relevant it differs by {_signed(gain)}, over judged documents alone by {_signed(alone)}.")
-    )
+    read = ""
+    if gain is not None and alone is not None:
+        read = f" With unjudged documents as not relevant it differs by {_signed(gain)}, over judged documents alone by {_signed(alone)}."
     return Cause(
         "what the two models find is judged to different shares", 1.0,
         f"Judged@10 is {before:.2f} for {first.name} and {after:.2f} for {last.name}: nDCG@10 does not decide between them.{read}",
