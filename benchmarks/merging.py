@@ -46,17 +46,17 @@ configuration of Qwen3-Embedding, a LoRA of rank 16 on all seven projections of 
 |---|---|---|---|---|---|---|---|
 """
 MERGE = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from homing import Adapter, Model
+from homing.encoders.memory import peak
 from homing.merging import plan, write
 base, adapter, out, dtype = sys.argv[1:]
 adapter = Adapter(Path(adapter))
 said = adapter.conventions
 planned = plan(Model(base, device="meta", max_length=said["max_length"]), adapter, out=out, dtype=dtype or None)
 verified = write(planned).verified
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"distance": verified.distance, "peak": peak, "bytes": planned.size}))
+print(json.dumps({"distance": verified.distance, "peak": peak(), "bytes": planned.size}))
 """
 
 

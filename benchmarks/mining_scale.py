@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -28,6 +27,7 @@ import homing
 from homing import Mining
 from homing.data import Corpus, Dataset, Qrels, Queries
 from homing.encoders.given import Given
+from homing.encoders.memory import peak
 from runs import machine
 
 WORDS, VOCABULARY, ASKED = 60, 200_000, 8
@@ -76,7 +76,7 @@ def work(place: Path, retriever: str) -> None:
     print(json.dumps({
         "read_seconds": round(read - start, 1), "mine_seconds": round(time.monotonic() - read, 1),
         "mine_cpu_seconds": round(time.process_time() - used, 1),
-        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2), "rows": len(mined),
+        "peak_gib": round(peak() / 2**30, 2), "rows": len(mined),
         "pool": len(mined.pool.query), "digest": state.hexdigest(),
     }))  # fmt: skip
 

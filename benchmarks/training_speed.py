@@ -20,7 +20,6 @@ import argparse
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -44,6 +43,7 @@ import homing
 from homing import Model, Training
 from homing.batches import Groups
 from homing.data import Ints, Mined
+from homing.encoders import memory
 from homing.loading import load
 from homing.manifest import versions
 from peers import blog, lora, st
@@ -282,13 +282,13 @@ def measure(arm: str, data: Path, model: Path, cap: int, warm_up: int, steps: in
     mined = drawn(homing.mine(load(data / "train.json")), BATCH * (warm_up + steps + 1))
     with tempfile.TemporaryDirectory() as place:
         base = at_cap(model, cap, Path(place) / "base")
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = memory.peak()
         timed = ARMS[arm](Work(base, cap, mined, warm_up, steps))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = memory.peak()
         tokens, operations = useful(Model(base, device="cpu"), timed.steps)
     return {
         "set": data.name, "cap": cap, "arm": arm, "seconds": timed.seconds, "steps": len(timed.steps), "rows": timed.rows, "tokens": tokens,
-        "operations": operations, "peak_bytes": peak * 1024, "before_bytes": before * 1024, "matmul_rate": matmul_rate(),
+        "operations": operations, "peak_bytes": peak, "before_bytes": before, "matmul_rate": matmul_rate(),
         "threads": torch.get_num_threads(), "machine": machine(), "versions": versions(),
     }  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from homing.data import Splits
 from homing.dependence import after, changes, depends
 from homing.digests import file_digest
 from homing.encoders.directory import weights_digest
+from homing.encoders.memory import peak
 from homing.encoders.teacher import demand_teacher
 from homing.formats.evaluation import read_evaluation
 from homing.manifest import versions, write_json
@@ -98,7 +98,7 @@ class Run:
             "depends": needs,
             "began": began,
             "seconds": round(time.perf_counter() - start, 2),
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_memory_bytes": peak(),
             "digest": self._digest(stage),
         }
         self._keep()
