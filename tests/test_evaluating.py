@@ -13,11 +13,11 @@ from sentence_transformers.evaluation import InformationRetrievalEvaluator
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 import homing
-import homing.verdicts
 from homing import Evaluating, Evaluation, Model, Splits
 from homing.calibration import Calibration
 from homing.data import Builder, Dataset
 from homing.errors import JudgmentError, SettingError
+from homing.evaluations import Interval
 from homing.formats.evaluation import read_evaluation, save_evaluation, summary
 from homing.reporting import phrases, tables
 from homing.reporting.numbers import NONE
@@ -122,7 +122,7 @@ def _moved(evaluation: Evaluation, name: str, ndcg: float, scores: float) -> Eva
     relevant = evaluation.test.qrels.relevance > 0
     per_query = {**evaluation.per_query, "nDCG@10": evaluation.per_query["nDCG@10"] + ndcg}
     moved = replace(evaluation, name=name, per_query=per_query, test_scores=evaluation.test_scores + scores * relevant)
-    return replace(moved, measures={**evaluation.measures, "nDCG@10": homing.verdicts.Interval(float(per_query["nDCG@10"].mean()))})
+    return replace(moved, measures={**evaluation.measures, "nDCG@10": Interval(float(per_query["nDCG@10"].mean()))})
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from homing.causes import Cause
 from homing.context import Anew, Context, Forecast, General, Instructions, LearningCurve, Point, Reindexing, Seeds, Tried
 from homing.data import Builder, Dataset, Run
 from homing.decision import ChosenOn, Decision, Threshold
+from homing.differences import Difference, Power
 from homing.errors import InputError
 from homing.evaluations import Background, Evaluation, Interval, Returned, Speed, Trade
 from homing.figures.canvas import TONES
@@ -31,7 +32,7 @@ from homing.reporting.page import SHARED
 from homing.settings import Reporting
 from homing.slices import Slice
 from homing.thresholds import GRID, best_threshold, f1_curve
-from homing.verdicts import Difference, Power, Verdict, compare
+from homing.verdicts import Verdict, compare
 
 SENTENCE = "The tuned model finds the right document better: nDCG@10 rises by 0.120 (0.095 to 0.146)."
 NASTY = (
@@ -477,7 +478,7 @@ def test_all_that_an_evaluation_and_a_verdict_carry_is_shown(full: tuple[Path, P
         "causes", "ranking", "deciding", "beside", "slices", "queries", "suspects", "training", "data", "reading", "made",
     ]  # fmt: skip
     for said in (
-        "Label more test queries before you decide.",
+        "Label more before you decide.",
         "640 test queries are needed instead of 40",
         "tuned against deployed, the model in use now",
         "tuned against base + BM25, the best that needs no training",

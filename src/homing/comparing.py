@@ -12,6 +12,7 @@ import torch
 
 from homing.context import Anew, Context, Instructions, LearningCurve, Point, Reindexing, Seeds
 from homing.data import Ints, Splits
+from homing.differences import COMPARED, DECISIVE
 from homing.encoders.adapter import Adapter
 from homing.encoders.kept import Kept
 from homing.encoders.model import Model
@@ -30,7 +31,6 @@ from homing.rundir import further
 from homing.sample import Sample
 from homing.settings import Evaluating
 from homing.variation import over_seeds
-from homing.verdicts import COMPARED, DECISIVE
 from homing.work import Work
 
 SAMPLE = 256  # documents that the encoding rate is measured on

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from homing.causes import Cause
 from homing.columns import WIDTH, left, right, shortened, width, wrapped
+from homing.differences import Difference
 from homing.evaluations import Evaluation, Interval
 from homing.reporting import phrases
 from homing.reporting.asides import sentences
@@ -19,7 +20,7 @@ from homing.reporting.sentences import in_both, label_in_both
 from homing.reporting.tables import DECIDED, ORDERING, p_value
 from homing.slices import Slice
 from homing.thresholds import NAMED, f1_of_all
-from homing.verdicts import Difference, Verdict
+from homing.verdicts import Verdict
 
 COLUMN = 22
 """Columns of a value with its interval."""

@@ -25,7 +25,8 @@ from homing.settings import Evaluating
 from homing.thresholds import GRID, f1_of_all
 
 if TYPE_CHECKING:
-    from homing.verdicts import Difference, Verdict
+    from homing.differences import Difference
+    from homing.verdicts import Verdict
 
 METRICS, RUNS = "metrics.json", "runs.parquet"
 

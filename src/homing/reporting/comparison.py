@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from homing.differences import Difference
 from homing.errors import InputError, SettingError
 from homing.evaluations import Evaluation, Interval
 from homing.figures.canvas import Line, series
@@ -26,7 +27,7 @@ from homing.reporting.numbers import NONE, between, duration, number, signed
 from homing.reporting.page import filled, write
 from homing.reporting.tables import Cell, Row, cells, sign
 from homing.settings import Reporting
-from homing.verdicts import Difference, Verdict, compare
+from homing.verdicts import Verdict, compare
 
 MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10", "AP", "F1")
 UNTOLD = ("data", "dev", "test")

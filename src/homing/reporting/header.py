@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from homing.differences import DECISIVE, Difference
 from homing.evaluations import Evaluation, Interval
 from homing.reporting import phrases
 from homing.reporting.language import Phrase
@@ -13,7 +14,7 @@ from homing.reporting.models import base_and_tuned
 from homing.reporting.numbers import NONE, between, count, duration, number, percent, signed
 from homing.reporting.sentences import in_both
 from homing.reporting.tables import sign
-from homing.verdicts import DECISIVE, Difference, Verdict
+from homing.verdicts import Verdict
 
 
 @dataclass(frozen=True)

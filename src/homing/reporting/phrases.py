@@ -15,7 +15,7 @@ OUTCOMES = {
 ACTIONS = {
     "deploy": Phrase("Deploy {last}.", "部署 {last}。"),
     "keep the base": Phrase("Keep {kept}.", "保留 {kept}。"),
-    "label more": Phrase("Label more test queries before you decide.", "先多标注一些测试查询，再作决定。"),
+    "label more": Phrase("Label more before you decide.", "先补充标注，再作决定。"),
 }
 ACTION = Phrase("What to do", "该做什么")
 SENTENCES = {
