@@ -27,8 +27,6 @@ from homing.slices import Slice, slices
 from homing.wording import judged_apart, notes, sentence, too_small
 
 Outcome = Literal["gained", "lost", "mixed", "undecided"]
-
-
 Action = Literal["deploy", "keep the base", "label more"]
 
 
@@ -39,8 +37,8 @@ class Verdict:
     `differences`: each model against the first; `untrained`: the last model against the best that needs no training (the base, BM25,
     or both fused), None where that is the first model alone. `causes`, the likeliest first, are there where nothing was gained.
     `ranked`: whether nDCG@10 may rank the models (not where Judged@10 differs by more than .05, unless nDCG@10 over judged documents alone
-    says the same). `deployed`: the last model against the
-    one named `deployed`, where that was measured. `context`: what the run measured beside its test set.
+    says the same). `deployed`: the last model against the one named `deployed`, where that was measured. `context`: what the run measured
+    beside its test set.
     """
 
     outcome: Outcome
@@ -80,7 +78,7 @@ def compare(
     models = [each for each in evaluations if each.kind == "model"] or list(evaluations)
     first, last = models[0], models[-1]
     comparison = Comparison(evaluations, resamples, seed)
-    found = [comparison.difference(each, first, tested=each in models) for each in evaluations if each is not first]
+    found = [comparison.difference(each, first, tested=each.kind == first.kind) for each in evaluations if each is not first]
     differences = adjusted(found)
     if last is first:
         alone = f"{first.name} alone was measured: there is nothing to compare it with."
