@@ -39,12 +39,10 @@ class Words:
 
     max_length = 4
 
-    def token_counts(self, texts: Sequence[str], kind: Kind) -> NDArray[np.int32]:
-        return np.array([len(text.split()) + 2 * (kind == "query") for text in texts], dtype=np.int32)
-
-    def unknown_share(self, texts: Sequence[str]) -> float:
-        words = [word for text in texts for word in text.split()]
-        return sum(not word.isascii() for word in words) / len(words)
+    def token_counts(self, texts: Sequence[str], kind: Kind, *, progress: str = "") -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        counts = [(len(text.split()) + 2 * (kind == "query"), sum(not word.isascii() for word in text.split())) for text in texts]
+        tokens, unknown = np.array(counts, dtype=np.int32).T
+        return tokens, unknown
 
 
 def dataset(judged: Iterable[Judged], queries: Iterable[str] = ()) -> Dataset:
@@ -166,15 +164,16 @@ def test_removed_queries_are_not_without_candidates() -> None:
 
 
 def test_lengths_with_prompt_cut_and_unknown() -> None:
-    data = dataset([("a b", "one two three four five", 1), ("c", "未知 word", 0)], ["unjudged query that is far too long"])
+    data = dataset([("a b", "one two three four five", 1), ("未 c", "未知 word", 0)], ["unjudged query that is far too long"])
     found = check(data, Words())
     query, document = found.lengths["query"], found.lengths["document"]
-    assert (query.texts, query.median, query.most, query.cut, query.unknown) == (2, 3.5, 4, 0.0, 0.0)
+    assert (query.texts, query.median, query.most, query.cut) == (2, 4.0, 4, 0.0)
+    assert query.unknown == pytest.approx(1 / 4)  # of its words, prompts left out
     assert (document.texts, document.median, document.most, document.cut) == (2, 3.5, 5, 0.5)
     assert document.unknown == pytest.approx(1 / 7)
     assert found.max_length == 4
     assert "UNKNOWN" in found.warnings[0]
-    assert "14% of the tokens of the documents" in found.warnings[0]
+    assert "14% of the tokens of the documents" in found.warnings[1]
     assert any("50% of the documents are longer than 4 tokens" in warning for warning in found.warnings)
     assert check(data, Words(), max_length=5).lengths["document"].cut == 0.0
 

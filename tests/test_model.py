@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from homing.encoders.model import Model
+from homing.encoders.model import Model, _batches
 from homing.encoders.pair import Pair
 from homing.encoders.tuning import tune
 from homing.errors import ModelError, NotFittedError, PoolingError, SettingError
@@ -171,8 +173,19 @@ def test_positions_that_are_counted_from_the_padding_are_fewer_than_the_table(ti
         Model(tmp_path, pooling="mean", max_length=66)
 
 
+@given(st.lists(st.text("ab", max_size=9), min_size=1, max_size=12))
+def test_long_texts_are_tokenised_few_at_once(texts: list[str]) -> None:
+    found = list(_batches(texts, most=3, characters=10))
+    assert [text for batch in found for text in batch] == texts
+    for batch, after in zip(found, [*found[1:], [""]], strict=True):
+        assert 0 < len(batch) <= 3
+        assert sum(map(len, batch)) <= 10
+        assert len(batch) == 3 or batch is found[-1] or sum(map(len, batch)) + len(after[0]) > 10
+
+
 def test_unknown_tokens_and_lengths(minilm: Path) -> None:
     model = Model(minilm, max_length=16)
-    assert model.token_counts(["words " * 80], "document")[0] == 82
-    assert model.unknown_share(["plain words"]) == 0
-    assert model.unknown_share(["🦄🦄 plain"]) > 0
+    counts, unknown = model.token_counts(["words " * 80, "plain words", "🦄 🦄 plain"], "document")
+    assert counts.tolist() == [82, 4, 5]
+    assert unknown.tolist() == [0, 0, 2]
+    assert [len(each) for each in model.token_counts([], "query")] == [0, 0]

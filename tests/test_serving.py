@@ -137,7 +137,7 @@ def test_embeddings_are_the_models_own_in_both_formats(client: Client, model: Mo
     _, said, headers = client.ask("/v1/embeddings", {"model": "qwen3", "input": TEXTS, "encoding_format": "base64"})
     decoded = [np.frombuffer(base64.b64decode(each["embedding"]), dtype="<f4") for each in said["data"]]
     np.testing.assert_allclose(decoded, expected, atol=1e-6)
-    tokens = int(model.token_counts(TEXTS, "document").sum())
+    tokens = int(model.token_counts(TEXTS, "document")[0].sum())
     assert said["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
     assert said["object"] == "list"
     assert said["model"] == "qwen3"
@@ -492,7 +492,7 @@ def test_metrics_add_up_in_prometheus_format(model: Model) -> None:
     assert samples['homing_requests_total{endpoint="embeddings",status="200"}'] == "3"
     assert samples['homing_requests_total{endpoint="embeddings",status="400"}'] == "1"
     assert samples['homing_texts_total{endpoint="rerank"}'] == str(1 + len(TEXTS))
-    tokens = 3 * int(model.token_counts(TEXTS, "document").sum())
+    tokens = 3 * int(model.token_counts(TEXTS, "document")[0].sum())
     assert samples['homing_tokens_total{endpoint="embeddings"}'] == str(tokens)
     assert samples['homing_request_seconds_bucket{endpoint="embeddings",le="+Inf"}'] == "4"
     assert samples["homing_waiting_texts"] == "0"

@@ -24,12 +24,10 @@ class Tokenizer(Protocol):
         """Tokens that the model reads of a text; what is longer is cut."""
         ...
 
-    def token_counts(self, texts: Sequence[str], kind: Kind) -> NDArray[np.integer[Any]]:
-        """Tokens a text before any cut, prompt and special tokens included; shape (texts,)."""
-        ...
-
-    def unknown_share(self, texts: Sequence[str]) -> float:
-        """The share of the texts' tokens that the vocabulary does not know."""
+    def token_counts(
+        self, texts: Sequence[str], kind: Kind, *, progress: str = ""
+    ) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
+        """Tokens a text before any cut, prompt and special tokens included, and those that it does not know; shapes (texts,)."""
         ...
 
 
@@ -128,12 +126,13 @@ def _lengths(data: Dataset, qrels: Qrels, tokenizer: Tokenizer, longest: int) ->
 
 
 def _measured(texts: Sequence[str], kind: Kind, tokenizer: Tokenizer, longest: int) -> Lengths:
-    counts = tokenizer.token_counts(texts, kind)
+    counts, unknown = tokenizer.token_counts(texts, kind, progress=f"tokens of {'queries' if kind == 'query' else 'documents'}")
+    own = counts.sum() - len(texts) * tokenizer.token_counts([""], kind)[0].sum()  # without prompts and special tokens
     return Lengths(
         texts=len(texts),
         median=float(np.median(counts)),
         p95=float(np.percentile(counts, 95)),
         most=int(counts.max()),
         cut=float((counts > longest).mean()),
-        unknown=float(tokenizer.unknown_share(texts)),
+        unknown=float(unknown.sum() / max(1, own)),
     )

@@ -18,7 +18,7 @@ def circumstances(work: Work) -> Circumstances:
     train = work.splits.train
     positives = np.unique(train.qrels.document[train.qrels.relevance > 0])
     drawn = np.random.default_rng(0).permutation(positives)[:SAMPLE].tolist()
-    counts = work.base.token_counts([train.corpus.texts[document] for document in drawn], "document")
+    counts, _ = work.base.token_counts([train.corpus.texts[document] for document in drawn], "document")
     logs = work.directory / "training"
     looks = [each for each in records(logs / FILE) if isinstance(each.get("dev_nDCG@10"), (int, float))]
     scales = logs / "scales.json"

@@ -59,7 +59,7 @@ def _tokens_outside(work: Work) -> int:
     if work.recipe.general in (None, MADE):
         return OUTSIDE
     general = work.general
-    return int(work.base.token_counts(general.corpus.texts, "document").sum()) if general is not None else 0
+    return len(work.base.tokenize(general.corpus.texts, "document").ids) if general is not None else 0
 
 
 def do_split(work: Work) -> None:

@@ -170,25 +170,28 @@ class Model:
 
     def tokenize(self, texts: Sequence[str], kind: Kind | None, *, truncate: bool = True) -> Tokens:
         """Token ids of the texts under the prompt of their kind (None: as they come): those sentence-transformers would feed the model."""
-        prompt = self.prompts[kind] if kind is not None else ""
-        pieces: list[NDArray[np.int32]] = []
-        for start in range(0, len(texts), 1024):
-            prompted = [prompt + text for text in texts[start : start + 1024]]
-            ids = self.transformer.tokenizer(prompted, truncation=truncate, padding=False, verbose=False)["input_ids"]
-            pieces.extend(np.asarray(row, dtype=np.int32) for row in ids)
+        pieces = list(self._pieces(texts, kind, truncate))
         offsets = np.zeros(len(pieces) + 1, dtype=np.int64)
         np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
         return Tokens(np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32), offsets)
 
-    def token_counts(self, texts: Sequence[str], kind: Kind) -> NDArray[np.int64]:
-        """Tokens a text before any cut, prompt and special tokens included; shape (texts,)."""
-        return self.tokenize(texts, kind, truncate=False).lengths
+    def _pieces(self, texts: Sequence[str], kind: Kind | None, truncate: bool) -> Iterator[NDArray[np.int32]]:
+        prompt = self.prompts[kind] if kind is not None else ""
+        for some in _batches(texts):
+            prompted = [prompt + text for text in some]
+            for row in self.transformer.tokenizer(prompted, truncation=truncate, padding=False, verbose=False)["input_ids"]:
+                yield np.asarray(row, dtype=np.int32)
 
-    def unknown_share(self, texts: Sequence[str]) -> float:
-        """The share of the texts' tokens that the vocabulary doesn't know, 0 for a tokenizer without an unknown token."""
+    def token_counts(self, texts: Sequence[str], kind: Kind, *, progress: str = "") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Tokens a text before any cut, prompt and special tokens included, and how many of them the vocabulary does not know.
+
+        Shapes: (texts,) each; no token is unknown to a tokenizer that has none for it. `progress` names a bar.
+        """
         unknown = self.transformer.tokenizer.unk_token_id
-        ids = self.tokenize(texts, "document", truncate=False).ids
-        return float((ids == unknown).mean()) if unknown is not None and len(ids) else 0.0
+        pieces = tqdm(self._pieces(texts, kind, False), desc=progress, total=len(texts), unit=" texts", disable=not progress, **BAR)
+        counts = [(len(piece), 0 if unknown is None else np.count_nonzero(piece == unknown)) for piece in pieces]
+        tokens, unknowns = np.array(counts, dtype=np.int64).reshape(-1, 2).T
+        return tokens, unknowns
 
     @cached_property
     def packer(self) -> Packer | None:
@@ -294,3 +297,17 @@ class Model:
         if self._dense is None:
             raise NotFittedError("there is nothing to search", where=self.name, remedy="Call fit(documents) first.")
         return self._dense
+
+
+def _batches(texts: Sequence[str], most: int = 1024, characters: int = 1 << 20) -> Iterator[list[str]]:
+    """The texts in their order, so many at once that a tokenizer's threads have work, and not so many that long ones fill the memory."""
+    batch: list[str] = []
+    room = characters
+    for text in texts:
+        if batch and (len(batch) == most or len(text) > room):
+            yield batch
+            batch, room = [], characters
+        batch.append(text)
+        room -= len(text)
+    if batch:
+        yield batch

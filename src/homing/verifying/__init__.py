@@ -99,8 +99,8 @@ def _shortened(model: Model | Pair, texts: Sequence[str], kind: Kind) -> list[st
     own = model_of(model, kind)
 
     def fitting(text: str) -> str:
-        return text[: largest(len(text), lambda end: own.token_counts([text[:end]], kind)[0] <= own.max_length)].strip()
+        return text[: largest(len(text), lambda end: own.token_counts([text[:end]], kind)[0][0] <= own.max_length)].strip()
 
-    counts = own.token_counts(texts, kind).tolist() if texts else []
+    counts = own.token_counts(texts, kind)[0].tolist()
     cut = (text if count <= own.max_length else fitting(text) for text, count in zip(texts, counts, strict=True))
     return list(dict.fromkeys(filter(None, cut)))

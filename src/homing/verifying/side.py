@@ -218,7 +218,7 @@ class Side:
             return
 
     def _count(self, text: str) -> int:
-        return int(self.model.token_counts([text], self.kind)[0])
+        return len(self.model.tokenize([text], self.kind, truncate=False).ids)
 
     def _of_tokens(self, tokens: int) -> str:
         """A text of as many tokens, prompt included, as whole words give; its sentences are numbered, so that each place of it counts."""
