@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from starlette.responses import JSONResponse, Response
 
+from alone import exit_code, start
 from fake_server import FakeServer, serving
 from hashing import Hashing
 from homing.encoders.client import Client, _retry_after
@@ -296,8 +295,6 @@ def test_retry_after_is_seconds_or_a_date() -> None:
 
 
 RESUMED = """
-import sys
-sys.path.insert(0, {tests!r})
 from homing.encoders import kept
 from homing.encoders.endpoint import Endpoint
 kept.BLOCK_CHARACTERS = 500
@@ -311,14 +308,14 @@ def test_a_killed_call_goes_on_and_pays_nothing_twice(server: FakeServer, tmp_pa
         return embed(texts)
 
     server.embed = slow
-    script = RESUMED.format(tests=str(Path(__file__).parent), url=server.url, directory=str(tmp_path))
-    killed = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
-    while len(server.texts) < 200 and killed.poll() is None:
+    script = RESUMED.format(url=server.url, directory=str(tmp_path))
+    killed = start(script)
+    while len(server.texts) < 200 and killed.is_alive():
         time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert killed.returncode == -signal.SIGKILL
-    subprocess.run([sys.executable, "-c", script], check=True, stderr=subprocess.DEVNULL)
+    killed.kill()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    assert exit_code(script) == 0
     sent = [text for text in server.texts if text.startswith("text")]
     assert len(set(sent)) == 400
     assert len(sent) <= 400 + 2 * 64  # what was under way, and the one that tries the kept ones

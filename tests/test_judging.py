@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from alone import start
 from fake_server import running
 from homing.cli import main
 from homing.data import Builder, Dataset, Splits
@@ -393,12 +394,12 @@ Endpoint({url!r}, "model", dimensions=None).encode([f"text {{number}}" for numbe
 def test_a_killed_call_goes_on_and_no_pair_is_paid_twice(server: FakeChat, tmp_path: Path) -> None:
     server.pause = 0.02
     script = KILLED.format(tests=str(Path(__file__).parent), url=server.url, directory=str(tmp_path))
-    killed = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
-    while len(server.asked) < 20 and killed.poll() is None:
+    killed = start(script)
+    while len(server.asked) < 20 and killed.is_alive():
         time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert killed.returncode == -signal.SIGKILL
+    killed.kill()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     (file,) = (tmp_path / "answers").glob("*.jsonl")
     kept = len(file.read_bytes().splitlines())
     assert 15 <= kept <= 21

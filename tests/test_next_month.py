@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import homing
+from alone import exit_code
 from homing import Adapter, Mining, Model, Splits, Training
 from homing.comparing import nested
 from homing.context import Anew, Context
@@ -222,8 +220,7 @@ from homing.cli import main
 main(sys.argv[1:])
 """
     arguments = ["run", str(data), "--model", str(tiny_model), "--out", str(out), *FLAGS, "--seeds", "2", "--learning-curve"]
-    killed = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=300, env=os.environ)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert exit_code(script, *arguments) == -signal.SIGKILL, (out / "run.log").read_text()
     manifest = read_manifest(out)
     assert manifest is not None
     assert stage not in manifest["stages"]

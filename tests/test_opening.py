@@ -27,7 +27,6 @@ from homing.encoders.tuning import load, tune
 from homing.errors import ModelError, SettingError
 from homing.protocols import Encoder
 from homing.settings import Training
-from vllm_cpu import vllm_rows
 
 TEXTS = ["short", "a somewhat longer text about finding files by name", "保证期间是确定保证人承担保证责任的期间", "words " * 80]
 
@@ -218,18 +217,3 @@ def test_vllm_is_given_the_token_ids_of_the_local_model(
         VLLM(path, max_length=513)
     assert found.encode([*TEXTS, TEXTS[0]], "query").shape == (5, 6)
     assert found.llm.engine["runner"] == "pooling"  # type: ignore[attr-defined]
-
-
-IN_PROCESS = """
-from homing.encoders.vllm import VLLM
-def asked(path, texts):
-    model = VLLM(path, dtype="float32", enforce_eager=True, max_length=256)
-    return model.llm, np.stack([model.encode(texts, "query"), model.encode(texts, "document")])
-"""
-
-
-def test_vllm_in_process_gives_the_local_models_embeddings(tiny_model: Path, tmp_path: Path) -> None:
-    found = vllm_rows(IN_PROCESS, str(tiny_model), TEXTS, folder=tmp_path)
-    model = Model(tiny_model, max_length=256)
-    wanted = np.stack([model.encode(TEXTS, "query"), model.encode(TEXTS, "document")])
-    assert np.abs(found - wanted).max() < 1e-5

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import homing
+from alone import exit_code, start
 from homing.cli import main
 from homing.decision import Decision
 from homing.dependence import changes
@@ -230,8 +231,7 @@ from homing.cli import main
 main(sys.argv[1:])
 """
     arguments = ["run", str(data), "--model", str(tiny_model), "--out", str(out), *FLAGS]
-    killed = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=300)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert exit_code(script, *arguments) == -signal.SIGKILL, (out / "run.log").read_text()
     done = set(json.loads((out / "manifest.json").read_text())["stages"])
     assert done == set(STAGES[: STAGES.index(stage)])
     assert "stopped" in status(out)
@@ -294,8 +294,8 @@ def test_status_of_a_run_that_still_opens_its_data(tmp_path: Path) -> None:
 
 def test_status_shows_a_training_at_work(data: Path, tiny_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "homing", "run", str(data), "--model", str(tiny_model), "--out", str(out), *FLAGS]
-    process = subprocess.Popen([*command, "--epochs", "300"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ["run", data, "--model", tiny_model, "--out", out, *FLAGS, "--epochs", "300"]
+    process = start("import sys; from homing.cli import main; main(sys.argv[1:])", *command)
     try:
         for _ in range(600):
             time.sleep(0.1)
@@ -306,7 +306,7 @@ def test_status_shows_a_training_at_work(data: Path, tiny_model: Path, tmp_path:
         assert "step" in shown
     finally:
         process.kill()
-        process.wait()
+        process.join()
     assert "go on with" in status(out)
 
 

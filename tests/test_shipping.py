@@ -97,19 +97,22 @@ def test_transformers_and_pooling_by_hand(shipped: Shipped) -> None:
 
 
 SERVED = """
-from vllm import LLM
-def asked(path, texts):
-    model = LLM(path, runner="pooling", convert="embed", max_model_len=64, dtype="float32", enforce_eager=True)
-    return model, np.array([each.outputs.embedding for each in model.embed(texts, use_tqdm=False)])
+from homing.encoders.vllm import VLLM
+def asked(path, texts, prompts):
+    model = VLLM(path, max_length=64, dtype="float32", enforce_eager=True)
+    own = [prompts[kind] + text for kind in ("query", "document") for text in texts]
+    plain = [each.outputs.embedding for each in model.llm.embed(own, use_tqdm=False)]
+    return model.llm, np.stack([np.array(plain), np.concatenate([model.encode(texts, kind) for kind in ("query", "document")])])
 """
 
 
 def test_vllm(qwen3: Shipped, tmp_path: Path) -> None:
-    """The directory served by vLLM's CPU build; prompts are put before the texts by the client."""
+    """The directory in vLLM's CPU build: asked plainly, with the prompts put before the texts, and by Homing's encoder, that puts them."""
     prompts = json.loads((qwen3.path / "config_sentence_transformers.json").read_text())["prompts"]
-    texts = [prompts[kind] + text for kind in ("query", "document") for text in QUERIES]
-    got = vllm_rows(SERVED, str(qwen3.path), texts, folder=tmp_path)
-    assert np.allclose(got, np.concatenate([qwen3.queries, qwen3.documents]), atol=1e-5)
+    plain, ours = vllm_rows(SERVED, str(qwen3.path), QUERIES, prompts, folder=tmp_path)
+    wanted = np.concatenate([qwen3.queries, qwen3.documents])
+    assert np.allclose(plain, wanted, atol=1e-5)
+    assert np.allclose(ours, wanted, atol=1e-5)
 
 
 def test_text_embeddings_inference_by_its_rules(shipped: Shipped) -> None:

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
 import homing
+from alone import exit_code
 from homing import Adapter, Mining, Model, Splits, Training
 from homing.batches import Batch
 from homing.encoders.change import LowRankChange
@@ -139,8 +138,7 @@ def test_a_killed_process_loses_nothing(trained: Adapter, base: Model, tiny_mode
     from tiny import made_data
 
     data = made_data(tmp_path / "made")
-    command = [sys.executable, "-c", KILLED, str(tiny_model), str(data), str(tmp_path / "adapter")]
-    assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert exit_code(KILLED, tiny_model, data, tmp_path / "adapter") == -signal.SIGKILL
     splits = homing.split(homing.load(data))
     said: list[str] = []
     resumed = homing.train(
