@@ -47,8 +47,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
 from homing.batches import MINED, POSITIVE
-from homing.encoders.model import Model, Tokens
+from homing.encoders.model import Model
 from homing.encoders.step import Step
+from homing.encoders.tokens import Tokens
 from homing.losses import Contrast, contrastive
 
 with warnings.catch_warnings():

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from homing.encoders.model import Model, _batches
+from homing.encoders.model import Model
 from homing.encoders.pair import Pair
+from homing.encoders.tokens import batches
 from homing.encoders.tuning import tune
 from homing.errors import ModelError, NotFittedError, PoolingError, SettingError
 from homing.protocols import Encoder
@@ -175,7 +176,7 @@ def test_positions_that_are_counted_from_the_padding_are_fewer_than_the_table(ti
 
 @given(st.lists(st.text("ab", max_size=9), min_size=1, max_size=12))
 def test_long_texts_are_tokenised_few_at_once(texts: list[str]) -> None:
-    found = list(_batches(texts, most=3, characters=10))
+    found = list(batches(texts, most=3, characters=10))
     assert [text for batch in found for text in batch] == texts
     for batch, after in zip(found, [*found[1:], [""]], strict=True):
         assert 0 < len(batch) <= 3

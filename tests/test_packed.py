@@ -35,8 +35,9 @@ from transformers import (
 )
 
 from homing.encoders import packed
-from homing.encoders.model import Model, Tokens
+from homing.encoders.model import Model
 from homing.encoders.packed import Packing, admit
+from homing.encoders.tokens import Tokens
 
 SMALL: dict[str, Any] = {
     "vocab_size": 2048,

@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score
 import homing
 from homing import Model, Training
 from homing.data import Corpus, Dataset, Qrels, Queries
-from homing.encoders.model import Tokens
+from homing.encoders.tokens import Tokens
 from homing.errors import JudgmentError
 from homing.protocols import Kind
 from homing.selection import FEWEST_LISTS, FEWEST_TO_CHOOSE, STAND_INS, DevLists, Look, best_scale, plan_looks

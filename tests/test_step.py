@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from homing.encoders.dropout import Bits, replace_dropout
 from homing.encoders.fused import fuse
 from homing.encoders.memory import Saved, available, saved_bytes
-from homing.encoders.model import Model, Tokens
+from homing.encoders.model import Model
 from homing.encoders.step import Step
+from homing.encoders.tokens import Tokens
 from homing.encoders.tuning import set_checkpointing, targets
 from homing.errors import TrainingError
 from homing.losses import Contrast

@@ -14,8 +14,9 @@ from homing.data import Dataset, Splits
 from homing.encoders.devices import token_budget
 from homing.encoders.fused import fuse
 from homing.encoders.memory import MARGIN, available, held, total
-from homing.encoders.model import Model, Tokens
+from homing.encoders.model import Model
 from homing.encoders.step import ROOM, Step
+from homing.encoders.tokens import Tokens
 from homing.encoders.tuning import FULL_TAKES, LowRank, default_tuning, tune
 from homing.errors import ResourceError
 from homing.progress import duration

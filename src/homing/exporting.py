@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from homing.encoders.model import Model, Tokens
+from homing.encoders.model import Model
 from homing.encoders.safety import body
+from homing.encoders.tokens import Tokens
 from homing.errors import MergeError, ModelError, SettingError
 from homing.manifest import demand_disk, replace_directory, write_json
 from homing.shipping.layout import BODY_FILES, CONVENTION_FILES

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.data import Dataset, digest
-from homing.encoders.model import Model, Tokens
+from homing.encoders.model import Model
+from homing.encoders.tokens import Tokens
 from homing.manifest import replace_directory
 
 

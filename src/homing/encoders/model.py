@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -27,6 +26,7 @@ from homing.encoders.lean import make_lean
 from homing.encoders.packed import Packer
 from homing.encoders.reading import demand_positions, own_length, pooling_of, read
 from homing.encoders.repeated import each_once
+from homing.encoders.tokens import Tokens, token_ids
 from homing.errors import ModelError, NotFittedError, SettingError
 from homing.progress import BAR
 from homing.protocols import Kind
@@ -34,28 +34,6 @@ from homing.settings import Encoding
 
 if TYPE_CHECKING:
     from homing.retrievers.dense import Dense
-
-
-@dataclass(frozen=True, eq=False)
-class Tokens:
-    """Texts as token ids, prompt and special tokens included, cut to the model's length.
-
-    Shapes: `ids` (all tokens,), `offsets` (texts + 1,): text i is `ids[offsets[i]:offsets[i + 1]]`.
-    """
-
-    ids: NDArray[np.int32]
-    offsets: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens a text, shape (texts,)."""
-        return np.diff(self.offsets)
-
-    def __getitem__(self, text: int) -> NDArray[np.int32]:
-        return self.ids[self.offsets[text] : self.offsets[text + 1]]
 
 
 class Model:
@@ -170,26 +148,18 @@ class Model:
 
     def tokenize(self, texts: Sequence[str], kind: Kind | None, *, truncate: bool = True) -> Tokens:
         """Token ids of the texts under the prompt of their kind (None: as they come): those sentence-transformers would feed the model."""
-        pieces = list(self._pieces(texts, kind, truncate))
-        offsets = np.zeros(len(pieces) + 1, dtype=np.int64)
-        np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
-        return Tokens(np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32), offsets)
-
-    def _pieces(self, texts: Sequence[str], kind: Kind | None, truncate: bool) -> Iterator[NDArray[np.int32]]:
-        prompt = self.prompts[kind] if kind is not None else ""
-        for some in _batches(texts):
-            prompted = [prompt + text for text in some]
-            for row in self.transformer.tokenizer(prompted, truncation=truncate, padding=False, verbose=False)["input_ids"]:
-                yield np.asarray(row, dtype=np.int32)
+        return Tokens.of(token_ids(self.transformer.tokenizer, texts, self.prompts[kind] if kind is not None else "", truncate=truncate))
 
     def token_counts(self, texts: Sequence[str], kind: Kind, *, progress: str = "") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Tokens a text before any cut, prompt and special tokens included, and how many of them the vocabulary does not know.
 
         Shapes: (texts,) each; no token is unknown to a tokenizer that has none for it. `progress` names a bar.
         """
-        unknown = self.transformer.tokenizer.unk_token_id
-        pieces = tqdm(self._pieces(texts, kind, False), desc=progress, total=len(texts), unit=" texts", disable=not progress, **BAR)
-        counts = [(len(piece), 0 if unknown is None else np.count_nonzero(piece == unknown)) for piece in pieces]
+        tokenizer = self.transformer.tokenizer
+        unknown = tokenizer.unk_token_id
+        rows = token_ids(tokenizer, texts, self.prompts[kind], truncate=False)
+        rows = tqdm(rows, desc=progress, total=len(texts), unit=" texts", disable=not progress, **BAR)
+        counts = [(len(row), 0 if unknown is None else row.count(unknown)) for row in rows]
         tokens, unknowns = np.array(counts, dtype=np.int64).reshape(-1, 2).T
         return tokens, unknowns
 
@@ -297,17 +267,3 @@ class Model:
         if self._dense is None:
             raise NotFittedError("there is nothing to search", where=self.name, remedy="Call fit(documents) first.")
         return self._dense
-
-
-def _batches(texts: Sequence[str], most: int = 1024, characters: int = 1 << 20) -> Iterator[list[str]]:
-    """The texts in their order, so many at once that a tokenizer's threads have work, and not so many that long ones fill the memory."""
-    batch: list[str] = []
-    room = characters
-    for text in texts:
-        if batch and (len(batch) == most or len(text) > room):
-            yield batch
-            batch, room = [], characters
-        batch.append(text)
-        room -= len(text)
-    if batch:
-        yield batch

@@ -24,9 +24,10 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from homing.encoders.devices import on_device
+from homing.encoders.tokens import Tokens
 
 if TYPE_CHECKING:
-    from homing.encoders.model import Model, Tokens
+    from homing.encoders.model import Model
 
 Kernel = Callable[..., Any]
 
@@ -232,8 +233,6 @@ def admit(model: Model) -> tuple[Packer | None, str]:
 
     Equal is a distance of at most 1e-4 of the embedding's length in float32, 0.2 (a cosine of 0.98) in half precision.
     """
-    from homing.encoders.model import Tokens
-
     body = model.transformer[0].model
     used = getattr(body.config, "_attn_implementation", None)
     if used != "sdpa":
@@ -241,9 +240,8 @@ def admit(model: Model) -> tuple[Packer | None, str]:
     windows = [getattr(module, "sliding_window", None) for module in body.modules()]
     beyond = [min(window + 3, model.max_length) for window in windows if isinstance(window, int)]
     lengths = np.minimum([*FEW, *beyond[:1]], model.max_length)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    ids = np.random.default_rng(0).integers(0, body.config.get_text_config().vocab_size, offsets[-1], dtype=np.int32)
-    tokens, texts = Tokens(ids, offsets), np.arange(len(lengths))
+    draw, vocabulary = np.random.default_rng(0), body.config.get_text_config().vocab_size
+    tokens, texts = Tokens.of(draw.integers(0, vocabulary, length) for length in lengths), np.arange(len(lengths))
     was_training = [module for module in model.transformer.modules() if module.training]
     model.transformer.eval()
     try:

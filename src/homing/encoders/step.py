@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from homing.encoders.devices import on_device, return_unused_memory, token_budget
 from homing.encoders.dropout import Bits
 from homing.encoders.memory import available, saved_bytes
-from homing.encoders.model import Model, Tokens
+from homing.encoders.model import Model
+from homing.encoders.tokens import Tokens
 from homing.errors import TrainingError
 from homing.losses import Contrast
 from homing.progress import Say

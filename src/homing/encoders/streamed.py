@@ -13,7 +13,8 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 
 from homing.encoders.change import Change, FullChange
-from homing.encoders.model import Model, Tokens
+from homing.encoders.model import Model
+from homing.encoders.tokens import Tokens
 
 Read = Callable[[str], Tensor]
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from homing.encoders import streamed
-from homing.encoders.model import Model, Tokens
+from homing.encoders.model import Model
+from homing.encoders.tokens import Tokens
 from homing.encoders.weights import Weights
 from homing.errors import MergeError
 from homing.merging.planning import Plan
@@ -86,7 +87,7 @@ def verify_layers(planned: Plan, written: Path, texts: Sequence[str]) -> Verifie
     tokens, theirs = _tokens(base, texts), _tokens(after, texts)
     if not (np.array_equal(tokens.ids, theirs.ids) and np.array_equal(tokens.offsets, theirs.offsets)):
         raise MergeError("the written tokenizer gives other tokens than the base's", where=str(planned.out))
-    read, one = _reader(planned, planned.weights), Tokens(tokens[0], np.array([0, len(tokens[0])]))
+    read, one = _reader(planned, planned.weights), Tokens.of([tokens[0]])
     passes = 3 if planned.scale else 2
     with tqdm(total=passes * len(streamed.units(base.transformer[0].model)), desc="layer by layer", unit=" layers", **BAR) as bar:
         wanted = streamed.run(base, tokens, read, planned.change if planned.scale else None, done=bar.update)
@@ -133,7 +134,7 @@ def _tokens(model: Model, texts: Sequence[str]) -> Tokens:
     sides = [[tokens[text][-longest:] for text in range(len(texts))] for tokens in both]
     widest = max(len(ids) for side in sides for ids in side)
     pieces = [ids for side in sides for ids in side[: room // (2 * widest)]]
-    return Tokens(np.concatenate(pieces), np.cumsum([0, *map(len, pieces)]))
+    return Tokens.of(pieces)
 
 
 def _verified(planned: Plan, wanted: NDArray[np.float32], got: NDArray[np.float32]) -> Verified:

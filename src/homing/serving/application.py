@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from homing.encoders.model import Tokens
+from homing.encoders.tokens import Tokens
 from homing.protocols import Kind
 from homing.serving import requests
 from homing.serving.batching import Batcher, Work

@@ -27,7 +27,8 @@ import torch
 from numpy.typing import NDArray
 
 from homing.encoders.devices import return_freed_memory, return_unused_memory, token_budget
-from homing.encoders.model import Model, Tokens
+from homing.encoders.model import Model
+from homing.encoders.tokens import Tokens
 from homing.serving.logs import log
 from homing.serving.metrics import Metrics
 from homing.serving.refusals import Refusal, fault, invalid, queue_full
@@ -254,21 +255,19 @@ class Batcher:
 
     def _encode(self, taken: Sequence[tuple[Work, int]]) -> None:
         model = taken[0][0].model
-        pieces = [work.tokens[text] for work, text in taken if work.tokens is not None]
-        lengths = np.array([len(piece) for piece in pieces])
-        tokens = Tokens(np.concatenate(pieces), np.concatenate([[0], np.cumsum(lengths)]))
-        for chunk in reversed(list(model.chunks(lengths))):
+        tokens = Tokens.of(work.tokens[text] for work, text in taken if work.tokens is not None)
+        for chunk in reversed(list(model.chunks(tokens.lengths))):
             begun = time.perf_counter()
             try:
                 embeddings = embed(model, tokens, chunk)
             except Exception as error:
-                log("encoding failed", 40, error=error, texts=len(chunk), tokens=int(lengths[chunk].sum()))
+                log("encoding failed", 40, error=error, texts=len(chunk), tokens=int(tokens.lengths[chunk].sum()))
                 for text in chunk.tolist():
                     taken[text][0].dropped = True
                     taken[text][0].end(fault())
                 continue
             with self._changed:
-                self.metrics.encoded(len(chunk), int(lengths[chunk].sum()), time.perf_counter() - begun)
+                self.metrics.encoded(len(chunk), int(tokens.lengths[chunk].sum()), time.perf_counter() - begun)
                 for row, text in enumerate(chunk.tolist()):
                     work, place = taken[text]
                     work.embeddings[place] = embeddings[row]

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import orjson
 
-from homing.encoders.model import Tokens
+from homing.encoders.tokens import Tokens
 from homing.protocols import Kind
 from homing.serving.refusals import invalid
 from homing.serving.served import Served
@@ -136,8 +135,7 @@ def _token_arrays(given: list[Any], served: Served, kind: Kind | None, limits: S
             raise invalid(f"Array {place} of 'input' is to hold token ids from 0 to {known - 1:,}.", "input", "invalid_type")
     if limits.truncate:
         arrays = [array[: model.max_length] for array in arrays]
-    ids = np.array([token for array in arrays for token in array], dtype=np.int32)
-    return Tokens(ids, np.concatenate([[0], np.cumsum([len(array) for array in arrays])]))
+    return Tokens.of(arrays)
 
 
 def _few_enough(texts: Sequence[object], param: str, limits: Serving) -> None:
