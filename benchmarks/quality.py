@@ -150,7 +150,7 @@ def _tries(**values: Sequence[Any]) -> tuple[dict[str, Any], ...]:
     return tuple(dict(zip(values, chosen, strict=True)) for chosen in product(*values.values()))
 
 
-# On a CPU, minutes hold a few updates of 128 rows, which the cached loss is made for; 32 fit into memory without it.
+# On a CPU, minutes hold a few updates of 128 rows, which the cached loss is made for (st-128); 32 fit into memory without it.
 SMALL = {"batch": 32, "mini_batch": 0}
 
 
@@ -163,6 +163,7 @@ ARMS: dict[str, Arm] = {
     "blog": Arm(run_blog, blog.Settings()),  # a recipe: its rate is given
     "st-lora": Arm(run_st, st.Settings(rate=1e-3, **SMALL), _st(5e-4, 1e-3, 2e-3)),
     "st-full": Arm(run_st, st.Settings(rate=2e-4, tuning="full", **SMALL), _st(1e-4, 2e-4, 4e-4)),
+    "st-128": Arm(run_st, st.Settings(rate=2e-4, tuning="full")),
     "homing-lora": Arm(run_homing, Training(tuning="lora"), _tries(learning_rate=(5e-4, 1e-3, 2e-3)), chosen=False),
     "homing": Arm(run_homing, Training(), _tries(learning_rate=(1e-4, 2e-4, 4e-4)), chosen=False),  # its defaults run
     "homing-queries": Arm(run_homing, Training(train="queries"), _tries(learning_rate=(1e-4, 2e-4, 4e-4)), chosen=False),
