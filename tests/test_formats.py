@@ -453,7 +453,8 @@ def test_bad_folder_is_refused_with_its_place_and_a_remedy(tmp_path: Path, name:
 def test_folder_that_lacks_a_part_says_which(tmp_path: Path, missing: str) -> None:
     path = beir_folder(tmp_path / "b")
     shutil.rmtree(path / missing) if missing == "qrels" else (path / missing).unlink()
-    refuse(lambda: load(path), FormatError, [str(path), f"{missing}" + ("/train.tsv" if missing == "qrels" else ""), "is missing"])
+    told = {"qrels": ["qrels/train.tsv", "a query id, a document id and 1 or 0 a line"]}.get(missing, [missing, "Add what is missing"])
+    refuse(lambda: load(path), FormatError, [str(path), "is missing", *told])
 
 
 def test_paths_and_formats_that_do_not_fit(tmp_path: Path) -> None:

@@ -135,6 +135,15 @@ def test_what_is_no_model_is_named(tmp_path: Path, tiny_model: Path) -> None:
         Model(empty)
 
 
+def test_a_tokenizer_that_knows_no_word_is_none(minilm: Path, tmp_path: Path) -> None:
+    """Without its files transformers makes up one of special tokens alone, to which every text is the same."""
+    halved = _copy(minilm, tmp_path / "halved")
+    for name in ("tokenizer.json", "vocab.txt"):
+        (halved / name).unlink()
+    with pytest.raises(ModelError, match="holds no tokenizer"):
+        Model(halved, device="meta")
+
+
 def test_padding_side_does_not_change_an_embedding(tiny_model: Path) -> None:
     model = Model(tiny_model)
     together = model.encode(TEXTS)

@@ -449,7 +449,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         "sides": {side: {"queries": 40, "judgments": 240, "positives": 61} for side in ("train", "dev", "test")},
         "leaks": [{"first": "train", "second": "test", "queries": 0, "near_queries": 3, "positives": 0, "contradicted": 0}],
         "by": "group", "removed": 2, "notes": {"equal_documents": 7}, "near_duplicates": 3, "max_length": 128,
-        "lengths": {"document": {"cut": 0.25}, "query": {"cut": 0.0}},
+        "lengths": {"document": {"cut": 0.25, "unknown": 0.04}, "query": {"cut": 0.0, "unknown": 0.538}},
     }  # fmt: skip
     run = folder / "run"
     trained(run / "training", 40)
@@ -505,6 +505,8 @@ def test_all_that_an_evaluation_and_a_verdict_carry_is_shown(full: tuple[Path, P
         "The 5 queries of this part that lost most",
         "train and test share 0 queries, 3 near-duplicate",
         "25.0",
+        "the model’s vocabulary lacks",
+        "53.8",
         "1:06:40",
         "rank",
         "/home/ada/secret/data.json",

@@ -15,10 +15,11 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 import homing
 from homing import Evaluating, Evaluation, Model, Splits
 from homing.causes import Circumstances, likely_causes
-from homing.data import Builder, Dataset
+from homing.data import Builder, Dataset, Qrels
 from homing.decision import Decision
 from homing.differences import JUDGED_ONLY
 from homing.evaluations import Interval
+from homing.reporting.header import header
 from homing.reporting.sentences import in_both
 from homing.resampling import draw
 from homing.significance import detectable, holm, needed, percentile_interval, randomisation_p, randomisation_p_of_ap, resample, signs
@@ -133,7 +134,10 @@ def test_thresholds_are_the_best_of_all_cuts(pairs: list[tuple[float, bool]], mi
 def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
     from tiny import made_data
 
-    return homing.split(homing.load(made_data(tmp_path_factory.mktemp("made"), queries=160)))
+    made = homing.split(homing.load(made_data(tmp_path_factory.mktemp("made"), queries=160)))
+    query, document, relevance = made.dev.qrels.query, made.dev.qrels.document, made.dev.qrels.relevance
+    fruitless = Qrels(query, document, np.where(query == query[0], 0, relevance).astype(np.int32))  # the first query has no positive
+    return replace(made, dev=made.dev.with_qrels(fruitless))
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +171,8 @@ def test_what_dev_chooses(found: list[Evaluation], splits: Splits) -> None:
     assert decision.list.chosen_on.pairs == len(splits.dev.qrels)
     assert decision.retrieval is not None
     assert decision.retrieval.top_k == 100
+    assert decision.list.chosen_on.queries == len(splits.dev.qrels.queries)
+    assert decision.retrieval.chosen_on.queries == len(splits.dev.qrels.queries) - 1  # one has nothing to be found
     assert decision.retrieval.chosen_on.relevant_share < decision.list.chosen_on.relevant_share
     assert base.test_best is not None
     assert base.test_best[1] >= base.measures["F1"].value - 1e-12
@@ -302,6 +308,19 @@ def test_a_gain_over_judged_documents_alone_is_held_to_its_test_too(found: list[
     assert (verdict.outcome, verdict.action) == ("undecided", "label more")
     assert verdict.causes[0].name == "what the two models find is judged to different shares"
     assert "Judge the first ten documents" in verdict.causes[0].experiment
+
+
+def test_what_is_clear_in_neither_reading_is_for_want_of_queries(found: list[Evaluation]) -> None:
+    """Unjudged documents decide nothing where nDCG@10 shows no difference with them and none without."""
+    base = found[0]
+    noise = np.random.default_rng(0).normal(0, 0.3, len(base.queries))
+    verdict = compare([base, _judged_apart(_moved(base, "tuned", noise - noise.mean()), noise - noise.mean())], resamples=200)
+    assert (verdict.outcome, verdict.action, verdict.ranked) == ("undecided", "label more", False)
+    assert verdict.causes[0].name == "the test is too small to show a gain"
+    assert not any("different shares" in cause.name for cause in verdict.causes)
+    assert not any("unjudged" in remark.en for remark in header([base, _moved(base, "tuned", 0.0)], verdict).remarks)
+    clear = compare([base, _judged_apart(_moved(base, "tuned", 0.1, 3.0), -0.05)], resamples=200)
+    assert any("unjudged" in remark.en for remark in header([base, _moved(base, "tuned", 0.0)], clear).remarks)
 
 
 def test_lost_in_ap_is_lost_whatever_is_judged(found: list[Evaluation]) -> None:

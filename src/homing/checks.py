@@ -15,8 +15,8 @@ FEW = 30  # queries with a positive; a fifth of fewer is less than the six test 
 MANY_UNKNOWN = 0.05  # share of the tokens that the vocabulary lacks, likewise
 
 NOTES = {
-    "equal_queries": "equal queries merged",
-    "equal_documents": "equal documents merged",
+    "equal_queries": "repetitions of a query (taken once)",
+    "equal_documents": "repetitions of a document (taken once)",
     "repeated_judgments": "repeated judgments merged",
     "judged_both_ways": "pairs judged both ways (taken as relevant)",
     "records_without_positive": "records without a positive",
@@ -215,7 +215,10 @@ class Check:
                 "apart, test asks for answers that training never saw as relevant. For new questions to known ones, use --split-by query."
             )
         if self.without_positive:
-            yield f"{self.without_positive:,} of {judged:,} judged queries have no positive: they give no training row and no measure."
+            yield (
+                f"{self.without_positive:,} of {judged:,} judged queries have no positive: they give no training row, and count in "
+                "AP and F1 alone, not in the rankings."
+            )
         if (able := judged - self.without_positive) < FEW and not self.sides:
             yield f"only {able:,} queries have a relevant document: of fewer than {FEW} too few are left for a test that shows anything."
         if both := self.notes.get("judged_both_ways"):
@@ -223,7 +226,7 @@ class Check:
 
     def _of_the_files(self) -> Iterator[str]:
         if empty := self.notes.get("empty_queries", 0) + self.notes.get("empty_documents", 0):
-            yield f"{empty:,} queries or documents have no text and were left out."
+            yield f"{empty:,} times a query or a document has no text, and was left out."
         if self.notes.get("pooled_splits"):
             yield "the data's own splits were pooled, and will be dealt anew."
         if self.notes.get("dealt_anew"):

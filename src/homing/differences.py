@@ -143,3 +143,8 @@ def judged_alike(one: Evaluation, other: Evaluation) -> bool:
 def ranks(difference: Difference, one: Evaluation, other: Evaluation) -> bool:
     """Whether nDCG@10 may rank the two: they are judged alike, or it clearly says the same whatever the unjudged documents are worth."""
     return judged_alike(one, other) or difference.sign("nDCG@10") == difference.sign(JUDGED_ONLY) != 0
+
+
+def contradictory(difference: Difference) -> bool:
+    """Whether nDCG@10 is clear with the unjudged documents or without them, and doesn't say the same both times."""
+    return difference.sign("nDCG@10") != difference.sign(JUDGED_ONLY)

@@ -246,7 +246,7 @@ def _deciding(evaluation: Evaluation, answers: _Answers, threshold: float, dev_f
     dev, test = exam.dev.qrels.relevance > 0, evaluation.relevant
     fitted = fit_platt(answers.dev_scores, dev)
     calibration = fitted if fitted.slope > 0 else None  # a probability that falls with the score would contradict the ranking
-    in_list = Threshold.of(threshold, dev_f1, _chosen_on(exam, len(dev), float(dev.mean())), normalised=answers.normalised)
+    in_list = Threshold.of(threshold, dev_f1, _chosen_on(exam, len(exam.dev.qrels.queries), dev), normalised=answers.normalised)
     retrieval = _retrieval(answers, exam)
     background = _background(answers, threshold, dev_f1, exam, draws)
     trades = []
@@ -270,8 +270,9 @@ def _deciding(evaluation: Evaluation, answers: _Answers, threshold: float, dev_f
     )
 
 
-def _chosen_on(exam: _Exam, pairs: int, share: float) -> ChosenOn:
-    return ChosenOn("dev", len(exam.dev.qrels.queries), pairs, share, exam.dataset)
+def _chosen_on(exam: _Exam, queries: int, relevant: NDArray[np.bool_]) -> ChosenOn:
+    """Pairs of so many dev queries, by whether each is relevant."""
+    return ChosenOn("dev", queries, len(relevant), float(relevant.mean()), exam.dataset)
 
 
 def _retrieval(answers: _Answers, exam: _Exam) -> Threshold | None:
@@ -287,8 +288,7 @@ def _retrieval(answers: _Answers, exam: _Exam) -> Threshold | None:
     positives = np.bincount(owner, (ranking.ideal > 0).sum(axis=1), exam.redrawn.shape[1]).astype(np.float64)
     of_pair = np.repeat(owner, ranking.there.sum(axis=1))
     found, best = bagged_threshold(scores, relevant, of_pair, exam.bags(len(scores)), positives)
-    chosen_on = _chosen_on(exam, len(relevant), float(relevant.mean()))
-    return Threshold.of(found, best, chosen_on, normalised=answers.normalised, top_k=k)
+    return Threshold.of(found, best, _chosen_on(exam, len(queries), relevant), normalised=answers.normalised, top_k=k)
 
 
 def _background(answers: _Answers, own: float, without: float, exam: _Exam, draws: Draws) -> Background | None:

@@ -31,6 +31,7 @@ from homing.loading import save_dataset
 from homing.manifest import replace_directory, write_json
 from homing.merging import plan, write
 from homing.mining import mine
+from homing.progress import duration
 from homing.protocols import Encoder
 from homing.reporting import report
 from homing.rundir import further
@@ -105,7 +106,7 @@ def do_train(work: Work) -> None:
     work.say(
         f"  {'all weights' if training.tuning == 'full' else f'{training.tuning}, rank {training.rank}'}, "
         f"learning rate {training.learning_rate:g}, {len(work.mined):,} rows, "
-        + (f"{training.minutes:g} minutes" if training.minutes is not None else f"{training.epochs:g} epochs")
+        + (duration(60 * training.minutes) if training.minutes is not None else f"{training.epochs:g} epochs")
     )
     if work.start is not None:
         work.say(f"  going on from {work.start.path}")

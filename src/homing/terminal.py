@@ -48,7 +48,7 @@ def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict, language:
         [
             *_remarks(evaluations, said),
             *(wrapped(f"- {said(note)}") for note in head.notes),
-            *(wrapped(f"- {sentence}") for sentence in (sentences(verdict.context) if language == "en" else ())),
+            *(wrapped(f"- {sentence}") for sentence in (sentences(verdict.context) if language == "en" else _looked(verdict, said))),
         ],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
@@ -93,17 +93,25 @@ def _prompts(evaluation: Evaluation, said: Said) -> str:
     return ", ".join(f"{said(phrases.PROMPT_KINDS[kind])} {evaluation.prompts.get(kind, '')!r}" for kind in ("query", "document"))
 
 
+def _looked(verdict: Verdict, said: Said) -> list[str]:
+    """How many tuned models the test set has measured, where that is known."""
+    return [] if verdict.context.looks is None else [said(phrases.LOOKS, n=verdict.context.looks)]
+
+
 def _table(table: Table, said: Said) -> list[str]:
     """A small table as a line a row."""
     lines = [said(table.title)]
     for name, cells in table.rows:
-        values = [f"{each.value} {said(each.below)}".strip() + ("*" if each.best else "") for each in cells]
+        values = [
+            f"{said(column)} {each.value} {said(each.below)}".strip() + ("*" if each.best else "")
+            for column, each in zip(table.columns[1:], cells, strict=True)
+        ]
         lines.append(wrapped(f"  {said(name)}: {', '.join(values)}", indent="    "))
     return [*lines, *(wrapped(said(sentence)) for sentence in table.after)]
 
 
 def _opening(head: Header, said: Said) -> list[str]:
-    whole = f"{said(head.claim)} {said(head.evidence)}" if head.evidence is not None else said(head.claim)
+    whole = f"{said(head.claim)} {said(head.evidence)}".replace("： ", "：") if head.evidence is not None else said(head.claim)
     lines = [wrapped(said(phrases.VERDICT, outcome=said(head.outcome)) + whole)]
     if head.action is not None:
         lines.append(wrapped(f"{said(phrases.ACTION_OF)}{said(head.action)}"))

@@ -16,6 +16,7 @@ from homing.differences import (
     Difference,
     Power,
     adjusted,
+    contradictory,
     groups,
     judged_alike,
     over_seeds,
@@ -97,7 +98,7 @@ def compare(
     fused = comparison.difference(*both, tested=False) if both is not None and judged_alike(*both) else None
     rival = untrained if untrained is not None and ranks(untrained, last, best) else None
     blind = groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
-    apart = outcome == "undecided" and not ranked
+    apart = outcome == "undecided" and not ranked and contradictory(difference)
     action = _action(outcome, rival, fused, against_deployed, blind or apart)
     causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
     if apart:

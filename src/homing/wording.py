@@ -105,7 +105,6 @@ def notes(
                 + ("" if alone is None else f"; over judged documents alone it differs by {_signed(alone)}")
                 + ". Judge the first ten of both."
             )
-        break
     if power is not None and power.detectable > power.worthwhile:
         said.append(
             f"This test set shows a difference in nDCG@10 of {power.detectable:.3f} or more (in four of five draws); to see "

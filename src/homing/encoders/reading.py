@@ -92,7 +92,9 @@ def _demand_whole(model: SentenceTransformer, path: Path) -> None:
     """Raise ModelError where the transformer, its tokenizer or some of its weights are not there."""
     if not isinstance(model[0], Transformer) or model.tokenizer is None:
         raise ModelError("the model's first module is not a transformer", where=str(path), got=type(model[0]).__name__)
-    if not model.tokenizer("a", add_special_tokens=False).get("input_ids"):
+    tokenizer: Any = model.tokenizer
+    empty = not tokenizer("a", add_special_tokens=False).get("input_ids")
+    if empty or len(tokenizer.get_vocab()) <= len(tokenizer.all_special_ids):  # transformers makes up one that knows no word
         raise ModelError(
             "the directory holds no tokenizer, or an empty one", where=str(path), expected="tokenizer.json",
             remedy="Download the model again.",

@@ -34,6 +34,11 @@ def _told(path: Path) -> str:
         return f"This is a run: to go on with it, give {path / 'recipe.toml'}."
     if (path / "config.json").is_file():
         return "This is a model: it goes to --model."
+    if present(path / CORPUS).is_file() and present(path / QUERIES).is_file():
+        return (
+            "Homing learns from judgments, and measures by them: say for some of the queries (a hundred and more) which documents answer "
+            f"them, in {QRELS}/train.tsv, a query id, a document id and 1 or 0 a line, with tabs between."
+        )
     return "Add what is missing, or name a JSON, JSONL or CSV file."
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from homing.differences import DECISIVE, Difference
+from homing.differences import DECISIVE, Difference, contradictory
 from homing.evaluations import Evaluation, Interval
 from homing.reporting import phrases
 from homing.reporting.language import Phrase
@@ -76,7 +76,7 @@ def header(evaluations: Sequence[Evaluation], verdict: Verdict) -> Header:
         claim=Phrase(f"{claim}:" if evidence else claim, f"{chinese_claim}：" if chinese_evidence else chinese_claim),
         evidence=Phrase(evidence, chinese_evidence) if evidence or chinese_evidence else None,
         action=None if alone else _action(evaluations, verdict),
-        remarks=[] if alone else _remarks(verdict),
+        remarks=[] if alone else _remarks(verdict, own(verdict, last)),
         differences=shown,
         notes=[in_both(note) for note in verdict.notes],
         facts=_facts(first),
@@ -160,9 +160,9 @@ def _action(evaluations: Sequence[Evaluation], verdict: Verdict) -> Phrase:
     return phrases.ACTIONS[verdict.action].format(kept=kept, last=last.name)
 
 
-def _remarks(verdict: Verdict) -> list[Phrase]:
+def _remarks(verdict: Verdict, difference: Difference | None) -> list[Phrase]:
     found = []
-    if not verdict.ranked:
+    if not verdict.ranked and difference is not None and contradictory(difference):
         found.append(phrases.UNRANKED)
     if verdict.power is not None:
         power = verdict.power

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from homing.checks import MANY_UNKNOWN
 from homing.reporting import phrases
 from homing.reporting.language import Phrase
 from homing.reporting.numbers import count, duration, percent
@@ -100,6 +101,8 @@ def counts(checked: Mapping[str, Any]) -> Counts:
         if lengths["cut"] > 0:
             name = phrases.CUT.with_phrase("kind", phrases.KINDS[kind]).format(length=checked["max_length"])
             remarks.append((name, percent(lengths["cut"])))
+        if lengths["unknown"] >= MANY_UNKNOWN:
+            remarks.append((phrases.UNKNOWN.with_phrase("kind", phrases.KINDS[kind]), percent(lengths["unknown"])))
     if checked.get("removed"):
         remarks.append((phrases.REMOVED, count(checked["removed"])))
     return Counts(rows, leaks, phrases.SPLIT_BY.get(checked.get("by") or ""), remarks)

@@ -297,13 +297,17 @@ COUNTS = {
     "near_duplicates": Phrase("pairs of near-duplicate queries", "近似重复的查询对"),
     "without_positive": Phrase("queries without a relevant document", "没有相关文档的查询"),
     "without_negative": Phrase("queries without a document judged not relevant", "没有“不相关”标注的查询"),
-    "equal_queries": Phrase("equal queries merged", "合并的相同查询"),
-    "equal_documents": Phrase("equal documents merged", "合并的相同文档"),
+    "equal_queries": Phrase("repetitions of a query (taken once)", "重复出现的查询（只计一次）"),
+    "equal_documents": Phrase("repetitions of a document (taken once)", "重复出现的文档（只计一次）"),
     "repeated_judgments": Phrase("repeated judgments merged", "合并的重复标注"),
     "judged_both_ways": Phrase("pairs judged both ways (taken as relevant)", "两种标注都有的对（按相关计）"),
     "empty_documents": Phrase("documents without text (left out)", "没有文本的文档（已略去）"),
     "empty_queries": Phrase("queries without text (left out)", "没有文本的查询（已略去）"),
 }
+UNKNOWN = Phrase(
+    "{kind}: tokens that the model’s vocabulary lacks; it cannot read them, and results on them say little",
+    "{kind}：模型词表里没有的词元；模型读不懂，相应结果说明不了什么",
+)
 CUT = Phrase("{kind}: longer than the {length} tokens that the model reads", "{kind}：超过模型可读的 {length} 个词元")
 KINDS = {"query": Phrase("queries", "查询"), "document": Phrase("documents", "文档")}
 
