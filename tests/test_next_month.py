@@ -86,6 +86,16 @@ def test_training_goes_on_from_the_adapters_weights(
     assert looks[1]["dev_loss"] < looks[0]["dev_loss"]
 
 
+def test_the_look_at_the_old_adapter_is_none_of_the_trainings(
+    old: Adapter, base: Model, mined: Mined, splits: Splits, tmp_path: Path
+) -> None:
+    homing.train(base, mined, splits.dev, replace(LORA, tuning=None, evaluations=1), out=tmp_path / "adapter", start=old)
+    logged = [json.loads(line) for line in (tmp_path / "training" / "metrics.jsonl").read_text().splitlines()]
+    last = max(line["step"] for line in logged if "loss" in line)
+    assert last > 1
+    assert [line["step"] for line in logged if "dev_loss" in line] == [0, 0, last]
+
+
 def test_what_training_cannot_go_on_from(old: Adapter, base: Model, mined: Mined, splits: Splits, tiny_model: Path, tmp_path: Path) -> None:
     from tiny import tiny_qwen3
 

@@ -56,7 +56,7 @@ def walk(pace: Pace) -> list[int]:
         pace.update += 1
         if pace.look_is_due:
             looked.append(pace.update)
-            pace.looks += 1
+            pace.looked(0.0)
     return looked
 
 
@@ -91,8 +91,8 @@ class Clocked:
         self.settings, self.update_takes, self.look_takes = settings, update, look
         self.pace = Pace.of(1000, settings)
         self.pace.looks_after = after
-        self.pace.first_look_seconds = look
-        self.pace.other_seconds = preparation + look
+        self.pace.other_seconds = preparation
+        self.pace.looked(look)
         self.rates: list[float] = []
         self.looked: list[float] = []
 
@@ -107,8 +107,7 @@ class Clocked:
             assert pace.updates >= pace.update
             if pace.look_is_due:
                 self.looked.append(pace.seconds)
-                pace.look_seconds += self.look_takes
-                pace.looks += 1
+                pace.looked(self.look_takes)
         return self
 
     @property

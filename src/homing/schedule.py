@@ -46,8 +46,8 @@ class Pace:
     looks: int = 0
     update_seconds: float = 0.0
     look_seconds: float = 0.0
-    other_seconds: float = 0.0  # preparation, the look at the base
-    first_look_seconds: float = 0.0  # what the look at the base took: what one takes, until the first of these
+    other_seconds: float = 0.0  # preparation, looks before the first update
+    first_look_seconds: float = 0.0  # what the last of those took: what one takes, until the first of these
 
     @classmethod
     def of(cls, groups: int, settings: Training) -> Pace:
@@ -79,6 +79,13 @@ class Pace:
     def look_is_due(self) -> bool:
         """Whether dev is to be looked at now: at equal shares of the updates, and at their end."""
         return self.looks < self.evaluations and (self.over or self.update >= round(self.updates * (self.looks + 1) / self.evaluations))
+
+    def looked(self, seconds: float) -> None:
+        """A look at dev has taken so long; one before the first update is none of `evaluations`, whatever it looked at."""
+        if self.update:
+            self.looks, self.look_seconds = self.looks + 1, self.look_seconds + seconds
+        else:
+            self.first_look_seconds, self.other_seconds = seconds, self.other_seconds + seconds
 
     @property
     def epoch(self) -> float:

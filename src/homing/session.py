@@ -106,7 +106,6 @@ class Session:
         with self.trackers:
             if state is None:
                 self.base_look = self._look_at_base()
-                self.pace.first_look_seconds, self.pace.looks, self.pace.look_seconds = self.pace.look_seconds, 0, 0.0
             self.learner.tuning.train_mode()
             if state is None:
                 self.pace.other_seconds = time.monotonic() - self.began
@@ -208,8 +207,7 @@ class Session:
         figures = {f"dev_{name}": value for name, value in look.figures.items()}
         if self.general is not None:
             figures["general_nDCG@10"] = self.general.look().figures["nDCG@10"]
-        self.pace.look_seconds += time.monotonic() - start
-        self.pace.looks += 1
+        self.pace.looked(time.monotonic() - start)
         self._log({"step": self.pace.update, "epoch": self.pace.epoch, **figures})
         return look
 
