@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from homing.batches import Batch
-from homing.data import Dataset, Ints, Mined
+from homing.data import Dataset, Ints, Mined, pair_keys
 from homing.data import digest as digest_texts
 from homing.encoders.adapter import Adapter
 from homing.encoders.devices import Arriving
@@ -82,15 +82,22 @@ class Session:
         return found
 
     def _fingerprint(self) -> str:
-        """What must be equal for a checkpoint to be gone on from."""
+        """What must be equal for a checkpoint to be gone on from: the model, the settings, every text, judgment and candidate."""
         mined, dev = self.mined, self.dev_data
-        texts = [mined.train.queries.texts[query] for query in mined.query.tolist()]
-        texts += [mined.train.corpus.texts[document] for document in mined.positive.tolist()]
-        parts = [self.model.digest, json.dumps(deciding(self.settings), sort_keys=True), digest_texts(texts)]
-        columns = [mined.negative, dev.qrels.query, dev.qrels.document, dev.qrels.relevance]
-        if mined.pool is not None:
-            columns += [mined.pool.document, mined.pool.kind]
-        parts.append(sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in columns)).hexdigest())
+        parts = [self.model.digest, json.dumps(deciding(self.settings), sort_keys=True)]
+        columns: list[NDArray[Any]] = [mined.query, mined.positive, mined.negative]
+        for data in (mined.train, dev):
+            parts += [digest_texts(data.queries.texts), digest_texts(data.corpus.texts)]
+            pairs = pair_keys(data.qrels.query, data.qrels.document)
+            by_pair = np.argsort(pairs)
+            columns += [pairs[by_pair], data.qrels.relevance[by_pair]]
+        if (pool := mined.pool) is not None:
+            columns += [pool.query, pool.document, pool.kind, pool.judged]
+            columns.append(np.array([pool.negatives, pool.hard, pool.medium, pool.seed]))
+        state = sha256()
+        for column in columns:
+            state.update(repr(column.shape).encode() + np.ascontiguousarray(column, dtype=np.int64).tobytes())
+        parts.append(state.hexdigest())
         parts.append(self.teacher.digest if self.teacher is not None else "")
         parts += [self.start.digest] if self.start is not None else []
         return digest_texts(parts)
