@@ -39,6 +39,14 @@ def test_a_setting_reaches_the_loss(changed: dict[str, Any], embeddings: tuple[t
     assert found != Objective(Training(), 8)(*embeddings, RELEVANCE).loss
 
 
+def test_shorter_embeddings_are_compared_as_the_models_own_are(embeddings: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """A model that compares by inner product alone is cut and not brought to length 1, as `Truncated` serves it."""
+    queries, documents = (3 * each for each in embeddings)
+    found = Objective(Training(dimensions="4"), 8, normalised=False)(queries, documents, RELEVANCE)
+    alone = [contrastive(queries[:, :d], documents[:, :d], RELEVANCE, 0.05).loss for d in (8, 4)]
+    assert torch.isclose(found.loss, (alone[0] + alone[1]) / 2)
+
+
 def test_the_cross_query_term_is_added(embeddings: tuple[torch.Tensor, torch.Tensor]) -> None:
     queries, documents = embeddings
     plain, with_term = (Objective(Training(cross_query=weight), 8)(*embeddings, RELEVANCE).loss for weight in (0.0, 0.3))

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from homing import Adapter, Mining, Model, Splits, Training
 from homing.batches import Batch
 from homing.encoders.change import LowRankChange
 from homing.errors import JudgmentError, MergeError, ModelError, TrainingError
+from homing.learner import Learner
 from homing.session import Session
 from homing.tokenised import Tokenised
 
@@ -110,6 +112,63 @@ def test_a_training_that_stopped_goes_on_to_the_same_bytes(
     assert [(line["step"], line.get("loss"), line.get("dev_loss")) for line in mine] == [
         (line["step"], line.get("loss"), line.get("dev_loss")) for line in theirs
     ]
+
+
+def test_what_had_no_gradient_has_no_moments_to_go_on_with(base: Model, mined: homing.Mined, tmp_path: Path) -> None:
+    """As a part of a model that no text reaches: an encoder of images."""
+
+    def learner() -> Learner:
+        return Learner(base, mined, SETTINGS, tmp_path / "tokens", None, None, None, print)
+
+    before = learner()
+    try:
+        for parameter in before.trained[1:]:
+            parameter.grad = torch.ones_like(parameter)
+        before.follow(1e-3)
+        before.tuning.save(tmp_path)
+        moments = before.moments()
+    finally:
+        before.detach()
+    assert moments
+    assert not any(name.startswith("0.") for name in moments)
+    after = learner()
+    try:
+        after.restore(Adapter(tmp_path).weights, moments)
+        again = after.moments()
+    finally:
+        after.detach()
+    assert again.keys() == moments.keys()
+    assert all(torch.equal(value, moments[name]) for name, value in again.items())
+
+
+def test_a_checkpoint_of_other_texts_or_judgments_is_not_gone_on_from(
+    base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing_more(self: Session, batch: Batch) -> None:
+        raise _Killed
+
+    def begins_anew(mined: homing.Mined, dev: homing.Dataset) -> bool:
+        said: list[str] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "_update", nothing_more)
+            with suppress(_Killed):
+                homing.train(base, mined, dev, SETTINGS, out=tmp_path / "adapter", say=said.append)
+        return not any(line.startswith("going on from update") for line in said)
+
+    train = mined.train
+    homing.train(base, mined, splits.dev, SETTINGS, out=tmp_path / "adapter")
+    kept = tmp_path / "training"
+    shutil.copytree(kept, tmp_path / "kept")
+    texts = list(train.corpus.texts)
+    texts[int(mined.negative[0, 0])] += " and more"
+    reworded = homing.Corpus(train.corpus.ids, tuple(texts))
+    qrels = train.qrels
+    unsure = homing.Qrels(qrels.query, qrels.document, np.where(np.arange(len(qrels)) == len(qrels) - 1, -1, qrels.relevance))
+    for other in (replace(train, corpus=reworded), replace(train, qrels=unsure)):
+        assert begins_anew(replace(mined, train=other), replace(splits.dev, corpus=other.corpus))
+        shutil.rmtree(kept)
+        shutil.copytree(tmp_path / "kept", kept)
+    assert not begins_anew(replace(mined, train=replace(train)), replace(splits.dev))
 
 
 KILLED = """
@@ -263,8 +322,10 @@ def test_nothing_to_train_on_is_an_error(base: Model, mined: homing.Mined, split
     with pytest.raises(JudgmentError, match="no row"):
         homing.train(base, empty, splits.dev, SETTINGS, out=tmp_path / "adapter")
     bare = replace(mined, negative=np.full_like(mined.negative, -1))
-    with pytest.raises(JudgmentError, match="no negative"):
-        homing.train(base, bare, splits.dev, replace(SETTINGS, in_batch=False), out=tmp_path / "adapter")
+    one = bare.of(bare.query[:1])
+    for rows, alone in ((bare, {"in_batch": False}), (bare, {"batch_size": 1}), (one, {})):
+        with pytest.raises(JudgmentError, match="no negative"):
+            homing.train(base, rows, splits.dev, replace(SETTINGS, **alone), out=tmp_path / "adapter")
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_texts(

@@ -58,7 +58,7 @@ class Learner:
         start: Adapter | None, say: Say,
     ) -> None:  # fmt: skip
         self.model, self.mined, self.settings, self.teacher, self.fixed = base, mined, settings, teacher, fixed
-        self.objective = Objective(settings, base.dimension)
+        self.objective = Objective(settings, base.dimension, normalised=base.similarity == "cosine")
         self.groups = Groups(mined)
         self.whole: Tensor | None = None  # the fixed embeddings on the device, where they are few enough to stand there at once
         pooled = [] if mined.pool is None else [mined.pool.document[np.isin(mined.pool.query, self.groups.queries)]]
@@ -177,9 +177,9 @@ class Learner:
         }
 
     def restore(self, weights: Path, moments: dict[str, Tensor]) -> None:
-        """Go on from these weights and what `moments` gave; without any, as before the first update."""
+        """Go on from these weights and what `moments` gave; what it has nothing of begins as before the first update."""
         self.tuning.restore(weights)
-        for index, parameter in enumerate(self.trained if moments else ()):
-            self.optimizer.state[parameter] = {
-                name: moments[f"{index}.{name}"].to(parameter.device) for name in ("step", "exp_avg", "exp_avg_sq")
-            }
+        for place, value in moments.items():
+            index, name = place.split(".")
+            parameter = self.trained[int(index)]
+            self.optimizer.state[parameter][name] = value.to(parameter.device)

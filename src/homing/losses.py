@@ -137,8 +137,10 @@ def matryoshka(
     queries: Float[Tensor, "queries dim"],
     documents: Float[Tensor, "documents dim"],
     dimensions: Sequence[int],
+    *,
+    normalised: bool = True,
 ) -> Contrast:
-    """`loss` of the embeddings cut to their first d numbers and normalised again, averaged over d in `dimensions`.
+    """`loss` of the embeddings cut to their first d numbers, averaged over d in `dimensions`; `normalised`: brought to length 1 again.
 
     The full dimension is always among them, also where `dimensions` doesn't name it. The mean scores are those of the full dimension.
 
@@ -151,10 +153,12 @@ def matryoshka(
         raise SettingError(
             "a Matryoshka dimension is out of range", got=str(list(dimensions)), expected=f"each from 1 to {full}, the model's"
         )
-    contrasts = {
-        d: loss(F.normalize(queries.float()[:, :d], dim=1), F.normalize(documents.float()[:, :d], dim=1))
-        for d in dict.fromkeys((full, *dimensions))
-    }
+
+    def cut(embeddings: Tensor, dimension: int) -> Tensor:
+        first = embeddings.float()[:, :dimension]
+        return F.normalize(first, dim=1) if normalised else first
+
+    contrasts = {d: loss(cut(queries, d), cut(documents, d)) for d in dict.fromkeys((full, *dimensions))}
     return contrasts[full]._replace(loss=torch.stack([each.loss for each in contrasts.values()]).sum() / len(contrasts))
 
 

@@ -26,10 +26,13 @@ class Taught:
 
 
 class Objective:
-    """Called with embeddings of queries and documents and their relevance, gives the loss with the mean scores behind it."""
+    """Called with embeddings of queries and documents and their relevance, gives the loss with the mean scores behind it.
 
-    def __init__(self, settings: Training, dimension: int) -> None:
-        self.settings = settings
+    `dimension` is that of the embeddings; `normalised` tells whether they are of length 1, and shorter ones shall be.
+    """
+
+    def __init__(self, settings: Training, dimension: int, *, normalised: bool = True) -> None:
+        self.settings, self.normalised = settings, normalised
         shorter = sorted({int(part) for part in settings.dimensions.split(",") if part}, reverse=True)
         self.dimensions = [dimension, *(each for each in shorter if each < dimension)]
 
@@ -37,7 +40,10 @@ class Objective:
         def term(queries: Tensor, documents: Tensor) -> Contrast:
             return self._at_one_dimension(queries, documents, relevance, taught)
 
-        found = losses.matryoshka(term, queries, documents, self.dimensions) if len(self.dimensions) > 1 else term(queries, documents)
+        if len(self.dimensions) > 1:
+            found = losses.matryoshka(term, queries, documents, self.dimensions, normalised=self.normalised)
+        else:
+            found = term(queries, documents)
         if taught is not None and taught.queries is not None and taught.documents is not None and self.settings.distill:
             near = losses.embedding_distillation(torch.cat([queries, documents]), torch.cat([taught.queries, taught.documents]))
             found = found._replace(loss=found.loss + self.settings.distill * near)
