@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import homing
-from homing import Mining, Model, Training
+from homing import Mining, Model, Splitting, Training
 from homing.errors import SettingError
 from homing.training import resolved
 
@@ -22,6 +22,20 @@ def test_a_number_is_a_finite_number(name: str, value: Any) -> None:
     flag = "lora-rank" if name == "rank" else name
     with pytest.raises(SettingError, match=f"--{flag} is no finite number; got"):
         Training(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["rank", "batch_size", "evaluations", "seed"])
+def test_what_counts_is_a_whole_number(name: str) -> None:
+    flag = "lora-rank" if name == "rank" else name.replace("_", "-")
+    with pytest.raises(SettingError, match=f"--{flag} is no whole number; got 2.5"):
+        Training(**{name: 2.5})
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 63])
+def test_a_seed_is_one_that_every_generator_takes(seed: int) -> None:
+    for settings in (Training, Mining, Splitting):
+        with pytest.raises(SettingError, match=f"--seed is out of range; got {seed}"):
+            settings(seed=seed)
 
 
 def test_numbers_of_numpy_and_none_are_taken() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from homing.errors import SettingError
@@ -21,16 +21,22 @@ def _demand(holds: bool, name: str, got: object, expected: str) -> None:
 
 @dataclass(frozen=True)
 class _Settings:
-    """What all settings are held to: a number where one belongs, and finite. Each kind's `_check` raises SettingError for the rest."""
+    """What all settings are held to: a number where one belongs, finite, and whole where it counts. Each kind's `_check` does the rest.
+
+    All of them raise SettingError.
+    """
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value, kinds = getattr(self, each.name), str(each.type).split(" | ")
             number = isinstance(value, Real) and not isinstance(value, bool)
             wanted = value is not None and ("int" in kinds or "float" in kinds)
+            name = each.metadata["flag"] or each.name.replace("_", "-")
             if (wanted and not number) or (number and not math.isfinite(value)):
-                name = each.metadata["flag"] or each.name.replace("_", "-")
                 raise SettingError(f"--{name} is no finite number", got=repr(value), expected=str(each.type))
+            if wanted and "float" not in kinds and not isinstance(value, Integral):
+                raise SettingError(f"--{name} is no whole number", got=repr(value), expected=str(each.type))
+            _demand(name != "seed" or 0 <= value < 1 << 63, name, value, "0 to 2^63 - 1")
         self._check()
 
     def _check(self) -> None: ...
