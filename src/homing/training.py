@@ -7,6 +7,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from homing import conventions
 from homing.arguments import demand
 from homing.data import Dataset, Mined
@@ -61,8 +63,11 @@ def train(
     logs = Path(logs) if logs is not None else out.parent / "training"
     if not len(mined):
         raise JudgmentError("there is no row to train on", remedy="Training needs at least one query with a relevant document.")
-    if not settings.in_batch and not (mined.negative >= 0).any():
-        raise JudgmentError("there is no negative to train against", remedy="Leave --no-in-batch out, or give judged negatives.")
+    if teacher is None and not _contrasts(mined, settings):
+        raise JudgmentError(
+            "there is no negative to train against",
+            remedy="Give --negatives 1 or more, or several queries an update (--batch-size) that contrast (no --no-in-batch).",
+        )
     demand_replaceable(out, *MARKS)
     settings = resolved(base, settings, start)
     session = Session(base, mined, dev, settings, logs, teacher, general, start, say, began)
@@ -74,6 +79,12 @@ def train(
         shutil.copytree(best, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*CHECKPOINT_ONLY, "README.md"))
         conventions.put(fresh, scale=scale, train=settings.train)
     return Adapter(out)
+
+
+def _contrasts(mined: Mined, settings: Training) -> bool:
+    """Whether anything stands against any positive: a drawn negative, another query's document, or with fixed documents the corpus."""
+    others = settings.train == "queries" or (settings.batch_size > 1 and len(np.unique(mined.query)) > 1)
+    return bool((mined.negative >= 0).any()) or (settings.in_batch and others)
 
 
 def resolved(base: Model, settings: Training, start: Adapter | None = None) -> Training:

@@ -63,7 +63,7 @@ def retriever_of(settings: Mining, encoder: Encoder | None) -> BM25 | Dense | Fu
 def found(train: Dataset, queries: Ints, settings: Mining, retriever: BM25 | Dense | Fused) -> Unjudged:
     """What a fitted retriever finds for these queries (queries,) in the window of ranks, less what is judged or probably relevant.
 
-    Of what is left the first ten are hard, those of the window's second half easy, and those between medium.
+    Of what is left the first ten are hard, those beyond as many as half the window holds easy, and those between medium.
     """
     run = search_kept(retriever, [train.queries.texts[query] for query in queries.tolist()], settings.last_rank)
     window = run.document[:, settings.first_rank - 1 :]
