@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from homing.batches import MINED, NEGATIVE, POSITIVE, UNJUDGED
-from homing.losses import contrastive, cosent
-from homing.objective import Objective
+from homing.losses import contrastive, cosent, distillation
+from homing.objective import Objective, Taught
 from homing.settings import Training
 
 RELEVANCE = torch.tensor(
@@ -39,11 +39,23 @@ def test_a_setting_reaches_the_loss(changed: dict[str, Any], embeddings: tuple[t
     assert found != Objective(Training(), 8)(*embeddings, RELEVANCE).loss
 
 
+def test_inner_products_have_a_temperature_of_their_own_and_a_teacher_that_of_cosines(
+    embeddings: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    queries, documents = (3 * each for each in embeddings)
+    taught = Taught(embeddings[0] @ embeddings[1].T)
+    for changed, temperature in (({}, 1.0), ({"temperature": 2.0}, 2.0)):
+        found = Objective(Training(**changed), 8, normalised=False)(queries, documents, RELEVANCE, taught).loss
+        own = contrastive(queries, documents, RELEVANCE, temperature).loss
+        known = torch.ones_like(RELEVANCE, dtype=torch.bool)
+        assert torch.isclose(found, own + distillation(queries @ documents.T, taught.scores, known, temperature, 0.05))
+
+
 def test_shorter_embeddings_are_compared_as_the_models_own_are(embeddings: tuple[torch.Tensor, torch.Tensor]) -> None:
     """A model that compares by inner product alone is cut and not brought to length 1, as `Truncated` serves it."""
     queries, documents = (3 * each for each in embeddings)
     found = Objective(Training(dimensions="4"), 8, normalised=False)(queries, documents, RELEVANCE)
-    alone = [contrastive(queries[:, :d], documents[:, :d], RELEVANCE, 0.05).loss for d in (8, 4)]
+    alone = [contrastive(queries[:, :d], documents[:, :d], RELEVANCE, 1.0).loss for d in (8, 4)]
     assert torch.isclose(found.loss, (alone[0] + alone[1]) / 2)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,15 @@ def test_a_number_is_a_finite_number(name: str, value: Any) -> None:
     flag = "lora-rank" if name == "rank" else name
     with pytest.raises(SettingError, match=f"--{flag} is no finite number; got"):
         Training(**{name: value})
+
+
+def test_a_model_that_compares_by_inner_product_has_a_temperature_of_its_own(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "dot")
+    file = tmp_path / "dot" / "config_sentence_transformers.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "similarity_fn_name": "dot"}))
+    assert resolved(Model(tiny_model), Training()).temperature == 0.05
+    assert resolved(Model(tmp_path / "dot"), Training()).temperature == 1.0
+    assert resolved(Model(tmp_path / "dot"), Training(temperature=0.3)).temperature == 0.3
 
 
 @pytest.mark.parametrize("name", ["rank", "batch_size", "evaluations", "seed"])

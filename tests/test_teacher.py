@@ -27,6 +27,7 @@ from homing.encoders.teacher import EncoderTeacher, ScoreTeacher, ask_cross_enco
 from homing.errors import FormatError, HomingError, ModelError, SettingError, TrainingError
 from homing.loading import read_dataset
 from homing.losses import distillation
+from homing.objective import TEMPERATURE
 from homing.recipe import Recipe
 from tiny import made_data, tiny_qwen3
 
@@ -437,7 +438,7 @@ def test_a_student_with_a_teacher_comes_nearer_to_it(
     for name, by in (("alone", None), ("taught", teacher)):
         adapter = homing.train(base, mined, splits.dev, settings, out=tmp_path / name / "adapter", teacher=by)
         tuned = homing.merge(base, adapter, out=tmp_path / name / "model")
-        found[name] = _divergence(tuned, tuned if train == "both" else base, mined, teacher, settings.temperature)
+        found[name] = _divergence(tuned, tuned if train == "both" else base, mined, teacher, TEMPERATURE)
     assert found["taught"] < 0.9 * found["alone"]
 
 

@@ -11,6 +11,14 @@ from homing import losses
 from homing.losses import Contrast
 from homing.settings import Training
 
+TEMPERATURE = 0.05  # of cosines, which span 2 at most
+TEMPERATURE_OF_PRODUCTS = 1.0  # a model that compares by inner product learned to span as much as its logits need
+
+
+def default_temperature(normalised: bool) -> float:
+    """The temperature for embeddings of length 1, or of any."""
+    return TEMPERATURE if normalised else TEMPERATURE_OF_PRODUCTS
+
 
 @dataclass(frozen=True)
 class Taught:
@@ -28,11 +36,14 @@ class Taught:
 class Objective:
     """Called with embeddings of queries and documents and their relevance, gives the loss with the mean scores behind it.
 
-    `dimension` is that of the embeddings; `normalised` tells whether they are of length 1, and shorter ones shall be.
+    `dimension` is that of the embeddings; `normalised` tells whether they are of length 1, and shorter ones shall be. A teacher's scores
+    are in the range of cosines whatever the student's are.
     """
 
     def __init__(self, settings: Training, dimension: int, *, normalised: bool = True) -> None:
         self.settings, self.normalised = settings, normalised
+        self.temperature = settings.temperature or default_temperature(normalised)
+        self.teachers_temperature = self.temperature if normalised else TEMPERATURE
         shorter = sorted({int(part) for part in settings.dimensions.split(",") if part}, reverse=True)
         self.dimensions = [dimension, *(each for each in shorter if each < dimension)]
 
@@ -52,17 +63,17 @@ class Objective:
     def _at_one_dimension(self, queries: Tensor, documents: Tensor, relevance: Tensor, taught: Taught | None) -> Contrast:
         settings = self.settings
         found = losses.contrastive(
-            queries, documents, relevance, settings.temperature,
+            queries, documents, relevance, self.temperature,
             positives=settings.positives, in_batch=settings.in_batch, margin=settings.margin, hardness=settings.hardness,
         )  # fmt: skip
         loss = found.loss
         if settings.cross_query or taught is not None:
             scores = queries.float() @ documents.float().T
             if settings.cross_query:
-                loss = loss + settings.cross_query * losses.cosent(scores, relevance, 1.0 / settings.temperature)
+                loss = loss + settings.cross_query * losses.cosent(scores, relevance, 1.0 / self.temperature)
             if taught is not None and settings.distill:
                 known = ~taught.scores.isnan()
                 loss = loss + settings.distill * losses.distillation(
-                    scores, torch.where(known, taught.scores, 0.0), known, settings.temperature, settings.temperature
+                    scores, torch.where(known, taught.scores, 0.0), known, self.temperature, self.teachers_temperature
                 )
         return found._replace(loss=loss)

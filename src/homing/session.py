@@ -195,18 +195,18 @@ class Session:
         return plan_looks(LOOKS_SHARE * ENCODING_SPEED * trained / a_list, A_MOMENT / a_list, self.settings)
 
     def _dev_lists(self, lists: int) -> DevLists:
-        dev, settings = self.dev_data, self.settings
-        fixed = self.fixed
+        dev, fixed = self.dev_data, self.fixed
         if fixed is not None and dev.corpus.texts != self.mined.train.corpus.texts:
             fixed = self._fixed_documents(dev)
-        return DevLists(self.model, dev, lists, settings.temperature, settings.seed, fixed)
+        return DevLists(self.model, dev, lists, self.learner.objective.temperature, self.settings.seed, fixed)
 
     def _general_lists(self) -> DevLists | None:
         """The general set's sample: as large as dev's. With fixed documents, its documents stay the base's too."""
         if self.general_data is None:
             return None
         fixed = self._fixed_documents(self.general_data) if self.fixed is not None else None
-        return DevLists(self.model, self.general_data, len(self.dev), self.settings.temperature, self.settings.seed, fixed)
+        temperature = self.learner.objective.temperature
+        return DevLists(self.model, self.general_data, len(self.dev), temperature, self.settings.seed, fixed)
 
     def _look(self) -> Look:
         start = time.monotonic()

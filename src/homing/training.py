@@ -20,6 +20,7 @@ from homing.errors import JudgmentError, SettingError
 from homing.journal import CHECKPOINT_ONLY
 from homing.learner import Teacher
 from homing.manifest import demand_replaceable, replace_directory
+from homing.objective import default_temperature
 from homing.progress import Say
 from homing.schedule import default_learning_rate
 from homing.session import Session
@@ -88,7 +89,7 @@ def _contrasts(mined: Mined, settings: Training) -> bool:
 
 
 def resolved(base: Model, settings: Training, start: Adapter | None = None) -> Training:
-    """The settings with what was left open chosen by the model's size and the free memory; kind, rank and alpha are those of `start`.
+    """The settings with what was left open chosen by the model and the free memory; kind, rank and alpha are those of `start`.
 
     Raises SettingError where another kind is asked for than that of `start`, or dimensions that the model's embeddings don't have.
     """
@@ -105,4 +106,9 @@ def resolved(base: Model, settings: Training, start: Adapter | None = None) -> T
             )  # fmt: skip
         settings = replace(settings, tuning=start.tuning, **start.shape)
     tuning = settings.tuning or default_tuning(base.parameters, total(base.device))
-    return replace(settings, tuning=tuning, learning_rate=settings.learning_rate or default_learning_rate(base.parameters, tuning))
+    return replace(
+        settings,
+        tuning=tuning,
+        learning_rate=settings.learning_rate or default_learning_rate(base.parameters, tuning),
+        temperature=settings.temperature or default_temperature(base.similarity == "cosine"),
+    )

@@ -83,8 +83,8 @@ class ScoreTeacher:
 
     Shapes: `query`, `document`, `score` (pairs,): positions in the training split, each pair once, and finite scores.
 
-    Scores between -1 and 1 (cosines, probabilities) are used as they are: the student's own scores are cosines, and both go through the
-    softmax at one temperature. Scores beyond (a reranker's logits, marks from 0 to 10) are divided by one number, the median over queries
+    Scores between -1 and 1 (cosines, probabilities) are used as they are: they go through the softmax at the temperature of a student
+    whose scores are cosines. Scores beyond (a reranker's logits, marks from 0 to 10) are divided by one number, the median over queries
     of the distance from the lowest to the highest score. So a typical query spans 1, as it would after a min-max normalisation of each
     query (as in JaColBERTv2.5, arXiv 2407.20750); but a query whose candidates the teacher finds alike is not stretched to the same
     certainty. An offset needs no correction, since the softmax does not see it.
