@@ -386,6 +386,13 @@ def test_causes_are_ranked_by_their_evidence(found: list[Evaluation], splits: Sp
     handful = replace(forgot, looks=[1.0, 0.75], dev=2)  # one of two queries has another document second
     assert not any("learning rate" in cause.name for cause in likely_causes(base, base, handful))
     assert not any("learning rate" in cause.name for cause in likely_causes(base, base, replace(forgot, looks=[0.8, 0.77], dev=12)))
+    swings = 0.3 * (1 - 2 * (np.arange(len(base.queries)) % 2))
+    for spread, blamed in (
+        (0.0, True),
+        (swings - swings.mean(), False),
+    ):  # what single queries swing by is more than the drop of their mean
+        causes = likely_causes(base, _moved(base, "tuned", spread - 0.04), Circumstances(learning_rate=1e-3))
+        assert any("learning rate" in cause.name for cause in causes) == blamed
     cut = Circumstances(cut=0.6, max_length=64)
     assert any("length cap" in cause.name and "60%" in cause.evidence for cause in likely_causes(base, base, cut))
     queries = np.arange(len(base.queries))

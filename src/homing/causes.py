@@ -165,7 +165,9 @@ def _forgetting(first: Evaluation, last: Evaluation, told: Circumstances) -> Ite
     rate = "" if told.learning_rate is None else f" (peak {told.learning_rate:g})"
     fell = _drop(told.looks, _noise(told.dev))
     outside = _drop(told.general, NOISE)
-    worse = _drop([each.measures["nDCG@10"].value for each in (first, last)], _noise(len(last.queries)))
+    gain = last.per_query["nDCG@10"] - first.per_query["nDCG@10"]
+    error = float(gain.std() / len(gain) ** 0.5)
+    worse = _drop([each.measures["nDCG@10"].value for each in (first, last)], max(error, _noise(len(last.queries))))
     evidence = []
     if fell:
         evidence.append(f"nDCG@10 on dev went from {told.looks[0]:.3f} untrained to {told.looks[-1]:.3f} at the end")
