@@ -4,16 +4,17 @@
     python benchmarks/gpu.py --rows 256 --json OUT     # larger batches; the figures as JSON
     python benchmarks/gpu.py --tiny                    # every line of it on a CPU in seconds, with figures that mean nothing
 
-It needs torch, transformers, sentence-transformers, numpy and what `homing.encoders.step` imports, and no network: from a checkout,
+It needs torch, transformers and sentence-transformers with what they bring along, and no network: from a checkout,
 `PYTHONPATH=src python benchmarks/gpu.py`. The model has the configuration of Qwen/Qwen3-Embedding-0.6B with random weights, which take
 as long as trained ones; the texts are drawn token ids, as many as queries (8 to 22) and documents (100 to 300) have. A row is a query,
 its positive and its negatives. No document occurs twice, so nothing is gained here by encoding a document once. Without peft, both
-sides get this file's own LoRA.
+sides get this file's own LoRA. An arm that fails is named, and the others run; one that runs out of memory is no failure.
 
 `homing` is `Step.gradients` and the optimiser's step. The others are a step of sentence-transformers' trainer with bf16: columns padded
-as its collator pads them, MultipleNegativesRankingLoss (all activations held) or CachedMultipleNegativesRankingLoss (by mini-batches,
-each encoded twice), under autocast. All attend by sdpa and all compute the same loss: it is printed, so that it can be seen. Tokenising
-is left out. The median of the timed steps counts; each arm has the device to itself.
+as its collator pads them, CachedMultipleNegativesRankingLoss (by mini-batches, each encoded twice) or MultipleNegativesRankingLoss (all
+activations held, for which large batches have no room), the model's forward pass under autocast. All attend by sdpa and all compute
+the same loss and the same gradient: both are printed, so that it can be seen. Tokenising is left out. The median of the timed steps
+counts; each arm has the device to itself.
 
 The useful work of LoRA training is 4 floating-point operations for each parameter outside the embeddings and each token without padding
 (2 forward, 2 for the gradient of the activations; the base's weights get none), and in each layer and head 6 L^2 for each dimension of
@@ -28,14 +29,18 @@ import gc
 import json
 import platform
 import statistics
+import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -46,7 +51,12 @@ from tokenizers.models import WordLevel
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
+if find_spec("jaxtyping") is None:  # Homing's losses name shapes by it, in annotations that nobody evaluates
+    sys.modules["jaxtyping"] = ModuleType("jaxtyping")
+    vars(sys.modules["jaxtyping"]).update(Bool=Any, Float=Any, Int8=Any)
+
 from homing.batches import MINED, POSITIVE
+from homing.encoders import packed
 from homing.encoders.model import Model
 from homing.encoders.step import Step
 from homing.encoders.tokens import Tokens
@@ -59,6 +69,8 @@ with warnings.catch_warnings():
 
 RANK, ALPHA, RATE, TEMPERATURE = 16, 32, 1e-4, 0.05
 PAD = 0
+OUT_OF_MEMORY = "out of memory"
+ENOUGH = 60.0  # seconds of timed steps, after which an arm has no more of them
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -219,6 +231,7 @@ class Place:
 
 
 Update = Callable[[], Tensor]
+say = partial(print, flush=True)
 
 
 def homing_update(directory: Path, place: Place, rows: Rows, with_peft: bool, budget: int) -> tuple[Update, nn.Module]:
@@ -231,7 +244,7 @@ def homing_update(directory: Path, place: Place, rows: Rows, with_peft: bool, bu
         fuse(tuned)
     learned = [parameter for parameter in body.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=RATE, fused=True)  # as `homing.train` has it
-    step = Step(model, learned, lambda: body.gradient_checkpointing_enable({"use_reentrant": False}), say=print, budget=budget)
+    step = Step(model, learned, lambda: body.gradient_checkpointing_enable({"use_reentrant": False}), say=say, budget=budget)
     relevance = torch.from_numpy(rows.relevance).to(place.device)
     texts = np.arange(len(rows.tokens))
 
@@ -243,7 +256,7 @@ def homing_update(directory: Path, place: Place, rows: Rows, with_peft: bool, bu
         optimizer.step()
         return contrast.loss
 
-    print(f"homing: {'texts without padding' if model.packer else 'padded chunks'}")
+    say(f"homing: {'texts without padding' if model.packer else 'padded chunks: ' + packed.admit(model)[1]}")
     return update, body
 
 
@@ -254,20 +267,26 @@ def trainer_update(directory: Path, place: Place, rows: Rows, with_peft: bool, c
     body = model[0].model
     adapt(body, with_peft)
     model.train()
+    forward, half = model.forward, place.dtype == torch.bfloat16
+
+    def in_half(features: dict[str, Tensor]) -> dict[str, Tensor]:  # as accelerate wraps a trainer's model
+        with torch.autocast(place.device.type, dtype=torch.bfloat16, enabled=half):
+            found = forward(features)
+        return {**found, "sentence_embedding": found["sentence_embedding"].float()}
+
+    model.forward = in_half
     learned = [parameter for parameter in body.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(learned, lr=RATE)
+    optimizer = torch.optim.AdamW(learned, lr=RATE, fused=True)  # its trainer's default
     scale = 1.0 / TEMPERATURE
     loss = (
         MultipleNegativesRankingLoss(model, scale=scale)
         if cached is None
         else CachedMultipleNegativesRankingLoss(model, scale=scale, mini_batch_size=cached)
     )
-    half = place.dtype == torch.bfloat16
 
     def update() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(place.device.type, dtype=torch.bfloat16, enabled=half):
-            value = loss(rows.columns(place.device), None)
+        value = loss(rows.columns(place.device), None)
         value.backward()
         optimizer.step()
         return value.detach()
@@ -277,10 +296,11 @@ def trainer_update(directory: Path, place: Place, rows: Rows, with_peft: bool, c
 
 @dataclass(frozen=True)
 class Figures:
-    """What one arm took: seconds and tokens are of one step; the loss is that of the first."""
+    """What one arm took: seconds and tokens are of one step; loss and gradient (its norm) are those of the first."""
 
     arm: str
     loss: float
+    gradient: float
     seconds: float
     tokens: int
     tokens_a_second: float
@@ -292,23 +312,36 @@ def measure(
     arm: str, make: Callable[[], tuple[Update, nn.Module]], place: Place, scale: Scale, rows: Rows, rate: float, steps: int
 ) -> Figures | str:
     """The arm's figures, or why there are none."""
-    place.empty()
     try:
+        place.empty()
         update, body = make()
         loss = float(update())
+        gradients = [parameter.grad for parameter in body.parameters() if parameter.grad is not None]
+        gradient = float(torch.nn.utils.get_total_norm(gradients))
         update()  # the second pass still finds new shapes to allocate for
-        seconds = []
-        for _ in range(steps):
+        seconds: list[float] = []
+        while len(seconds) < steps and sum(seconds) < ENOUGH:
             place.wait()
             start = time.perf_counter()
             update()
             place.wait()
             seconds.append(time.perf_counter() - start)
     except torch.OutOfMemoryError:
-        return f"{arm}: out of memory"
+        return f"{arm}: {OUT_OF_MEMORY}"
+    except Exception as error:  # the other arms are still to be measured
+        traceback.print_exc()
+        return f"{arm}: failed with {type(error).__name__}"
     took, lengths = statistics.median(seconds), rows.tokens.lengths
     work = useful_work(scale.config, body, lengths)
-    return Figures(arm, loss, took, int(lengths.sum()), float(lengths.sum()) / took, work / took / rate, place.peak)
+    return Figures(arm, loss, gradient, took, int(lengths.sum()), float(lengths.sum()) / took, work / took / rate, place.peak)
+
+
+def in_words(figures: Figures) -> str:
+    peak = "-" if figures.peak_bytes is None else f"{figures.peak_bytes / 1e9:.1f} GB"
+    return (
+        f"{figures.arm:30} loss {figures.loss:.4f}  gradient {figures.gradient:.4f}  {figures.seconds:.4f} s a step  "
+        f"{figures.tokens_a_second:,.0f} tokens/s  useful {figures.useful_share:.1%}  peak {peak}"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -332,36 +365,35 @@ def main(arguments: list[str] | None = None) -> int:
     rate = place.matrix_rate(scale.matrix)
     name = torch.cuda.get_device_name() if place.device.type == "cuda" else platform.processor() or "CPU"
     versions = {package: version(package) for package in ("torch", "transformers", "sentence-transformers")}
-    print(f"{name}; {versions}; LoRA of rank {RANK} by {'peft ' + version('peft') if with_peft else 'this file (there is no peft)'}")
-    print(
-        f"{place.dtype} matrix product: {rate / 1e12:.1f} T/s; {count} rows, {rows.tokens.lengths.sum()} tokens in {len(rows.tokens)} texts"
-    )
+    say(f"{name}; {versions}; LoRA of rank {RANK} by {'peft ' + version('peft') if with_peft else 'this file (there is no peft)'}")
+    tokens = rows.tokens
+    say(f"{place.dtype} matrix product: {rate / 1e12:.1f} T/s; {count} rows, {len(tokens.ids)} tokens in {len(tokens)} texts")
 
     found: list[Figures] = []
+    failures: list[str] = []
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         directory = write_model(Path(folder), scale.config, place.device, place.dtype)
         arms: dict[str, Callable[[], tuple[Update, nn.Module]]] = {
             "homing": lambda: homing_update(directory, place, rows, with_peft, given.budget),
-            "sentence-transformers": lambda: trainer_update(directory, place, rows, with_peft, None),
             "sentence-transformers, cached": lambda: trainer_update(directory, place, rows, with_peft, given.mini_batch),
+            "sentence-transformers": lambda: trainer_update(directory, place, rows, with_peft, None),
         }
         for arm, make in arms.items():
             figures = measure(arm, make, place, scale, rows, rate, given.steps)
             if isinstance(figures, str):
-                print(figures)
-                continue
-            found.append(figures)
-            peak = "-" if figures.peak_bytes is None else f"{figures.peak_bytes / 1e9:.1f} GB"
-            print(
-                f"{arm:30} loss {figures.loss:.4f}  {figures.seconds:.4f} s a step  {figures.tokens_a_second:,.0f} tokens/s  "
-                f"useful {figures.useful_share:.1%}  peak {peak}",
-                flush=True,
-            )
-    if given.json:
-        said = {"device": name, "versions": versions, "peft": with_peft, "rate": rate, "figures": [asdict(each) for each in found]}
-        given.json.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
-    return 0
+                failures.append(figures)
+                say(figures)
+            else:
+                found.append(figures)
+                say(in_words(figures))
+            if given.json:  # after each arm, for whoever stops it
+                said = {
+                    "device": name, "versions": versions, "peft": with_peft, "rate": rate,
+                    "figures": [asdict(each) for each in found], "failures": failures,
+                }  # fmt: skip
+                given.json.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    return 0 if all(each.endswith(OUT_OF_MEMORY) for each in failures) else 1
 
 
 if __name__ == "__main__":

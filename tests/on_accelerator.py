@@ -121,6 +121,17 @@ def test_chunks_that_do_not_fit_are_recomputed(updates: Updates) -> None:
     assert not made.learner.step.checkpointing
 
 
+def test_chunks_are_as_small_as_memory_asks(updates: Updates) -> None:
+    """Not by running out of it, which costs a step, and on Windows moves what is too much into the system's memory."""
+    made, seen, _ = updates(memory=LITTLE)
+    step = made.learner.step
+    assert step.budget < 16384
+    assert LITTLE * 0.8 / 2 < step.budget * step.bytes_a_token <= LITTLE * 0.8
+    assert chunks(seen[-1]) > 1
+    assert not step.checkpointing
+    assert step.room == 0.8
+
+
 def test_checkpointing(updates: Updates) -> None:
     made, seen, _ = updates(budget=300, memory=50_000)
     assert made.learner.step.checkpointing

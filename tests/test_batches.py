@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from numpy.typing import NDArray
 
-from homing.batches import MINED, NEGATIVE, POSITIVE, UNJUDGED, Batch, Groups, chunks, epoch_batches, judge
+from homing.batches import MINED, NEGATIVE, POSITIVE, UNJUDGED, WIDE, Batch, Groups, chunks, epoch_batches, judge
 from homing.data import Corpus, Dataset, Mined, Qrels, Queries
 
 QUERIES, DOCUMENTS = 6, 10
@@ -197,4 +197,10 @@ def test_chunks_keep_their_budget_cover_all_and_begin_with_the_longest(lengths: 
 
     assert all(tokens(width) <= budget or len(width) == 1 for width in widths)
     for place, width in enumerate(widths[:-1]):  # none had room for the next text too
-        assert tokens([*width, widths[place + 1][0]]) > budget
+        assert tokens([*width, widths[place + 1][0]]) > budget or (len(width) + 1) * max(width) > WIDE * budget
+
+
+def test_a_long_text_is_not_the_width_of_very_many_short_ones() -> None:
+    """What pools the texts of a chunk pads them."""
+    found = list(chunks(np.array([8192, *[10] * 2000]), 16384, padded=False))
+    assert [len(chunk) for chunk in found] == [64, 1638, 299]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from homing import Model
+from homing import Model, estimating
 from homing.encoders.memory import peak
-from homing.estimating import estimate
+from homing.errors import ResourceError
+from homing.estimating import Estimate, demand_room, estimate
 from homing.loading import load
 from homing.settings import Mining, Splitting, Training
 from tiny import made_data
@@ -37,6 +41,21 @@ def test_a_batch_holds_no_more_queries_than_there_are(tiny_model: Path, tmp_path
     model, data = Model(tiny_model, max_length=64), load(made_data(tmp_path, queries=40))
     memory = [estimate(model, data, Splitting(), Mining(), Training(batch_size=size)).memory for size in (8, 28, 4096)]
     assert memory[0] < memory[1] == memory[2]
+
+
+@pytest.mark.parametrize(("free", "fits"), [(14e9, True), (3e9, False)])
+def test_a_gpu_need_not_hold_the_activations_of_a_usual_chunk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: float, fits: bool
+) -> None:
+    """There a step makes its chunks as small as it must: 16,384 tokens of the 0.6B would take 24 GB."""
+    model = SimpleNamespace(device=torch.device("cuda"), packer=object(), max_length=1024, dimension=1024)
+    texts = SimpleNamespace(queries=range(1000), corpus=range(10_000))
+    for name, said in {"available": free, "held": 1.3e9, "_copies": 2.4e9, "_bytes_a_token": 1.5e6}.items():
+        monkeypatch.setattr(estimating, name, lambda *given, said=said: said)
+    memory = estimating._memory(model, texts, Training(), None, 40_000)  # type: ignore[arg-type]
+    needed = Estimate(0.0, 0.0, memory, 0, 0.0)
+    with nullcontext() if fits else pytest.raises(ResourceError, match="fit into memory"):
+        demand_room(needed, model, tmp_path)  # type: ignore[arg-type]
 
 
 def test_what_is_measured_outside_the_domain_takes_time_too(tiny_model: Path, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
+from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -36,8 +38,11 @@ def test_every_arm_computes_the_same_loss(gpu: ModuleType, tmp_path: Path, monke
     figures = {each["arm"]: each for each in said["figures"]}
     assert said["peft"] is with_peft
     assert set(figures) == {"homing", "sentence-transformers", "sentence-transformers, cached"}
-    losses = [each["loss"] for each in figures.values()]
-    assert losses == pytest.approx([losses[0]] * 3, abs=1e-4)
+    for what in ("loss", "gradient"):
+        first = figures["homing"][what]
+        assert first > 0
+        assert [each[what] for each in figures.values()] == pytest.approx([first] * 3, rel=1e-4)
+    assert said["failures"] == []
     assert len({each["tokens"] for each in figures.values()}) == 1
     assert all(each["useful_share"] > 0 for each in figures.values())
 
@@ -48,17 +53,58 @@ def test_without_a_gpu_it_says_so(gpu: ModuleType, monkeypatch: pytest.MonkeyPat
     assert capsys.readouterr().out.startswith("there is no GPU here")
 
 
-def test_out_of_memory_is_said_and_the_next_arm_runs(
-    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def too_much(*args: Any) -> Any:
-        raise torch.OutOfMemoryError("all of it")
+@pytest.mark.parametrize(
+    ("error", "said", "status"),
+    [(torch.OutOfMemoryError("all of it"), "out of memory", 0), (RuntimeError("no kernel image"), "failed with RuntimeError", 1)],
+)
+def test_an_arm_that_fails_is_named_and_the_next_one_runs(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    error: Exception, said: str, status: int,
+) -> None:  # fmt: skip
+    def fails(*args: Any) -> Any:
+        raise error
 
-    monkeypatch.setattr(gpu, "homing_update", too_much)
-    gpu.main(["--tiny", "--steps", "1"])
-    out = capsys.readouterr().out
-    assert "homing: out of memory" in out
-    assert "sentence-transformers, cached" in out
+    monkeypatch.setattr(gpu, "homing_update", fails)
+    assert gpu.main(["--tiny", "--steps", "1", "--json", str(tmp_path / "figures.json")]) == status
+    shown, kept = capsys.readouterr(), json.loads((tmp_path / "figures.json").read_text())
+    assert f"homing: {said}\n" in shown.out
+    assert ("no kernel image" in shown.err) is bool(status)
+    assert kept["failures"] == [f"homing: {said}"]
+    assert [each["arm"] for each in kept["figures"]] == ["sentence-transformers, cached", "sentence-transformers"]
+
+
+THERE = {"torch", "transformers", "sentence_transformers", "tokenizers", "safetensors", "numpy", "tqdm"}  # with a PyTorch for a GPU
+MADE_UP = {"jaxtyping"}  # where it is not there
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Modules that are imported with this one: not those that a function imports, or a type checker alone."""
+    waiting = list[ast.stmt](ast.parse(file.read_text()).body)
+    while waiting:
+        statement = waiting.pop()
+        if isinstance(statement, ast.Import):
+            yield from (each.name for each in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            yield str(statement.module)
+            yield from (f"{statement.module}.{each.name}" for each in statement.names)
+        elif not isinstance(statement, ast.FunctionDef) and "TYPE_CHECKING" not in ast.unparse(statement).split("\n")[0]:
+            waiting += [each for each in ast.iter_child_nodes(statement) if isinstance(each, ast.stmt)]
+
+
+def test_it_needs_nothing_that_such_a_machine_lacks(gpu: ModuleType) -> None:
+    root = Path(__file__).resolve().parents[1]
+    waiting, seen, others = [root / "benchmarks" / "gpu.py"], set[Path](), set[str]()
+    while waiting:
+        file = waiting.pop()
+        seen.add(file)
+        for name in imported(file):
+            place = root.joinpath("src", *name.split("."))
+            own = [each for each in (place.with_suffix(".py"), place / "__init__.py") if each.is_file()]
+            waiting += [each for each in own if each not in seen]
+            if name.split(".")[0] != "homing":
+                others.add(name.split(".")[0])
+    assert root / "src" / "homing" / "losses.py" in seen
+    assert others - sys.stdlib_module_names == THERE | MADE_UP
 
 
 def test_the_real_model_is_the_0_6b(gpu: ModuleType) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
@@ -15,7 +16,7 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from homing.encoders.model import Model
 from homing.encoders.pair import Pair
-from homing.encoders.tokens import batches
+from homing.encoders.tokens import Tokens, batches
 from homing.encoders.tuning import tune
 from homing.errors import ModelError, NotFittedError, PoolingError, SettingError
 from homing.protocols import Encoder
@@ -199,3 +200,27 @@ def test_unknown_tokens_and_lengths(minilm: Path) -> None:
     assert counts.tolist() == [82, 4, 5]
     assert unknown.tolist() == [0, 0, 2]
     assert [len(each) for each in model.token_counts([], "query")] == [0, 0]
+
+
+def test_where_memory_runs_out_texts_are_encoded_in_halves(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(tiny_model, device="cpu")
+    texts = ["one", "one text more", "a longer text of some words", "two of them", "the fifth"]
+    expected, embed, asked = model.encode(texts), model.embed, list[int]()
+
+    def limited(tokens: Tokens, some: np.ndarray) -> torch.Tensor:
+        asked.append(len(some))
+        if len(some) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return embed(tokens, some)
+
+    monkeypatch.setattr(model, "embed", limited)
+    most = 2
+    np.testing.assert_allclose(model.encode(texts), expected, atol=1e-6)
+    assert asked == [5, 2, 3, 1, 2]
+    most = 0
+    with pytest.raises(ModelError, match="one text is too much for the memory") as caught:
+        model.encode(texts)
+    assert caught.value.remedy is not None
+    monkeypatch.setattr(model, "embed", lambda *given: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        model.encode(texts)

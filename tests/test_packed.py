@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -244,12 +245,72 @@ def test_two_models_in_two_threads(tiny_model: Path, tmp_path: Path) -> None:
 def test_a_model_through_the_kernel(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a GPU does, with the stand-in in the kernel's place."""
     call, told = kernel("2.12")
+    put(monkeypatch, call)
+    model = Model(tiny_model, device="cpu")
+    with torch.inference_mode():  # as where texts are encoded
+        assert model.packer is not None
+    agree(model)
+    assert all(said == {"scale": None, "window_size": (-1, 0), "enable_gqa": True} for said in told)
+    assert told
+    assert all(parameter.grad is None for parameter in model.transformer.parameters())
+
+
+def put(monkeypatch: pytest.MonkeyPatch, call: Callable[..., Tensor]) -> None:
+    """This in the place of PyTorch's kernel, on a CPU."""
     monkeypatch.setattr(packed, "KERNEL", call)
     monkeypatch.setattr(packed, "HAS_KERNEL", ("cpu",))
     monkeypatch.setattr(packed, "HALF", (torch.float32,))
-    agree(Model(tiny_model, device="cpu"))
-    assert all(said == {"scale": None, "window_size": (-1, 0), "enable_gqa": True} for said in told)
-    assert told
+
+
+def test_heads_that_the_kernel_does_not_take_attend_in_runs(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call, told = kernel("2.12")
+    put(monkeypatch, call)
+    agree(Model(directory(tmp_path, tiny_model, Qwen3Model(Qwen3Config(**{**GROUPED, "head_dim": 12}))), device="cpu"))
+    assert not told
+
+
+class _Spoilt(torch.autograd.Function):
+    """The same numbers, whose way back fails, or gives no numbers."""
+
+    @staticmethod
+    def forward(ctx: Any, out: Tensor, fails: bool) -> Tensor:
+        ctx.fails = fails
+        return out.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+        if ctx.fails:
+            raise NotImplementedError("no way back")
+        return gradient * torch.nan, None
+
+
+@pytest.mark.parametrize(("fails", "said"), [(True, "NotImplementedError: no way back"), (False, "its gradients are not finite")])
+def test_a_kernel_without_gradients_is_refused(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, fails: bool, said: str) -> None:
+    """Before a training finds it out; the texts are padded then."""
+    call, _ = kernel("2.12")
+
+    @wraps(call)
+    def spoilt(*states: Any, **others: Any) -> Any:
+        return _Spoilt.apply(call(*states, **others), fails)  # type: ignore[no-untyped-call]
+
+    put(monkeypatch, spoilt)
+    assert admit(Model(tiny_model, device="cpu")) == (None, said)
+
+
+def test_off_the_cpu_grouped_heads_attend_as_many_as_there_are_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's kernels for float32 want that; without one, the scores of all pairs of tokens would be kept."""
+    asked = list[tuple[int, int, bool]]()
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, *, enable_gqa: bool, **others: Any) -> Tensor:
+        asked.append((q.shape[1], k.shape[1], enable_gqa))
+        return torch.empty_like(q)
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", attend)
+    for device in ("cpu", "meta"):
+        q, k = torch.empty(1, 4, 9, 16, device=device), torch.empty(1, 2, 9, 16, device=device)
+        packing = Packing([(1, 5), (2, 2)], torch.empty(4, dtype=torch.int32, device=device), 5)
+        assert packed._by_runs(q, k, k, packing, None, (-1, 0), 0.0).shape == (9, 4, 16)
+    assert asked == [(4, 2, True)] * 2 + [(4, 4, False)] * 2
 
 
 def test_the_kernel_in_mixed_precision(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

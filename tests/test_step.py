@@ -385,3 +385,10 @@ def test_products_in_half_precision_leave_gradients_in_float32(made: Made) -> No
     assert all(gradient.dtype == torch.float32 for gradient in rounded)
     one, other = (torch.cat([gradient.flatten() for gradient in some]) for some in (gradients, rounded))
     assert torch.nn.functional.cosine_similarity(one, other, dim=0) > 0.98
+
+
+def test_it_is_said_why_texts_are_padded(tiny_model: Path) -> None:
+    model, said = Model(tiny_model, device="cpu"), list[str]()
+    model.transformer[0].model.set_attn_implementation("eager")
+    Step(model, [], lambda: None, say=said.append)
+    assert said == ["texts are padded, which takes longer: its attention is eager, not sdpa"]

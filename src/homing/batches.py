@@ -12,6 +12,7 @@ from homing.data import Ints, Mined
 
 # What a document of a batch is to a query; two kinds of negative are never confused. LEFT_OUT: a judge was unsure, it takes no part.
 UNJUDGED, POSITIVE, NEGATIVE, MINED, LEFT_OUT = range(5)
+WIDE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,8 @@ def epoch_batches(tokens: NDArray[np.integer], batches: int, epoch: int, seed: i
 def chunks(lengths: NDArray[np.integer], budget: int, padded: bool = True) -> Iterator[NDArray[np.intp]]:
     """Positions of texts in chunks of similar length, longest first, each of at most `budget` tokens, with or without padding.
 
-    Shape of `lengths`: (texts,), tokens a text. A text longer than the budget is a chunk of its own. Longest first, so that memory
+    Shape of `lengths`: (texts,), tokens a text. Without padding, it would still be at most `WIDE` times as many with it, for what pools
+    the texts pads them. A text longer than the budget is a chunk of its own. Longest first, so that memory
     peaks at the start and not after an hour.
     """
     by_length = np.argsort(-lengths, kind="stable")
@@ -103,5 +105,6 @@ def chunks(lengths: NDArray[np.integer], budget: int, padded: bool = True) -> It
             size = budget // max(1, int(lengths[by_length[start]]))
         else:
             size = int(np.searchsorted(upto, (upto[start - 1] if start else 0) + budget, "right")) - start
+            size = min(size, WIDE * budget // max(1, int(lengths[by_length[start]])))
         yield by_length[start : start + max(1, size)]
         start += max(1, size)

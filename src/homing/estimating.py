@@ -15,7 +15,7 @@ from homing.encoders.devices import token_budget
 from homing.encoders.fused import fuse
 from homing.encoders.memory import MARGIN, available, held, total
 from homing.encoders.model import Model
-from homing.encoders.step import ROOM, Step
+from homing.encoders.step import ROOM, SYSTEMS, Step
 from homing.encoders.tokens import Tokens
 from homing.encoders.tuning import FULL_TAKES, LowRank, default_tuning, tune
 from homing.errors import ResourceError
@@ -127,8 +127,8 @@ def _memory(model: Model, data: Dataset, training: Training, texts: Tokens, batc
     activations = 0.0
     if room > 0:  # else the run doesn't fit anyway
         a_token = _bytes_a_token(model, texts, training)
-        a_chunk = a_token * max(token_budget(model.device, model.packer is not None), model.max_length)
-        activations = min(a_token * batch, max(a_chunk, ROOM * room))
+        chunk = token_budget(model.device, model.packer is not None) if model.device.type in SYSTEMS else 0  # else made as small as it must
+        activations = min(a_token * batch, max(a_token * max(chunk, model.max_length), ROOM * room))
     embeddings = 4 * model.dimension * (len(data.corpus) + len(data.queries))
     beside = HOLES if model.device.type == "cpu" else WORKSPACES
     return int(held(model.device) + copies + PEAK * activations + 3 * embeddings + beside)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 _C_LIBRARY = ctypes.CDLL(None) if os.name == "posix" else None
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # what a CPU, MPS and cuBLAS say in a plain RuntimeError
 PINNED = ("cuda", "xpu")  # devices that copy from and to memory which is pinned for them while the host goes on
 
 
@@ -95,6 +96,11 @@ class Arriving:
         if self._copied is not None:
             self._copied.synchronize()
         return self._tensor.cpu()
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether it says that there was too little memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in OUT_OF_MEMORY)
 
 
 def return_freed_memory() -> None:

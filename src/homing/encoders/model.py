@@ -20,7 +20,16 @@ from homing import conventions
 from homing.arguments import demand_path, demand_texts
 from homing.batches import chunks
 from homing.encoders import packed
-from homing.encoders.devices import Arriving, default_device, fast_dtype, on_device, token_budget, use_real_cores
+from homing.encoders.devices import (
+    Arriving,
+    default_device,
+    fast_dtype,
+    on_device,
+    ran_out,
+    return_unused_memory,
+    token_budget,
+    use_real_cores,
+)  # fmt: skip
 from homing.encoders.directory import DEFAULT_MAX_LENGTH, directory_of, prompts, weights_digest
 from homing.encoders.lean import make_lean
 from homing.encoders.packed import Packer
@@ -84,6 +93,7 @@ class Model:
         self.prompts = prompts(self.transformer.prompts, self.transformer.default_prompt_name, encoding)
         self.transformer.prompts.update(self.prompts)
         self.transformer.eval()
+        self.padded_because = ""  # why there is no packer, once it was tried
         self.change: str | None = ""  # put on the weights since they were read: an adapter, by its digest; None while they learn
         self._dense: Dense | None = None
 
@@ -166,7 +176,8 @@ class Model:
     @cached_property
     def packer(self) -> Packer | None:
         """What encodes this model's texts without padding; None where the model doesn't allow it (tried once, on a few made texts)."""
-        return packed.admit(self)[0]
+        packer, self.padded_because = packed.admit(self)
+        return packer
 
     def chunks(self, lengths: NDArray[np.integer], budget: int = 0) -> Iterator[NDArray[np.intp]]:
         """Positions of texts, shape (texts of a chunk,), in the chunks that this model takes at once: of `budget` tokens each, or its own.
@@ -181,6 +192,22 @@ class Model:
         pooled = self.packer.embed(tokens, texts) if self.packer else self.embed_padded(tokens, texts)
         embeddings = pooled.float()
         return torch.nn.functional.normalize(embeddings, dim=-1) if self.similarity == "cosine" else embeddings
+
+    def embed_as_fits(self, tokens: Tokens, texts: NDArray[np.integer]) -> Tensor:
+        """As `embed`; where memory runs out, in halves. Raises ModelError where one text alone is too much for it."""
+        try:
+            return self.embed(tokens, texts)
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+            if len(texts) == 1:
+                raise ModelError(
+                    "one text is too much for the memory", where=self.name, got=f"{int(tokens.lengths[texts[0]]):,} tokens",
+                    remedy="Try a smaller --max-length, or a smaller --model; or end what else takes memory there.",
+                ) from error  # fmt: skip
+        return_unused_memory(self.device)  # what was made is let go by now
+        half = len(texts) // 2
+        return torch.cat([self.embed_as_fits(tokens, texts[:half]), self.embed_as_fits(tokens, texts[half:])])
 
     def embed_padded(self, tokens: Tokens, texts: NDArray[np.integer]) -> Tensor:
         """What the last module gives for these texts as one padded chunk; shape (texts, dimension)."""
@@ -206,7 +233,7 @@ class Model:
     def encode_tokens(self, tokens: Tokens, *, progress: str = "") -> NDArray[np.float32]:
         """Embeddings of tokenised texts, shape (texts, dimension); `progress` names a bar that shows while it takes seconds.
 
-        Raises ModelError for embeddings that are not finite.
+        Raises ModelError for embeddings that are not finite, and for a text that is too much for the memory.
         """
         out = np.empty((len(tokens), self.dimension), dtype=np.float32)
         bar = tqdm(total=len(tokens.ids), desc=progress, unit=" tokens", unit_scale=True, disable=not progress, **BAR)
@@ -218,7 +245,7 @@ class Model:
         underway: deque[tuple[NDArray[np.intp], Arriving]] = deque()
         with torch.inference_mode(), bar:
             for chunk in self.chunks(tokens.lengths):
-                underway.append((chunk, Arriving(self.embed(tokens, chunk))))
+                underway.append((chunk, Arriving(self.embed_as_fits(tokens, chunk))))
                 if len(underway) > 1:  # an accelerator has the next chunk to do while this one is read
                     keep(*underway.popleft())
             for each in underway:

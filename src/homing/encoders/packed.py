@@ -40,6 +40,7 @@ except ImportError:  # before PyTorch 2.10
 
 HALF = (torch.float16, torch.bfloat16)
 HAS_KERNEL = ("cuda",)  # devices that it runs on
+KERNEL_WIDTHS = range(8, 257, 8)  # head dimensions that it takes
 UNKNOWN = ("softcap", "s_aux", "position_bias", "cache")  # what some models hand to their attention and ours doesn't know
 FEW = (3, 1, 12, 12, 5)  # lengths of the trial's texts
 FILLED = 16  # on a CPU a row has a multiple of these tokens: oneDNN keeps a kernel for each number that ever occurs (docs/log.md)
@@ -90,7 +91,8 @@ def attention(
     sliding = others.get("sliding_window")
     left = -1 if sliding is None else int(sliding) - 1  # tokens to be seen before oneself; -1: all
     window = (left, 0 if causal else left)
-    if KERNEL is not None and value.device.type in HAS_KERNEL and value.dtype in HALF and not dropout:
+    takes = query.shape[-1] == value.shape[-1] and value.shape[-1] in KERNEL_WIDTHS and not dropout
+    if KERNEL is not None and takes and value.device.type in HAS_KERNEL and value.dtype in HALF:
         # In mixed precision a norm with float32 weights leaves queries and keys in float32; autocast halves them for sdpa, not for this.
         q, k, v = (states.squeeze(0).to(value.dtype).transpose(0, 1) for states in (query, key, value))
         return _by_kernel(KERNEL, q, k, v, packing, scaling, window)[None], None
@@ -150,6 +152,9 @@ def _by_runs(
     dropout: float,
 ) -> Tensor:
     """Attention run by run of texts of equal length. Shapes: (1, heads, tokens, head dimension) in, (tokens, heads, head dimension) out."""
+    shared = query.shape[1] // key.shape[1]
+    if shared > 1 and query.device.type != "cpu":  # in float32, CUDA's kernels want as many heads of each; the rest keeps all scores
+        key, value, shared = key.repeat_interleave(shared, dim=1), value.repeat_interleave(shared, dim=1), 1
     sizes = [texts * length for texts, length in packing.runs]
     parts = zip(*(torch.split(states.squeeze(0), sizes, dim=1) for states in (query, key, value)), strict=True)
     outs = []
@@ -164,7 +169,7 @@ def _by_runs(
             dropout_p=dropout,
             is_causal=window[1] == 0 and not narrow,
             scale=scaling,
-            enable_gqa=q.shape[1] != k.shape[1],
+            enable_gqa=shared > 1,
         )
         outs.append(out.transpose(1, 2).flatten(0, 1))
     return outs[0] if len(outs) == 1 else torch.cat(outs)
@@ -231,7 +236,8 @@ def _after_padding(ids: NDArray[np.int64], offsets: NDArray[np.int64], padding: 
 def admit(model: Model) -> tuple[Packer | None, str]:
     """The model's packer, or None and why not: a few made texts are encoded packed and padded, and must come out equal.
 
-    Equal is a distance of at most 1e-4 of the embedding's length in float32, 0.2 (a cosine of 0.98) in half precision.
+    Equal is a distance of at most 1e-4 of the embedding's length in float32, 0.2 (a cosine of 0.98) in half precision. Where PyTorch's
+    kernel attends, there must be finite gradients, too.
     """
     body = model.transformer[0].model
     used = getattr(body.config, "_attn_implementation", None)
@@ -249,6 +255,8 @@ def admit(model: Model) -> tuple[Packer | None, str]:
         with torch.no_grad():
             there, expected = packer.embed(tokens, texts).float(), model.embed_padded(tokens, texts).float()
         apart = float(((there - expected).norm(dim=1) / expected.norm(dim=1)).max())
+        if model.device.type in HAS_KERNEL and model.dtype in HALF and not _gradients(packer, tokens, texts[: len(FEW)]).isfinite().all():
+            return None, "its gradients are not finite"
     except Exception as error:  # whatever a model of another kind does with what it doesn't expect
         return None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
     finally:
@@ -257,3 +265,15 @@ def admit(model: Model) -> tuple[Packer | None, str]:
     if not apart <= MOST_APART.get(model.dtype, MOST_APART_IN_HALF):
         return None, f"packed and padded embeddings differ by {apart:.2g} of their length"
     return packer, ""
+
+
+def _gradients(packer: Packer, tokens: Tokens, texts: NDArray[np.integer]) -> Tensor:
+    """Gradients of the sum of the embeddings for what the body reads, shape (1, tokens, width); no weight keeps any."""
+    read: list[Tensor] = []
+    words = packer.transformer[0].model.get_input_embeddings()
+    hook = words.register_forward_hook(lambda module, given, out: read.append(out.requires_grad_()))
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            return torch.autograd.grad(packer.embed(tokens, texts).float().sum(), read)[0]
+    finally:
+        hook.remove()

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from homing.encoders.devices import on_device, return_unused_memory, token_budget
+from homing.encoders.devices import on_device, ran_out, return_unused_memory, token_budget
 from homing.encoders.dropout import Bits
 from homing.encoders.memory import available, saved_bytes
 from homing.encoders.model import Model
@@ -26,15 +26,16 @@ from homing.errors import TrainingError
 from homing.losses import Contrast
 from homing.progress import Say
 
-ROOM = 0.5  # of the free memory is for activations
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # what a CPU, MPS and cuBLAS say in a plain RuntimeError
+ROOM, ROOM_ALONE = 0.5, 0.8  # of the free memory is for activations: where the whole system takes of it, and on a device of its own
+SYSTEMS = ("cpu", "mps")  # devices whose memory is the system's
 
 
 @dataclass
 class Step:
     """Makes the gradients of `parameters`; remembers what a token takes, and what was too much.
 
-    `budget`: tokens a chunk. It is halved when the device runs out of memory, as is `room`, and the step begins again. `checkpoint` turns
+    `budget`: tokens a chunk. It is halved when the device runs out of memory, as is `room`, and the step begins again; on a device with
+    memory of its own also where a chunk's activations would not fit. `checkpoint` turns
     gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) on: it is called where one text alone does not fit. `products`: the number
     format of matrix products, where the weights are float32 because they learn and the device is fast in bfloat16 (mixed precision:
     Micikevicius et al. 2018, arXiv 1710.03740); by default that of the weights.
@@ -48,12 +49,15 @@ class Step:
     budget: int = 0
     checkpointing: bool = False
     bytes_a_token: float = 0.0
-    room: float = ROOM
+    room: float = 0.0
     products: torch.dtype | None = None
     recomputed: int = field(default=0, init=False)  # chunks whose activations were not kept, so far
 
     def __post_init__(self) -> None:
+        if self.model.packer is None:
+            self.say(f"texts are padded, which takes longer: {self.model.padded_because}")
         self.budget = self.budget or token_budget(self.model.device, self.model.packer is not None)
+        self.room = self.room or room(self.model.device)
 
     def gradients(self, tokens: Tokens, texts: NDArray[np.integer], loss: Callable[[Tensor], Contrast], seed: int) -> Contrast:
         """Fill the parameters' `grad` with the gradient of the loss, and return the loss; `seed` decides all dropout of the step.
@@ -66,8 +70,8 @@ class Step:
                 parameter.grad = None
             try:
                 return self._gradients(tokens, texts, loss, seed)
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
+            except (MemoryError, RuntimeError) as error:
+                if not ran_out(error):
                     raise
             self._shrink(int(tokens.lengths[texts].max()))
 
@@ -77,6 +81,7 @@ class Step:
         room = self.room * available(self.model.device)
         if not self.bytes_a_token:
             self._weigh(tokens, texts[planned[0][:1]], seed, room)
+            planned = list(self.model.chunks(lengths, self.budget))
         held: list[Tensor | None] = []
         values = []
         with self._weights_cast_once():
@@ -135,12 +140,18 @@ class Step:
         return saved.total / int(tokens.lengths[text].sum())
 
     def _weigh(self, tokens: Tokens, longest: NDArray[np.integer], seed: int, room: float) -> None:
-        """Remember what the activations of a token take, and turn checkpointing on where the longest text alone is too much."""
+        """Remember what the activations of a token take, turn checkpointing on where the longest text alone is too much, and make chunks
+        smaller that would be.
+        """
         length = int(tokens.lengths[longest].sum())
         self.bytes_a_token = self.weigh(tokens, longest, seed)
         if self.bytes_a_token * length > room and not self.checkpointing:
             self._checkpoint(f"the activations of {length} tokens take {self.bytes_a_token * length / 1e9:.1f} GB")
             self._weigh(tokens, longest, seed, room)
+        if self.model.device.type not in SYSTEMS and self.bytes_a_token * self.budget > room and self.budget > length:
+            while self.bytes_a_token * self.budget > room and self.budget > length:
+                self.budget = max(length, self.budget // 2)
+            self.say(f"chunks of {self.budget} tokens: there is memory for the activations of {room / self.bytes_a_token:.0f}")
 
     def _shrink(self, longest: int) -> None:
         if self.budget > longest:
@@ -162,5 +173,6 @@ class Step:
         self.checkpointing = True
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in OUT_OF_MEMORY)
+def room(device: torch.device) -> float:
+    """The share of the free memory that activations may take."""
+    return ROOM if device.type in SYSTEMS else ROOM_ALONE

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from homing.encoders.devices import return_freed_memory, return_unused_memory, token_budget
+from homing.encoders.devices import return_freed_memory, token_budget
 from homing.encoders.model import Model
 from homing.encoders.tokens import Tokens
 from homing.serving.logs import log
@@ -277,16 +277,9 @@ class Batcher:
 
 
 def embed(model: Model, tokens: Tokens, texts: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Embeddings of these texts, shape (texts, dimension); where the device's memory runs out, in halves."""
-    try:
-        with torch.inference_mode():
-            return model.embed(tokens, texts).cpu().numpy()
-    except torch.OutOfMemoryError:
-        if len(texts) == 1:
-            raise
-    return_unused_memory(model.device)
-    half = len(texts) // 2
-    return np.concatenate([embed(model, tokens, texts[:half]), embed(model, tokens, texts[half:])])
+    """Embeddings of these texts, shape (texts, dimension)."""
+    with torch.inference_mode():
+        return model.embed_as_fits(tokens, texts).cpu().numpy()
 
 
 def _wrong_length(param: str, text: int, tokens: int, most: int) -> Refusal:
