@@ -255,6 +255,16 @@ def test_a_model_through_the_kernel(tiny_model: Path, monkeypatch: pytest.Monkey
     assert all(parameter.grad is None for parameter in model.transformer.parameters())
 
 
+@pytest.mark.parametrize("name", BODIES)
+def test_other_bodies_through_the_kernel(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    call, told = kernel("2.12")
+    put(monkeypatch, call)
+    kind, config = BODIES[name]
+    torch.manual_seed(1)
+    agree(Model(directory(tmp_path, tiny_model, kind(config)), device="cpu"))
+    assert told
+
+
 def put(monkeypatch: pytest.MonkeyPatch, call: Callable[..., Tensor]) -> None:
     """This in the place of PyTorch's kernel, on a CPU."""
     monkeypatch.setattr(packed, "KERNEL", call)

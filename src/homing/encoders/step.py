@@ -26,7 +26,7 @@ from homing.errors import TrainingError
 from homing.losses import Contrast
 from homing.progress import Say
 
-ROOM, ROOM_ALONE = 0.5, 0.8  # of the free memory is for activations: where the whole system takes of it, and on a device of its own
+ROOM, ROOM_ALONE = 0.5, 0.7  # of the free memory is for activations: where the whole system takes of it, and on a device of its own
 SYSTEMS = ("cpu", "mps")  # devices whose memory is the system's
 
 
