@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import shutil
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
@@ -194,6 +196,23 @@ class Letters:
 
     def encode(self, texts: list[str], kind: str, *, progress: str = "") -> np.ndarray:
         return np.array([[text.count(chr(97 + letter)) for letter in range(26)] for text in texts], dtype=np.float32)
+
+
+def test_what_is_mapped_from_disk_goes_to_an_accelerator_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    np.save(tmp_path / "documents.npy", numbers)
+    mapped, warned = np.load(tmp_path / "documents.npy", mmap_mode="r"), torch.is_warn_always_enabled()
+    expected = search_embeddings(mapped[:5], mapped, 7)
+    monkeypatch.setattr(dense, "_product", lambda: dense._OnAccelerator(torch.device("cpu")))
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = search_embeddings(mapped[:5], mapped, 7)
+    finally:
+        torch.set_warn_always(warned)
+    assert np.array_equal(found.document, expected.document)
+    np.testing.assert_allclose(found.score, expected.score, rtol=1e-5)
 
 
 def test_dense_scores_of_given_pairs_and_of_a_search_agree() -> None:

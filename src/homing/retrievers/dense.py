@@ -97,7 +97,8 @@ class _OnAccelerator:
     def load(self, documents: NDArray[np.floating]) -> Any:
         import torch
 
-        return torch.from_numpy(np.ascontiguousarray(documents, dtype=np.float32)).to(self.device)
+        writable = np.require(documents, np.float32, ["C", "W"])  # PyTorch warns of others, as what is mapped from disk
+        return torch.from_numpy(writable).to(self.device)
 
     def candidates(self, queries: NDArray[np.floating], documents: Any, least: Floats32, top_k: int) -> tuple[Any, Any, Floats32]:
         import torch
