@@ -109,7 +109,7 @@ def write_model(directory: Path, config: Qwen3Config, device: torch.device, dtyp
     with torch.device(device):
         body = Qwen3Model(config)
     body.to(dtype).save_pretrained(directory / "body")
-    words = Tokenizer(WordLevel({"[PAD]": PAD, "[UNK]": 1}, unk_token="[UNK]"))
+    words = Tokenizer(WordLevel({"[PAD]": PAD, "[UNK]": 1, "a": 2}, unk_token="[UNK]"))
     longest = config.max_position_embeddings
     PreTrainedTokenizerFast(
         tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", padding_side="left", model_max_length=longest

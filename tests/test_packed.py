@@ -419,10 +419,13 @@ def test_the_installed_kernel_takes_what_it_is_told() -> None:
 @pytest.mark.parametrize("causal", [True, False])
 def test_the_kernel_agrees_with_runs_on_a_gpu(causal: bool) -> None:
     torch.manual_seed(0)
-    q, k, v = (torch.randn(1, heads, 90, 64, device="cuda", dtype=torch.bfloat16) for heads in (4, 2, 2))
+    q, k, v = (torch.randn(1, heads, 90, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True) for heads in (4, 2, 2))
     packing = Packing([(1, 50), (2, 20)], torch.tensor([0, 50, 70, 90], dtype=torch.int32, device="cuda"), 50)
     window = (-1, 0 if causal else -1)
     rows = (states[0].transpose(0, 1) for states in (q, k, v))
     assert packed.KERNEL is not None
-    out = packed._by_kernel(packed.KERNEL, *rows, packing, None, window)
-    torch.testing.assert_close(out, packed._by_runs(q, k, v, packing, None, window, 0.0), atol=2e-2, rtol=0)
+    out, expected = packed._by_kernel(packed.KERNEL, *rows, packing, None, window), packed._by_runs(q, k, v, packing, None, window, 0.0)
+    torch.testing.assert_close(out, expected, atol=2e-2, rtol=0)
+    got, wanted = (torch.autograd.grad(each.float().square().sum(), (q, k, v)) for each in (out, expected))
+    for one, other in zip(got, wanted, strict=True):
+        assert float((one - other).float().norm() / other.float().norm()) < 0.03
