@@ -245,6 +245,9 @@ def test_candidates_of_all_lists_are_the_querys(tmp_path: Path) -> None:
         ("否", 0),
         ("相关", 1),
         ("不相关", 0),
+        ("√", 1),
+        ("×", 0),
+        ("错", 0),
     ],
 )
 def test_labels(tmp_path: Path, label: object, grade: int) -> None:
@@ -455,6 +458,10 @@ def test_folder_that_lacks_a_part_says_which(tmp_path: Path, missing: str) -> No
     shutil.rmtree(path / missing) if missing == "qrels" else (path / missing).unlink()
     told = {"qrels": ["qrels/train.tsv", "a query id, a document id and 1 or 0 a line"]}.get(missing, [missing, "Add what is missing"])
     refuse(lambda: load(path), FormatError, [str(path), "is missing", *told])
+    if missing == "qrels":
+        (path / "qrels").mkdir()
+        (path / "qrels" / "validation.tsv").touch()
+        refuse(lambda: load(path), FormatError, ["Call qrels/validation.tsv train.tsv"])
 
 
 def test_paths_and_formats_that_do_not_fit(tmp_path: Path) -> None:

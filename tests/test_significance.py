@@ -15,9 +15,10 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 import homing
 from homing import Evaluating, Evaluation, Model, Splits
 from homing.causes import Circumstances, likely_causes
+from homing.context import Context
 from homing.data import Builder, Dataset, Qrels
 from homing.decision import Decision
-from homing.differences import JUDGED_ONLY
+from homing.differences import JUDGED_ONLY, Difference
 from homing.evaluations import Interval
 from homing.reporting.header import header
 from homing.reporting.sentences import in_both
@@ -26,7 +27,8 @@ from homing.significance import detectable, holm, needed, percentile_interval, r
 from homing.slices import slices
 from homing.thresholds import best_threshold, threshold_for
 from homing.thresholds import precision_recall_curve as our_curve
-from homing.verdicts import compare
+from homing.verdicts import Verdict, compare
+from homing.wording import sentence
 
 
 def test_the_interval_by_groups_equals_scipys_of_a_ratio_of_group_sums() -> None:
@@ -198,6 +200,20 @@ def test_a_probability_where_relevant_pairs_score_higher_and_none_where_lower() 
             assert words.reliability.pairs.sum() == len(test.qrels)
 
 
+def test_lists_that_nothing_could_order_wrongly_are_not_measured() -> None:
+    def judged(grades: tuple[int, ...]) -> Dataset:
+        builder = Builder()
+        for number in range(12):
+            for grade in grades:
+                builder.judge(builder.query(f"alpha{number}"), builder.document(f"alpha{number} of grade{grade}"), grade)
+        return builder.dataset()
+
+    for grades, ordered in (((1,), False), ((1, 2), True), ((0, 1), True)):
+        (words,) = homing.evaluate([], judged(grades), judged(grades), Evaluating(resamples=100))
+        assert ({"list nDCG", "list RR", JUDGED_ONLY} <= set(words.measures)) == ordered
+        assert ({"list nDCG", "list RR", JUDGED_ONLY} & set(words.measures) != set()) == ordered
+
+
 def test_groups_are_drawn_together(splits: Splits, found: list[Evaluation]) -> None:
     base = found[0]
     alone = replace(base, groups=None)
@@ -321,6 +337,19 @@ def test_what_is_clear_in_neither_reading_is_for_want_of_queries(found: list[Eva
     assert not any("unjudged" in remark.en for remark in header([base, _moved(base, "tuned", 0.0)], verdict).remarks)
     clear = compare([base, _judged_apart(_moved(base, "tuned", 0.1, 3.0), -0.05)], resamples=200)
     assert any("unjudged" in remark.en for remark in header([base, _moved(base, "tuned", 0.0)], clear).remarks)
+
+
+def test_an_interval_above_zero_that_the_test_does_not_bear_out_says_so(found: list[Evaluation]) -> None:
+    base, tuned = found[0], _moved(found[0], "tuned", 0.06)
+    measures = {"nDCG@10": Interval(0.06, 0.005, 0.115), "AP": Interval(0.02, -0.01, 0.05)}
+    doubtful, clear, open_ = (Difference("tuned", "base", measures, {}, {"nDCG@10": p, "AP": 0.3}) for p in (0.07, 0.04, 0.07))
+    open_ = replace(open_, measures=measures | {"nDCG@10": Interval(0.06, -0.001, 0.12)})
+    for difference, told in ((doubtful, True), (clear, False), (open_, False)):
+        said = sentence("undecided", "label more", base, tuned, difference, None, None, Context())
+        head = header([base, tuned], Verdict("undecided", said, (difference,)))
+        assert head.evidence is not None
+        assert (", p 0.070)" in said) == ("，p 0.070）" in head.evidence.zh) == told
+        assert said.count(", p ") == told
 
 
 def test_lost_in_ap_is_lost_whatever_is_judged(found: list[Evaluation]) -> None:

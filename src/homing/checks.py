@@ -226,7 +226,7 @@ class Check:
 
     def _of_the_files(self) -> Iterator[str]:
         if empty := self.notes.get("empty_queries", 0) + self.notes.get("empty_documents", 0):
-            yield f"{empty:,} times a query or a document has no text, and was left out."
+            yield f"empty texts of queries or documents, left out: {empty:,}."
         if self.notes.get("pooled_splits"):
             yield "the data's own splits were pooled, and will be dealt anew."
         if self.notes.get("dealt_anew"):

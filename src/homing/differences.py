@@ -50,6 +50,11 @@ class Difference:
         found = self.measures[measure]
         return (found.low > 0) - (found.high < 0)
 
+    def doubt(self, measure: str) -> float | None:
+        """The p-value where the interval leaves out 0 and the test does not bear it out, so that it is not clear; else None."""
+        found, p = self.measures[measure], self.adjusted.get(measure)
+        return p if (found.low > 0 or found.high < 0) and p is not None and p >= LEVEL else None
+
 
 @dataclass(frozen=True)
 class Power:

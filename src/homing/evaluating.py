@@ -85,6 +85,8 @@ class _Exam:
         self.ties = _ties(test)
         relevant = [data.qrels.relevance > 0 for data in (dev, test)]
         self.decides = not any(each.all() or not each.any() for each in relevant)
+        graded = np.column_stack((test.qrels.query, test.qrels.relevance))
+        self.orders = len(np.unique(graded, axis=0)) > len(test.qrels.queries)  # else every list is ordered rightly by anything
 
     @cached_property
     def dataset(self) -> str:
@@ -209,7 +211,7 @@ def _evaluation(answers: _Answers, exam: _Exam) -> Evaluation:
     scored = bool(np.isfinite(answers.test_scores).all() and np.isfinite(answers.dev_scores).all())
     decides = exam.decides and scored
     threshold, dev_f1 = exam.chosen(answers.dev_scores) if decides else (None, None)
-    if scored:
+    if scored and exam.orders:
         per_query |= _over_lists(answers.test_scores, threshold, exam)
     relevant = exam.test.qrels.relevance > 0
     curve = f1_curve(answers.test_scores, relevant) if decides else np.zeros_like(GRID)

@@ -44,8 +44,11 @@ def _signed(gain: Interval) -> str:
     return f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
 
 
-def _gain(name: str, before: float, after: float, gain: Interval) -> str:
-    return f"{name} {before:.4f} to {after:.4f} ({gain.value:+.4f}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f})"
+def _gain(name: str, before: float, gain: Interval, doubt: float | None) -> str:
+    chance = "" if doubt is None else f", p {doubt:.3f}"
+    return (
+        f"{name} {before:.4f} to {before + gain.value:.4f} ({gain.value:+.4f}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f}{chance})"
+    )
 
 
 def sentence(
@@ -53,9 +56,7 @@ def sentence(
     deployed: Difference | None, context: Context,
 ) -> str:  # fmt: skip
     figures = ", ".join(
-        _gain(name, value(first, name), value(first, name) + gain.value, gain)
-        for name, gain in difference.measures.items()
-        if name in DECISIVE
+        _gain(name, value(first, name), gain, difference.doubt(name)) for name, gain in difference.measures.items() if name in DECISIVE
     )
     figures += "" if context.seeds is None else f", means of {len(context.seeds.seeds)} seeds"
     openings = {

@@ -14,8 +14,8 @@ from homing.errors import FormatError
 _HIGHEST = 2**31 - 1
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+")
-RELEVANT = ("true", "yes", "y", "relevant", "是", "相关", "对")
-IRRELEVANT = ("false", "no", "n", "not", "not relevant", "irrelevant", "否", "不相关", "无关", "不是")
+RELEVANT = ("true", "yes", "y", "relevant", "是", "相关", "有关", "对", "√", "✓", "✔")
+IRRELEVANT = ("false", "no", "n", "not", "not relevant", "irrelevant", "否", "不相关", "无关", "不是", "错", "×", "✗", "✘")
 _WORDS = {**dict.fromkeys(RELEVANT, True), **dict.fromkeys(IRRELEVANT, False)}
 
 

@@ -132,14 +132,16 @@ def _sentence(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
     opening = phrases.SENTENCES[verdict.outcome].zh.format(first=first.name, last=last.name)
     measured = []
     for name, gain in difference.measures.items():
-        if name in DECISIVE and name in first.measures and name in last.measures:
+        if name in DECISIVE and name in first.measures:
+            before, doubt = first.measures[name].value, difference.doubt(name)
             measured.append(
                 phrases.MEASURED.zh.format(
                     measure=name,
-                    before=number(first.measures[name].value, 4),
-                    after=number(last.measures[name].value, 4),
+                    before=number(before, 4),
+                    after=number(before + gain.value, 4),
                     gain=signed(gain.value),
                     interval=between(gain, signed),
+                    chance="" if doubt is None else f"，p {number(doubt)}",
                 )
             )
     seeds = verdict.context.seeds
