@@ -61,6 +61,13 @@ def test_dimensions_are_the_models(tiny_model: Path, dimensions: str) -> None:
     assert resolved(Model(tiny_model), Training(dimensions="64,32")).dimensions == "64,32"
 
 
+@pytest.mark.parametrize("kind", ["query", "document"])
+def test_a_prompt_that_fills_the_length_is_an_error(tiny_model: Path, kind: str) -> None:
+    prompts = {"query_prompt": "", "document_prompt": "", f"{kind}_prompt": "one two " * 20}
+    with pytest.raises(SettingError, match=f"no room for a {kind}; .*of 16"):
+        resolved(Model(tiny_model, max_length=16, **prompts), Training())
+
+
 def test_what_is_of_another_kind_than_what_belongs_there_is_told_how_to_come_by_that(tiny_model: Path, made: Path) -> None:
     data, model = homing.load(made), Model(tiny_model)
     splits = homing.split(data)

@@ -91,13 +91,21 @@ def _contrasts(mined: Mined, settings: Training) -> bool:
 def resolved(base: Model, settings: Training, start: Adapter | None = None) -> Training:
     """The settings with what was left open chosen by the model and the free memory; kind, rank and alpha are those of `start`.
 
-    Raises SettingError where another kind is asked for than that of `start`, or dimensions that the model's embeddings don't have.
+    Raises SettingError where another kind is asked for than that of `start`, dimensions that the model's embeddings don't have, or a prompt
+    that leaves no room for a text.
     """
     if not all(1 <= int(part) <= base.dimension for part in settings.dimensions.split(",") if part):
         raise SettingError(
             "--dimensions names one that the model's embeddings don't have", got=settings.dimensions,
             expected=f"each from 1 to {base.dimension}", remedy="Name shorter embeddings than the model's own, as 256,128.",
         )  # fmt: skip
+    for kind in base.prompts:
+        taken = len(base.tokenize([""], kind, truncate=False).ids)
+        if taken >= base.max_length:
+            raise SettingError(
+                f"the prompt leaves no room for a {kind}", where=base.name, got=f"{taken} tokens of {base.max_length}",
+                remedy="Give a larger --max-length, or a shorter prompt.",
+            )  # fmt: skip
     if start is not None:
         if settings.tuning not in (None, start.tuning):
             raise SettingError(
