@@ -66,3 +66,8 @@ def test_seeds_that_agree_add_nothing() -> None:
     found = over_seeds(np.full(3, 0.1), drawn, 1)
     low, high = np.percentile(drawn[:, 0], [2.5, 97.5])
     assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_points_of_as_many_queries_each_tell_nothing() -> None:
+    """As where all training queries hang together in one group, which every share holds."""
+    assert forecast("nDCG@10", np.array([40, 40, 40]), np.array([0.5, 0.6, 0.7]), np.ones((10, 3)) / 2) == []

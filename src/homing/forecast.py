@@ -17,15 +17,17 @@ LEAST_ERROR = 1e-6
 def forecast(
     measure: str, queries: NDArray[np.integer], values: Floats, drawn: Floats, factors: tuple[float, ...] = FACTORS
 ) -> list[Forecast]:
-    """The gain that so many times the training queries would bring over all of today's.
+    """The gain that so many times the training queries would bring over all of today's; none where all points have as many.
 
     The error 1 - value is taken for a power of the queries, 1 - value = exp(a) queries^b, fitted by least squares to the logarithms
     (Hestness et al. 2017, arXiv 1712.00409; Viering and Loog 2023, The Shape of Learning Curves, find power laws to fit best). The same is
     done for each resample of the test set. What the interval leaves out: that the curve may have another shape, and the trainings' seeds.
 
-    Shapes: `queries` (points,), at least two different counts, `values` (points,), at the most 1, `drawn` (resamples, points): the same
+    Shapes: `queries` (points,), `values` (points,), at the most 1, `drawn` (resamples, points): the same
     points under each resample of the test set.
     """
+    if len(np.unique(queries)) < 2:
+        return []
     slope, level = _fit(queries, values[None])
     slopes, levels = _fit(queries, drawn)
     found = []

@@ -59,7 +59,7 @@ def _begun(found: Anew | None) -> str:
 
 
 def _more(found: LearningCurve | None) -> str:
-    if found is None:
+    if found is None or not found.forecasts:
         return ""
     queries = ", ".join(f"{point.queries:,}" for point in found.points)
     said = []
