@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 import homing
 from homing import Evaluating, Evaluation, Model, Splits
 from homing.calibration import Calibration
-from homing.data import Builder, Dataset
+from homing.data import Builder, Corpus, Dataset
 from homing.errors import JudgmentError, SettingError
 from homing.evaluations import Interval
 from homing.formats.evaluation import read_evaluation, save_evaluation, summary
@@ -178,6 +178,16 @@ def test_two_models_of_one_name_and_a_test_without_positives_are_errors(splits: 
     bare = splits.test.with_qrels(splits.test.qrels.of(np.array([], dtype=np.int32)))
     with pytest.raises(JudgmentError, match="no query with a relevant"):
         homing.evaluate([Model(tiny_model)], splits.dev, bare)
+
+
+def test_sides_of_two_data_sets_and_evaluations_of_two_tests_are_errors(evaluation: Evaluation, splits: Splits, tiny_model: Path) -> None:
+    turned = Corpus(splits.test.corpus.ids[::-1], splits.test.corpus.texts[::-1])
+    with pytest.raises(SettingError, match="not of one corpus"):
+        homing.evaluate([Model(tiny_model)], replace(splits.dev, corpus=turned), splits.test)
+    qrels = splits.test.qrels
+    fewer = replace(evaluation, name="other", test=splits.test.with_qrels(qrels.of(qrels.queries[1:])))
+    with pytest.raises(SettingError, match="different test sets; got base and other"):
+        compare([evaluation, fewer], resamples=100)
 
 
 def test_an_evaluation_is_read_back_as_it_was(evaluation: Evaluation, splits: Splits, tmp_path: Path) -> None:

@@ -184,16 +184,16 @@ def test_what_dev_chooses(found: list[Evaluation], splits: Splits) -> None:
 
 
 def test_a_probability_where_relevant_pairs_score_higher_and_none_where_lower() -> None:
-    def judged(first: int, relevant_has_the_words: int) -> Dataset:
+    def judged(relevant_has_the_words: int) -> tuple[Dataset, Dataset]:
         builder = Builder()
-        for number in range(first, first + 20):
-            query = builder.query(f"alpha{number} beta{number}")
+        for number in range(40):
+            query, side = builder.query(f"alpha{number} beta{number}"), "dev" if number < 20 else "test"
             for has_the_words, text in ((1, f"alpha{number} beta{number} found"), (0, f"gamma{number} delta{number} other")):
-                builder.judge(query, builder.document(text), int(has_the_words == relevant_has_the_words))
-        return builder.dataset()
+                builder.judge(query, builder.document(text), int(has_the_words == relevant_has_the_words), side)
+        return builder.dataset("dev"), builder.dataset("test")
 
     for relevant_has_the_words in (1, 0):
-        dev, test = judged(0, relevant_has_the_words), judged(20, relevant_has_the_words)
+        dev, test = judged(relevant_has_the_words)
         (words,) = homing.evaluate([], dev, test, Evaluating(resamples=100))
         assert (words.reliability is not None) == bool(relevant_has_the_words)
         if words.reliability is not None:

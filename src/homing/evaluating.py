@@ -44,7 +44,8 @@ def evaluate(
     Thresholds, calibration and offset are chosen on dev and applied on test. After the models come, unless `settings.bm25` is off, BM25
     and each model fused with it by reciprocal ranks. `groups`, shape (queries,): what is resampled together (`Splits.groups`).
 
-    Raises JudgmentError where test has no relevant document, SettingError where two models have one name (a model's name is its column).
+    Raises JudgmentError where test has no relevant document, SettingError where two models have one name (a model's name is its column),
+    and where dev and test are not of one corpus and one set of queries.
     """
     demand(list | tuple, models=models)
     demand_encoder(**{f"models[{place}]": each for place, each in enumerate(models)})
@@ -54,6 +55,11 @@ def evaluate(
     names = [model.name for model in models]
     if len(set(names)) < len(names):
         raise SettingError("two models have the same name", got=", ".join(names), remedy="Give one of them another: Model(..., name=...).")
+    if dev.corpus.texts != test.corpus.texts or dev.queries.texts != test.queries.texts:
+        raise SettingError(
+            "dev and test are not of one corpus and one set of queries", got=f"{len(dev.corpus):,} and {len(test.corpus):,} documents",
+            remedy="Take both from one homing.split, or load them together: homing.loading.load_splits(train, dev, test).",
+        )  # fmt: skip
     exam = _Exam(dev, test, settings, groups)
     kept: dict[str, NDArray[np.float32]] = {}  # two models may have their documents in common
     answers = [_encoded(model, exam, kept) for model in models]
@@ -133,7 +139,8 @@ def _open(measure: Measure) -> bool:
 def _ties(data: Dataset) -> Ints:
     """The rank of each document's id in ascending order: of equal scores the higher id comes first, as in trec_eval."""
     ties = np.empty(len(data.corpus), dtype=np.int32)
-    ties[np.argsort(np.array(data.corpus.ids), kind="stable")] = np.arange(len(data.corpus), dtype=np.int32)
+    ids = data.corpus.ids  # sorted as they are: an array of them gives each the room of the longest
+    ties[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids), dtype=np.int32)
     return ties
 
 

@@ -20,6 +20,13 @@ def fusion(name: str) -> str:
     return f"{name} + BM25"
 
 
+def same_test(first: Evaluation, other: Evaluation) -> bool:
+    """Whether two evaluations judged the same pairs in the same way over the same corpus."""
+    a, b = first.test, other.test
+    same = np.array_equal(a.qrels.query, b.qrels.query) and np.array_equal(a.qrels.document, b.qrels.document)
+    return same and np.array_equal(a.qrels.relevance, b.qrels.relevance) and a.queries.ids == b.queries.ids and a.corpus.ids == b.corpus.ids
+
+
 @dataclass(frozen=True)
 class Interval:
     """A value with its 95 % interval (percentile bootstrap over groups of queries); `low` and `high` are NaN where there is none."""
@@ -98,9 +105,10 @@ class Evaluation:
     judged test pairs pooled `AP`, `ROC AUC`, and `F1`, `precision`, `recall` at `threshold`; over the retrieved top k `retrieval F1`,
     `retrieval precision`, `retrieval recall` at the threshold that dev chose for a retrieval.
 
-    `threshold` maximises F1 on dev; it and `F1` are absent (None, no key) where dev or test holds no judged non-relevant pair.
-    `test_best` is the threshold and F1 that test itself would have chosen. `curve` maps a grid of thresholds to (F1 on test), shapes
-    (grid,) and (grid,). `groups`, shape (judged test queries,): what is drawn together, in the order of test.qrels.queries.
+    `threshold` is what dev chose (`thresholds.bagged_threshold`), and `dev_f1` the F1 that it has there; they and `F1` are absent (None, no
+    key) where dev or test holds no judged non-relevant pair. `test_best` is the threshold and F1 that test itself would have chosen.
+    `curve` maps a grid of thresholds to (F1 on test), shapes (grid,) and (grid,). `groups`, shape (judged test queries,): what is drawn
+    together, in the order of test.qrels.queries.
     `found` is the retrieval behind the measures, its rows those of `queries`. `decision` is what goes into the model's directory,
     `reliability` its calibration on test. `bare`: measures of queries sent without their prompt. `cost`: what an endpoint counted.
     """

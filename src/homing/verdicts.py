@@ -23,7 +23,8 @@ from homing.differences import (
     ranks,
     value,
 )
-from homing.evaluations import Evaluation, fusion
+from homing.errors import SettingError
+from homing.evaluations import Evaluation, fusion, same_test
 from homing.slices import Slice, slices
 from homing.wording import judged_apart, notes, sentence, too_small
 
@@ -72,9 +73,16 @@ def compare(
     causes of no gain. `columns`: values of each query by position, for slices of the user's own. `context`: what was measured beside the
     test set; with several seeds in it, the last model's difference to the first is that of their mean, with the seed's variation in its
     interval.
+
+    Raises SettingError where the evaluations are not all of one test set.
     """
     demand(list | tuple, evaluations=evaluations)
     demand(Evaluation, **{f"evaluations[{place}]": each for place, each in enumerate(evaluations)})
+    if other := next((each for each in evaluations if not same_test(evaluations[0], each)), None):
+        raise SettingError(
+            "the evaluations are of different test sets", got=f"{evaluations[0].name} and {other.name}",
+            remedy="Evaluate the models together: homing.evaluate([...], dev, test).",
+        )  # fmt: skip
     context = context or Context()
     models = [each for each in evaluations if each.kind == "model"] or list(evaluations)
     first, last = models[0], models[-1]

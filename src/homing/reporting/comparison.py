@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from homing.differences import Difference
 from homing.errors import InputError, SettingError
-from homing.evaluations import Evaluation, Interval
+from homing.evaluations import Evaluation, Interval, same_test
 from homing.figures.canvas import Line, series
 from homing.figures.history import history
 from homing.reporting import charts, phrases
@@ -108,7 +106,7 @@ def compare_runs(runs: Sequence[Compared]) -> Comparison:
     if len(set(names)) < len(names):
         raise SettingError("two runs have the same name", got=", ".join(names))
     models = [replace(base_and_tuned(run.evaluations)[1], name=run.name) for run in runs]
-    same = all(_same_test(models[0], each) for each in models[1:])
+    same = all(same_test(models[0], each) for each in models[1:])
     return Comparison(runs, models, compare(models) if same else None)
 
 
@@ -149,13 +147,6 @@ def claim(found: Comparison) -> Phrase:
         gain = Interval(float("nan"))
     said = phrases.COMPARED_BEST if gain.low > 0 else phrases.COMPARED_OPEN
     return said.format(best=best.name, second=second.name, gain=number(gain.value), interval=between(gain, signed))
-
-
-def _same_test(first: Evaluation, other: Evaluation) -> bool:
-    """Whether two evaluations judged the same pairs in the same way over the same corpus."""
-    a, b = first.test, other.test
-    same = np.array_equal(a.qrels.query, b.qrels.query) and np.array_equal(a.qrels.document, b.qrels.document)
-    return same and np.array_equal(a.qrels.relevance, b.qrels.relevance) and a.queries.ids == b.queries.ids and a.corpus.ids == b.corpus.ids
 
 
 def _standings(found: Comparison, models: Sequence[Model]) -> list[Standing]:
