@@ -27,6 +27,7 @@ from homing import Adapter, Mining, Model, Splits, Training
 from homing.batches import Batch
 from homing.encoders.change import LowRankChange
 from homing.errors import JudgmentError, MergeError, ModelError, TrainingError
+from homing.journal import Journal
 from homing.learner import Learner
 from homing.session import Session
 from homing.tokenised import Tokenised
@@ -242,6 +243,23 @@ def test_the_clock_ends_a_training_with_its_schedule_complete(base: Model, mined
     assert len(rates) > 10
     assert rates[-1] < 0.1 * max(rates)
     assert sum("dev_loss" in line for line in lines) >= 2
+
+
+def test_checkpoints_take_of_the_trainings_time(
+    base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Journal.save
+
+    def slowly(self: Journal, *arguments: Any) -> None:
+        time.sleep(0.2)
+        save(self, *arguments)
+
+    monkeypatch.setattr(Journal, "save", slowly)
+    homing.train(base, mined, splits.dev, SETTINGS, out=tmp_path / "adapter")
+    states = sorted((tmp_path / "training" / "checkpoints").glob("*/state.json"))
+    first, *_, last = (json.loads(file.read_text())["pace"]["other_seconds"] for file in states)
+    assert len(states) == SETTINGS.evaluations
+    assert last - first >= 0.2 * (SETTINGS.evaluations - 1)
 
 
 def test_it_stops_when_dev_no_longer_gains(base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:

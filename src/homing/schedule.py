@@ -33,7 +33,7 @@ def learning_rate(update: int, updates: int, peak: float, warmup: float) -> floa
 
 @dataclass
 class Pace:
-    """Where a training stands: updates and looks at dev done, seconds spent on each.
+    """Where a training stands: updates and looks at dev done, seconds spent on each and on all else.
 
     With `Training.minutes`, the number of updates follows from the rate measured so far, so that the schedule is complete when the time
     is over, looks included; without, it follows from the epochs and no clock decides anything.
@@ -46,7 +46,7 @@ class Pace:
     looks: int = 0
     update_seconds: float = 0.0
     look_seconds: float = 0.0
-    other_seconds: float = 0.0  # preparation, looks before the first update
+    other_seconds: float = 0.0  # preparation, looks before the first update, checkpoints
     first_look_seconds: float = 0.0  # what the last of those took: what one takes, until the first of these
 
     @classmethod

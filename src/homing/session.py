@@ -253,8 +253,9 @@ class Session:
         return found.chosen
 
     def _save(self) -> None:
-        """Write a checkpoint: the weights, the optimiser, and where the training stands."""
+        """Write a checkpoint: the weights, the optimiser, and where the training stands; it takes of the training's time."""
         self._flush()
+        start = time.monotonic()
         kept_looks = {"base": self.base_look, "best": self.best_look}
         state = {
             "fingerprint": self.fingerprint,
@@ -266,6 +267,7 @@ class Session:
             "looks": {name: None if look is None else [look.figures, look.per_query.tolist()] for name, look in kept_looks.items()},
         }
         self.journal.save(self.pace.update, self.learner.tuning.save, self.learner.moments(), state, self.best_update)
+        self.pace.other_seconds += time.monotonic() - start
 
     def _resume(self) -> dict[str, Any] | None:
         """Go on from the last whole checkpoint of the same training, whose state is returned; anything else is cleared away."""
