@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from homing.batches import MINED, NEGATIVE, POSITIVE, UNJUDGED
+from homing.batches import LEFT_OUT, MINED, NEGATIVE, POSITIVE, UNJUDGED
 from homing.losses import contrastive, cosent, distillation
 from homing.objective import Objective, Taught
 from homing.settings import Training
@@ -49,6 +49,18 @@ def test_inner_products_have_a_temperature_of_their_own_and_a_teacher_that_of_co
         own = contrastive(queries, documents, RELEVANCE, temperature).loss
         known = torch.ones_like(RELEVANCE, dtype=torch.bool)
         assert torch.isclose(found, own + distillation(queries @ documents.T, taught.scores, known, temperature, 0.05))
+
+
+def test_what_a_judge_was_unsure_of_has_no_part_in_what_a_teacher_says(embeddings: tuple[torch.Tensor, torch.Tensor]) -> None:
+    queries, documents = embeddings
+    left_out = torch.where(RELEVANCE == MINED, torch.tensor(LEFT_OUT, dtype=torch.int8), RELEVANCE)
+    scores = torch.zeros(RELEVANCE.shape)
+    losses = [
+        Objective(Training(), 8)(queries, documents, left_out, Taught(torch.where(left_out == LEFT_OUT, said, scores))).loss
+        for said in (0.0, 0.9, float("nan"))
+    ]
+    assert torch.equal(losses[0], losses[1])
+    assert torch.equal(losses[0], losses[2])
 
 
 def test_shorter_embeddings_are_compared_as_the_models_own_are(embeddings: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from homing import losses
+from homing.batches import LEFT_OUT
 from homing.losses import Contrast
 from homing.settings import Training
 
@@ -72,7 +73,7 @@ class Objective:
             if settings.cross_query:
                 loss = loss + settings.cross_query * losses.cosent(scores, relevance, 1.0 / self.temperature)
             if taught is not None and settings.distill:
-                known = ~taught.scores.isnan()
+                known = ~taught.scores.isnan() & (relevance != LEFT_OUT)
                 loss = loss + settings.distill * losses.distillation(
                     scores, torch.where(known, taught.scores, 0.0), known, self.temperature, self.teachers_temperature
                 )
