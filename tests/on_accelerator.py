@@ -17,7 +17,6 @@ import accelerator
 from accelerator import NAME, HostWaits, Watch, to_accelerator
 from hashing import Hashing
 from homing import Mined, Model, Splits, Training, session
-from homing.encoders import tuning
 from homing.encoders.devices import Arriving, on_device
 from homing.encoders.teacher import EncoderTeacher, ScoreTeacher, pairs
 from homing.losses import Contrast
@@ -51,7 +50,6 @@ def numbers(monkeypatch: pytest.MonkeyPatch) -> None:
         return _Numbers(self._tensor.shape)
 
     monkeypatch.setattr(Arriving, "here", here)
-    monkeypatch.setattr(tuning, "fast_dtype", lambda device: torch.bfloat16)  # it measures
 
 
 Updates = Callable[..., tuple[Session, list[Watch], list[tuple[str, int]]]]

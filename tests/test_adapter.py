@@ -346,6 +346,25 @@ def test_full_learns_in_float32_on_a_half_precision_base(tmp_path: Path) -> None
     assert _same_bits(_bits(keep), bits)
 
 
+def test_full_multiplies_in_the_bases_format_where_the_device_is_fast_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In updates and in looks at dev alike: on a GPU, float32 takes ten times as long."""
+    from tiny import tiny_qwen3
+
+    model = Model(tiny_qwen3(tmp_path / "half", dtype="bfloat16"), max_length=32, dtype=torch.bfloat16)
+    base = _encode(model)
+    exact = tune(model, _settings("full"))
+    expected, digest = _encode(model), model.digest
+    exact.detach()
+    monkeypatch.setattr(tunings, "fast_dtype", lambda device: torch.bfloat16)
+    fast = tune(model, _settings("full"))
+    assert {parameter.dtype for parameter in model.transformer.parameters()} == {torch.float32} == {model.dtype}
+    assert 0 < np.abs(_encode(model) - expected).max() < 0.05
+    assert model.digest != digest
+    fast.detach()
+    assert model.products is None
+    assert np.array_equal(_encode(model), base)
+
+
 def test_full_learns_all_but_the_pooler(model: Model) -> None:
     body = model.transformer[0].model
     tuning = tune(model, _settings("full"))

@@ -153,7 +153,7 @@ def _bytes_a_token(model: Model, texts: Tokens, training: Training) -> float:
         if isinstance(tuning, LowRank):
             fuse(tuning.peft)
         tuning.train_mode()
-        return Step(model, list(tuning.parameters().values()), lambda: None, products=tuning.products).weigh(texts, middling)
+        return Step(model, list(tuning.parameters().values()), lambda: None).weigh(texts, middling)
     finally:
         tuning.detach()
 

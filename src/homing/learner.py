@@ -80,7 +80,7 @@ class Learner:
             [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=settings.learning_rate or 0.0, fused=True,
         )  # fmt: skip
-        self.step = Step(base, self.trained, self._checkpoint_activations, self.bits, say, products=self.tuning.products)
+        self.step = Step(base, self.trained, self._checkpoint_activations, self.bits, say)
 
     def _checkpoint_activations(self) -> None:
         set_checkpointing(self.tuning.body, True)

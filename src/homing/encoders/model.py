@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -93,6 +94,7 @@ class Model:
         self.prompts = prompts(self.transformer.prompts, self.transformer.default_prompt_name, encoding)
         self.transformer.prompts.update(self.prompts)
         self.transformer.eval()
+        self.products: torch.dtype | None = None  # number format of matrix products, where the weights are float32 because they learn
         self.padded_because = ""  # why there is no packer, once it was tried
         self.change: str | None = ""  # put on the weights since they were read: an adapter, by its digest; None while they learn
         self._dense: Dense | None = None
@@ -149,6 +151,7 @@ class Model:
 
     def _digest(self, prompts: dict[Kind, str]) -> str:
         said = [self.weights_digest, prompts, self.pooling, self.max_length, str(self.dtype), *([self.change] if self.change else [])]
+        said += [str(self.products)] if self.products else []
         return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
     @cached_property
@@ -189,7 +192,8 @@ class Model:
 
     def embed(self, tokens: Tokens, texts: NDArray[np.integer]) -> Tensor:
         """Embeddings of these texts as one chunk, with gradients where they are enabled; shape (texts, dimension)."""
-        pooled = self.packer.embed(tokens, texts) if self.packer else self.embed_padded(tokens, texts)
+        with torch.autocast(self.device.type, self.products) if self.products else nullcontext():
+            pooled = self.packer.embed(tokens, texts) if self.packer else self.embed_padded(tokens, texts)
         embeddings = pooled.float()
         return torch.nn.functional.normalize(embeddings, dim=-1) if self.similarity == "cosine" else embeddings
 

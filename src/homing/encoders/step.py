@@ -35,10 +35,8 @@ class Step:
     """Makes the gradients of `parameters`; remembers what a token takes, and what was too much.
 
     `budget`: tokens a chunk. It is halved when the device runs out of memory, as is `room`, and the step begins again; on a device with
-    memory of its own also where a chunk's activations would not fit. `checkpoint` turns
-    gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) on: it is called where one text alone does not fit. `products`: the number
-    format of matrix products, where the weights are float32 because they learn and the device is fast in bfloat16 (mixed precision:
-    Micikevicius et al. 2018, arXiv 1710.03740); by default that of the weights.
+    memory of its own also where a chunk's activations would not fit. `checkpoint` turns gradient checkpointing (Chen et al. 2016, arXiv
+    1604.06174) on: it is called where one text alone does not fit.
     """
 
     model: Model
@@ -50,7 +48,6 @@ class Step:
     checkpointing: bool = False
     bytes_a_token: float = 0.0
     room: float = 0.0
-    products: torch.dtype | None = None
     recomputed: int = field(default=0, init=False)  # chunks whose activations were not kept, so far
 
     def __post_init__(self) -> None:
@@ -117,9 +114,7 @@ class Step:
         torch.manual_seed(seed + number)
         if self.bits is not None:
             self.bits.seed(seed + number)
-        device = self.model.device.type
-        with torch.autocast(device, self.products) if self.products else nullcontext():
-            return self.model.embed(tokens, texts)
+        return self.model.embed(tokens, texts)
 
     def _weights_cast_once(self) -> AbstractContextManager[object]:
         """Mixed precision casts each weight once for all the chunks within, not once a chunk, whose graph would hold a copy of its own.
@@ -127,7 +122,7 @@ class Step:
         Autocast forgets its casts when its outermost context ends: this one, which itself casts nothing. What was cast without gradients
         has none to give, so the passes before the loss and those after it each have theirs.
         """
-        return torch.autocast(self.model.device.type, enabled=False) if self.products else nullcontext()
+        return torch.autocast(self.model.device.type, enabled=False) if self.model.products else nullcontext()
 
     def weigh(self, tokens: Tokens, text: NDArray[np.integer], seed: int = 0) -> float:
         """Bytes that the activations of a token take, measured on one text, whose position in `tokens` has shape (1,)."""

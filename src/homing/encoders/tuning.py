@@ -60,13 +60,6 @@ class Tuning(ABC):
         model.change = None
         self._base = [(parameter, parameter.data, parameter.requires_grad) for parameter in model.transformer.parameters()]
 
-    @property
-    def products(self) -> torch.dtype | None:
-        """The number format of matrix products where it is another than that of the weights: all of them learn in float32, on a device
-        that is fast in bfloat16."""
-        fast = fast_dtype(self.model.device)
-        return fast if self.kind == "full" and fast != torch.float32 else None
-
     @abstractmethod
     def parameters(self) -> dict[str, nn.Parameter]:
         """What learns, by name, in the order of the model's modules."""
@@ -149,6 +142,7 @@ class Tuning(ABC):
         """Put the change, at its scale, into the model's weights for good; the model is then one without a tuning."""
         self._merge()
         self._base.clear()
+        self.model.products = None
 
     def detach(self) -> None:
         """Take it off: the model's weights are again those that they were, bit for bit."""
@@ -157,7 +151,7 @@ class Tuning(ABC):
             parameter.grad = None
             parameter.data = data
             parameter.requires_grad_(learned)
-        self.model.dtype = self._base_dtype
+        self.model.dtype, self.model.products = self._base_dtype, None
         self.model.change = ""
         self.model.transformer.eval()
 
@@ -241,11 +235,16 @@ class LowRank(Tuning):
 
 @final
 class Full(Tuning):
-    """The weights themselves learn, in float32 whatever the base's number format, those of the named parameters of the body."""
+    """The weights themselves learn, in float32 whatever the base's number format, those of the named parameters of the body.
+
+    Matrices are multiplied in the base's format, where the device is fast in it (mixed precision: Micikevicius et al. 2018, arXiv
+    1710.03740).
+    """
 
     def __init__(self, model: Model, names: Iterable[str]) -> None:
         super().__init__(model, "full")
-        model.dtype = torch.float32
+        half = model.dtype != torch.float32 and model.dtype == fast_dtype(model.device)
+        model.dtype, model.products = torch.float32, model.dtype if half else None
         chosen = set(names)
         self._parameters = {name: parameter for name, parameter in self.body.named_parameters() if name in chosen}
         for parameter, data, _ in self._base:
