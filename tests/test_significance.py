@@ -350,6 +350,8 @@ def test_an_interval_above_zero_that_the_test_does_not_bear_out_says_so(found: l
         assert head.evidence is not None
         assert (", p 0.070)" in said) == ("，p 0.070）" in head.evidence.zh) == told
         assert said.count(", p ") == told
+        (shown,) = head.differences
+        assert shown.tiles[0].sign == ("gain" if difference is clear else "open")  # green is what is clear
 
 
 def test_lost_in_ap_is_lost_whatever_is_judged(found: list[Evaluation]) -> None:

@@ -74,7 +74,7 @@ def do_split(work: Work) -> None:
             f"  {name:5} {len(qrels.queries):>7,} queries  {len(qrels):>9,} judgments  {int((qrels.relevance > 0).sum()):>8,} relevant"
         )
     if splits.removed:
-        work.say(f"  {len(splits.removed):,} queries were removed: they would have leaked between the splits")
+        work.say(f"  removed, as they would have leaked between the splits: {len(splits.removed):,}")
     if dealt := splits.test.notes.get("dev_from_train"):
         work.say(f"  test is taken as it is given; {dealt:,} queries were dealt from train to dev")
     if newer := splits.test.notes.get("newer_judgments_of_test"):

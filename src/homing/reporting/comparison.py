@@ -23,7 +23,7 @@ from homing.reporting.models import Model, base_and_tuned, shown
 from homing.reporting.movers import movers
 from homing.reporting.numbers import NONE, between, duration, number, signed
 from homing.reporting.page import filled, write
-from homing.reporting.tables import Cell, Row, cells, sign
+from homing.reporting.tables import Cell, Row, cells, clear
 from homing.settings import Reporting
 from homing.verdicts import Verdict, compare
 
@@ -158,8 +158,9 @@ def _standings(found: Comparison, models: Sequence[Model]) -> list[Standing]:
     scale = reach(gains)
 
     def gained(difference: Difference | None) -> tuple[str, str, str, Whisker | None]:
-        gain = difference.measures.get("nDCG@10") if difference is not None else None
-        return (NONE, "", "open", None) if gain is None else (signed(gain.value), between(gain, signed), sign(gain), whisker(gain, scale))
+        if difference is None or (gain := difference.measures.get("nDCG@10")) is None:
+            return NONE, "", "open", None
+        return signed(gain.value), between(gain, signed), clear(difference, "nDCG@10"), whisker(gain, scale)
 
     return [
         Standing(

@@ -13,7 +13,7 @@ from homing.reporting.language import Phrase
 from homing.reporting.models import base_and_tuned
 from homing.reporting.numbers import NONE, between, count, duration, number, percent, signed
 from homing.reporting.sentences import in_both
-from homing.reporting.tables import sign
+from homing.reporting.tables import clear
 from homing.verdicts import Verdict
 
 
@@ -102,7 +102,7 @@ def tiles(difference: Difference, evaluations: Sequence[Evaluation]) -> list[Til
                 between(gain, signed),
                 "" if before is None else number(before.value),
                 "" if after is None else number(after.value),
-                sign(gain),
+                clear(difference, measure),
                 whisker(gain, scale),
             )
         )

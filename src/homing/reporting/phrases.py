@@ -341,9 +341,10 @@ MISREAD = (
     (
         Phrase("A bold figure is not yet a difference", "加粗不等于有差异"),
         Phrase(
-            "A difference counts where the 95 % interval of the paired difference leaves out zero. Two overlapping intervals of single models"
+            "A difference counts where the 95 % interval of the paired difference leaves out zero and, where there is a p-value, that is below"
+            " 0.05. Two overlapping intervals of single models"
             " say little: the difference is measured query by query.",
-            "只有配对差异的 95% 区间不含零，差异才算数。两个模型各自的区间有重叠并不说明问题：差异是逐条查询比较得出的。",
+            "只有配对差异的 95% 区间不含零，且有 p 值时 p 值低于 0.05，差异才算数。两个模型各自的区间有重叠并不说明问题：差异是逐条查询比较得出的。",
         ),
     ),
     (

@@ -93,8 +93,13 @@ def _differences(evaluations: Sequence[Evaluation], differences: Sequence[Differ
     measures = dict.fromkeys(name for each in differences for name in each.measures)
     rows = []
     for measure in measures:
-        row = [by_name[e.name].measures.get(measure) if e.name in by_name else None for e in evaluations]
-        shown = [Cell(NONE) if gain is None else Cell(signed(gain.value), between(gain, signed), sign=sign(gain)) for gain in row]
+        row = [each if (each := by_name.get(e.name)) is not None and measure in each.measures else None for e in evaluations]
+        shown = [
+            Cell(NONE)
+            if each is None
+            else Cell(signed(each.measures[measure].value), between(each.measures[measure], signed), sign=clear(each, measure))
+            for each in row
+        ]
         rows.append(Row(phrases.DIFFERENCE_ROW.format(measure=measure), shown))
     for measure in dict.fromkeys(name for each in differences for name in each.p_values):
         several = sum(measure in each.p_values for each in differences) > 1
@@ -112,6 +117,11 @@ def _differences(evaluations: Sequence[Evaluation], differences: Sequence[Differ
 def p_value(value: float | None) -> str:
     """A p-value with three decimals, and no zero that none is."""
     return "< 0.001" if value is not None and value < 0.001 else number(value)
+
+
+def clear(difference: Difference, measure: str) -> str:
+    """gain, loss or open: as the interval of this measure says, but open where the test doesn't bear it out."""
+    return "open" if difference.doubt(measure) is not None else sign(difference.measures[measure])
 
 
 def sign(interval: Interval) -> str:
