@@ -24,9 +24,11 @@ from homing.encoders.tuning import load
 from homing.errors import ModelError, SettingError
 from homing.evaluations import Interval
 from homing.finished import finished
+from homing.fixed import embedded
 from homing.rundir import plan, read_manifest, status
 from homing.verdicts import compare
 from test_run import homing_run
+from tiny import made_data
 
 FLAGS = ["--epochs", "1", "--max-length", "48", "--batch-size", "8", "--evaluations", "2", "--learning-rate", "2e-3", "--resamples", "200",
          "--scale", "1"]  # fmt: skip
@@ -94,6 +96,18 @@ def test_the_look_at_the_old_adapter_is_none_of_the_trainings(
     last = max(line["step"] for line in logged if "loss" in line)
     assert last > 1
     assert [line["step"] for line in logged if "dev_loss" in line] == [0, 0, last]
+
+
+def test_fixed_documents_are_the_bases_also_where_an_adapter_is_gone_on_from(
+    base: Model, mined: Mined, splits: Splits, tmp_path: Path
+) -> None:
+    settings = replace(LORA, train="queries")
+    old = homing.train(base, mined, splits.dev, settings, out=tmp_path / "old" / "adapter")
+    general = homing.load(made_data(tmp_path, queries=6, seed=7))
+    homing.train(base, mined, splits.dev, replace(settings, tuning=None), out=tmp_path / "adapter", start=old, general=general)
+    kept = tmp_path / "training" / "documents"
+    assert len(list(kept.iterdir())) == 2
+    assert np.array_equal(embedded(base, general.corpus, kept), base.encode(general.corpus.texts, "document"))
 
 
 def test_what_training_cannot_go_on_from(old: Adapter, base: Model, mined: Mined, splits: Splits, tiny_model: Path, tmp_path: Path) -> None:

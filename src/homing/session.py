@@ -66,7 +66,7 @@ class Session:
             settings.report_to.split(","), logs, {**asdict(settings), "parameters": base.parameters}, logs.parent.name, say
         )  # fmt: skip
         self.journal = Journal(logs)
-        self.fixed = self._fixed_documents(mined.train) if settings.train == "queries" else None
+        self.fixed, self.fixed_of_dev, self.fixed_of_general = map(self._fixed_documents, (mined.train, dev, general))
         self.fingerprint = self._fingerprint()
         self.learner = Learner(base, mined, settings, logs / "tokens", teacher, self.fixed, start, say)
         self.pace = Pace.of(len(self.learner.groups), settings)
@@ -75,8 +75,13 @@ class Session:
         self.best_update, self.unimproved = 0, 0
         self.waiting: _Figures | None = None
 
-    def _fixed_documents(self, data: Dataset) -> NDArray[np.float32]:
-        """The base's embeddings of the whole corpus: those of an index that exists, so that they are not the training's time."""
+    def _fixed_documents(self, data: Dataset | None) -> NDArray[np.float32] | None:
+        """The base's embeddings of the whole corpus: those of an index that exists, so that they are not the training's time.
+
+        None where documents learn too. Made before anything is put on the base: it may be an adapter that training goes on from.
+        """
+        if data is None or self.settings.train != "queries":
+            return None
         found = embedded(self.model, data.corpus, self.logs / "documents")
         self.began = time.monotonic()
         return found
@@ -195,18 +200,14 @@ class Session:
         return plan_looks(LOOKS_SHARE * ENCODING_SPEED * trained / a_list, A_MOMENT / a_list, self.settings)
 
     def _dev_lists(self, lists: int) -> DevLists:
-        dev, fixed = self.dev_data, self.fixed
-        if fixed is not None and dev.corpus.texts != self.mined.train.corpus.texts:
-            fixed = self._fixed_documents(dev)
-        return DevLists(self.model, dev, lists, self.learner.objective.temperature, self.settings.seed, fixed)
+        return DevLists(self.model, self.dev_data, lists, self.learner.objective.temperature, self.settings.seed, self.fixed_of_dev)
 
     def _general_lists(self) -> DevLists | None:
         """The general set's sample: as large as dev's. With fixed documents, its documents stay the base's too."""
         if self.general_data is None:
             return None
-        fixed = self._fixed_documents(self.general_data) if self.fixed is not None else None
-        temperature = self.learner.objective.temperature
-        return DevLists(self.model, self.general_data, len(self.dev), temperature, self.settings.seed, fixed)
+        temperature, seed = self.learner.objective.temperature, self.settings.seed
+        return DevLists(self.model, self.general_data, len(self.dev), temperature, seed, self.fixed_of_general)
 
     def _look(self) -> Look:
         start = time.monotonic()
