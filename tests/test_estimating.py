@@ -36,6 +36,14 @@ def test_further_trainings_are_reckoned_by_their_rows(training: Training, tiny_m
     assert "trainings" not in str(one)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_checkpoints_of_all_weights_are_float32_whatever_the_base_is(dtype: torch.dtype, tiny_model: Path, tmp_path: Path) -> None:
+    model, data = Model(tiny_model, dtype=dtype), load(made_data(tmp_path, queries=4))
+    a_checkpoint = 3 * 4 * model.parameters  # weights and two moments
+    kept = 2 * (4 * a_checkpoint + a_checkpoint / 3)  # of each training four, and the adapter
+    assert estimating._disk(model, data, "full", 2) > kept + a_checkpoint  # and the one that is written
+
+
 def test_a_batch_holds_no_more_queries_than_there_are(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("homing.estimating.held", lambda device: 0)
     model, data = Model(tiny_model, max_length=64), load(made_data(tmp_path, queries=40))

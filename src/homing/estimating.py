@@ -32,7 +32,8 @@ BACKWARD = {"full": 3.5, "lora": 2.5}  # a training step in forward passes over 
 HOLES = 0.25e9  # bytes on a CPU beside what is reckoned: the allocator's holes, and what evaluation makes; measured (docs/log.md)
 WORKSPACES = 1.2e9  # likewise on an accelerator, with its kernels; assumed
 PEAK = 1.1  # what a backward pass takes at its peak, in kept activations
-CHECKPOINTS = {"full": 13, "lora": 1}  # of the weights on disk: four checkpoints with their moments, and the adapter
+CHECKPOINTS = {"full": 13, "lora": 1}  # of the weights on disk a training leaves: four checkpoints with their moments, and the adapter
+WRITTEN = 3  # likewise, while another checkpoint is written beside those
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,10 @@ def _bytes_a_token(model: Model, texts: Tokens, training: Training) -> float:
 
 
 def _disk(model: Model, data: Dataset, tuning: str, trainings: int) -> int:
-    """Bytes of disk: the merged model, the data twice, and the checkpoints of each training."""
+    """Bytes of disk: the merged model, the data twice, and the checkpoints of each training, in float32 where all weights learn."""
     texts = sum(len(text.encode()) for text in (*data.corpus.texts, *data.queries.texts))
-    return _weights(model) + 2 * texts + trainings * CHECKPOINTS[tuning] * _weights(model)
+    learned = 4 * model.parameters if tuning == "full" else _weights(model)
+    return _weights(model) + 2 * texts + (trainings * CHECKPOINTS[tuning] + (WRITTEN if tuning == "full" else 0)) * learned
 
 
 def _weights(model: Model) -> int:
