@@ -370,6 +370,10 @@ def test_a_rival_judged_apart_counts_if_both_readings_agree(found: list[Evaluati
     assert compare([base, rival, tuned], resamples=200).action == "keep the base"  # it is better in both readings
     rival.per_query[JUDGED_ONLY] = base.per_query[JUDGED_ONLY] - 0.2
     assert compare([base, rival, tuned], resamples=200).action == "deploy"  # nothing can be said of it: it is left out
+    better = replace(rival, test_scores=tuned.relevant * 1.0)
+    modest = replace(tuned, test_scores=base.test_scores + 0.1 * tuned.relevant)
+    verdict = compare([base, better, modest], resamples=200)
+    assert (verdict.outcome, verdict.action) == ("gained", "keep the base")  # judged pairs alone say that it is better
 
 
 def test_several_models_are_adjusted_for(found: list[Evaluation]) -> None:

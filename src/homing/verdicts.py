@@ -107,7 +107,8 @@ def compare(
     rival = untrained if untrained is not None and ranks(untrained, last, best) else None
     blind = groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
     apart = outcome == "undecided" and not ranked and contradictory(difference)
-    action = _action(outcome, rival, fused, against_deployed, blind or apart)
+    outdone = untrained is not None and rival is None and untrained.sign("AP") == -1  # over judged pairs, whatever the others are worth
+    action = "keep the base" if outdone and outcome == "gained" else _action(outcome, rival, fused, against_deployed, blind or apart)
     causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
     if apart:
         causes = (judged_apart(first, last, difference), *causes)
