@@ -267,6 +267,11 @@ def test_actions(found: list[Evaluation]) -> None:
     assert "the best that needs no training" in beaten.sentence
     trained = replace(_moved(base, "tuned + BM25", 0.4), kind="fused", test_scores=base.test_scores * np.nan)
     assert compare([base, _moved(base, "tuned", 0.1, 3.0), trained], resamples=200).untrained is None  # it needs training as well
+    words = replace(_moved(base, "BM25", 0.5), kind="bm25")
+    verdict = compare([base, _moved(base, "tuned", 0.1, 3.0), words, replace(fused, per_query=base.per_query), trained], resamples=200)
+    assert (verdict.outcome, verdict.action) == ("gained", "keep the base")  # fused with BM25 it beats the base so, and not BM25 alone
+    note = next(note for note in verdict.notes if note.startswith("BM25, which needs no training"))
+    assert "不需要训练" in in_both(note).zh
 
 
 def _judged_apart(evaluation: Evaluation, alone: np.ndarray | float | None) -> Evaluation:

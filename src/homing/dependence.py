@@ -85,5 +85,5 @@ def _change(name: str, before: object, now: object) -> str:
     """A setting with both its values; a digest, which tells a reader nothing, without them."""
     if any(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (before, now)):
         return f"{name} changed"
-    old, new = ("none" if value in (None, "") else value for value in (before, now))
+    old, new = ("none" if value in (None, "") else f"{value:.4g}" if isinstance(value, float) else value for value in (before, now))
     return f"{name} {old} -> {new}"

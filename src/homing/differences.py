@@ -9,7 +9,8 @@ import numpy as np
 
 from homing.context import Context
 from homing.data import Floats
-from homing.evaluations import Evaluation, Interval
+from homing.errors import SettingError
+from homing.evaluations import Evaluation, Interval, same_test
 from homing.resampling import Draws, draw, interval, samples, units
 from homing.significance import detectable, holm, needed, randomisation_p, randomisation_p_of_ap, signs
 from homing.thresholds import f1
@@ -73,9 +74,14 @@ class Power:
 
 
 class Comparison:
-    """Evaluations of one test set under the same draws."""
+    """Evaluations of one test set under the same draws. Raises SettingError where they are of several."""
 
     def __init__(self, evaluations: Sequence[Evaluation], resamples: int, seed: int) -> None:
+        if other := next((each for each in evaluations if not same_test(evaluations[0], each)), None):
+            raise SettingError(
+                "the evaluations are of different test sets", got=f"{evaluations[0].name} and {other.name}",
+                remedy="Evaluate the models together: homing.evaluate([...], dev, test).",
+            )  # fmt: skip
         self.draws: Draws = draw(evaluations[0], resamples, seed)
         self.samples = {each.name: samples(each, self.draws) for each in evaluations}
         first = evaluations[0]

@@ -103,10 +103,11 @@ def _judged(work: Work) -> Splits:
 
 def do_train(work: Work) -> None:
     training = work.recipe.training
+    passes = "1 epoch" if training.epochs == 1 else f"{training.epochs:g} epochs"
     work.say(
         f"  {'all weights' if training.tuning == 'full' else f'{training.tuning}, rank {training.rank}'}, "
         f"learning rate {training.learning_rate:g}, {len(work.mined):,} rows, "
-        + (duration(60 * training.minutes) if training.minutes is not None else f"{training.epochs:g} epochs")
+        + (duration(60 * training.minutes) if training.minutes is not None else passes)
     )
     if work.start is not None:
         work.say(f"  going on from {work.start.path}")

@@ -23,8 +23,7 @@ from homing.differences import (
     ranks,
     value,
 )
-from homing.errors import SettingError
-from homing.evaluations import Evaluation, fusion, same_test
+from homing.evaluations import Evaluation, fusion
 from homing.slices import Slice, slices
 from homing.wording import judged_apart, notes, sentence, too_small
 
@@ -78,11 +77,6 @@ def compare(
     """
     demand(list | tuple, evaluations=evaluations)
     demand(Evaluation, **{f"evaluations[{place}]": each for place, each in enumerate(evaluations)})
-    if other := next((each for each in evaluations if not same_test(evaluations[0], each)), None):
-        raise SettingError(
-            "the evaluations are of different test sets", got=f"{evaluations[0].name} and {other.name}",
-            remedy="Evaluate the models together: homing.evaluate([...], dev, test).",
-        )  # fmt: skip
     context = context or Context()
     models = [each for each in evaluations if each.kind == "model"] or list(evaluations)
     first, last = models[0], models[-1]
@@ -104,6 +98,10 @@ def compare(
     deployed = next((each for each in models[1:-1] if each.name == "deployed"), None)
     against_deployed = comparison.difference(last, deployed) if deployed is not None else None
     fused = comparison.difference(*both, tested=False) if both is not None and judged_alike(*both) else None
+    if both is not None:
+        beside = comparison.difference(both[0], best, tested=False)
+        if beside.sign("nDCG@10") == -1 and ranks(beside, both[0], best):
+            fused = None  # nothing is won by a fusion that is worse than one of its parts
     rival = untrained if untrained is not None and ranks(untrained, last, best) else None
     blind = groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
     apart = outcome == "undecided" and not ranked and contradictory(difference)

@@ -106,6 +106,10 @@ def notes(
                 + ("" if alone is None else f"; over judged documents alone it differs by {_signed(alone)}")
                 + ". Judge the first ten of both."
             )
+    if best is not None and untrained is not None and -1 in (untrained.sign("nDCG@10"), untrained.sign("AP")):
+        said.append(
+            f"{best.name}, which needs no training, does better on these queries than {last.name}: use it instead, or beside a model."
+        )
     if power is not None and power.detectable > power.worthwhile:
         said.append(
             f"This test set shows a difference in nDCG@10 of {power.detectable:.3f} or more (in four of five draws); to see "

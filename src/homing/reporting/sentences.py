@@ -45,6 +45,10 @@ SENTENCES = (
         "{first} 的 Judged@10 为 {before}，{last} 为 {after}：已标注文档的比例相差太大，nDCG@10 不能给它们排名。请标注两者的前十篇。",
     ),
     (
+        "{best}, which needs no training, does better on these queries than {last}: use it instead, or beside a model.",
+        "在这些查询上，{best} 优于 {last}，而且不需要训练：可以改用它，或让它与模型并用。",
+    ),
+    (
         "This test set shows a difference in nDCG@10 of {detectable} or more (in four of five draws); to see {worthwhile}, about {needed} test"
         " queries are needed, and there are {queries}.",
         "这个测试集（五次中有四次）能看出 {detectable} 及以上的 nDCG@10 差异；要看出 {worthwhile}，约需 {needed} 条测试查询，现有 {queries} 条。",
