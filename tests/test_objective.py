@@ -45,7 +45,7 @@ def test_inner_products_have_a_temperature_of_their_own_and_a_teacher_that_of_co
     queries, documents = (3 * each for each in embeddings)
     taught = Taught(embeddings[0] @ embeddings[1].T)
     for changed, temperature in (({}, 1.0), ({"temperature": 2.0}, 2.0)):
-        found = Objective(Training(**changed), 8, normalised=False)(queries, documents, RELEVANCE, taught).loss
+        found = Objective(Training(**changed), 8, unit_length=False, normalised=False)(queries, documents, RELEVANCE, taught).loss
         own = contrastive(queries, documents, RELEVANCE, temperature).loss
         known = torch.ones_like(RELEVANCE, dtype=torch.bool)
         assert torch.isclose(found, own + distillation(queries @ documents.T, taught.scores, known, temperature, 0.05))
@@ -66,7 +66,7 @@ def test_what_a_judge_was_unsure_of_has_no_part_in_what_a_teacher_says(embedding
 def test_shorter_embeddings_are_compared_as_the_models_own_are(embeddings: tuple[torch.Tensor, torch.Tensor]) -> None:
     """A model that compares by inner product alone is cut and not brought to length 1, as `Truncated` serves it."""
     queries, documents = (3 * each for each in embeddings)
-    found = Objective(Training(dimensions="4"), 8, normalised=False)(queries, documents, RELEVANCE)
+    found = Objective(Training(dimensions="4"), 8, unit_length=False, normalised=False)(queries, documents, RELEVANCE)
     alone = [contrastive(queries[:, :d], documents[:, :d], RELEVANCE, 1.0).loss for d in (8, 4)]
     assert torch.isclose(found.loss, (alone[0] + alone[1]) / 2)
 

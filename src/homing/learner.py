@@ -58,7 +58,7 @@ class Learner:
         start: Adapter | None, say: Say,
     ) -> None:  # fmt: skip
         self.model, self.mined, self.settings, self.teacher, self.fixed = base, mined, settings, teacher, fixed
-        self.objective = Objective(settings, base.dimension, normalised=base.similarity == "cosine")
+        self.objective = Objective(settings, base.dimension, unit_length=base.unit_length, normalised=base.similarity == "cosine")
         self.groups = Groups(mined)
         self.whole: Tensor | None = None  # the fixed embeddings on the device, where they are few enough to stand there at once
         pooled = [] if mined.pool is None else [mined.pool.document[np.isin(mined.pool.query, self.groups.queries)]]

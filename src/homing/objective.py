@@ -16,9 +16,9 @@ TEMPERATURE = 0.05  # of cosines, which span 2 at most
 TEMPERATURE_OF_PRODUCTS = 1.0  # a model that compares by inner product learned to span as much as its logits need
 
 
-def default_temperature(normalised: bool) -> float:
+def default_temperature(unit_length: bool) -> float:
     """The temperature for embeddings of length 1, or of any."""
-    return TEMPERATURE if normalised else TEMPERATURE_OF_PRODUCTS
+    return TEMPERATURE if unit_length else TEMPERATURE_OF_PRODUCTS
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Taught:
 class Objective:
     """Called with embeddings of queries and documents and their relevance, gives the loss with the mean scores behind it.
 
-    `dimension` is that of the embeddings; `normalised` tells whether they are of length 1, and shorter ones shall be. A teacher's scores
-    are in the range of cosines whatever the student's are.
+    `dimension` is that of the embeddings, `unit_length` whether theirs is 1, `normalised` whether that of shorter ones shall be. A
+    teacher's scores are in the range of cosines whatever the student's are.
     """
 
-    def __init__(self, settings: Training, dimension: int, *, normalised: bool = True) -> None:
+    def __init__(self, settings: Training, dimension: int, *, unit_length: bool = True, normalised: bool = True) -> None:
         self.settings, self.normalised = settings, normalised
-        self.temperature = settings.temperature or default_temperature(normalised)
-        self.teachers_temperature = self.temperature if normalised else TEMPERATURE
+        self.temperature = settings.temperature or default_temperature(unit_length)
+        self.teachers_temperature = self.temperature if unit_length else TEMPERATURE
         shorter = sorted({int(part) for part in settings.dimensions.split(",") if part}, reverse=True)
         self.dimensions = [dimension, *(each for each in shorter if each < dimension)]
 

@@ -122,7 +122,7 @@ class Training(_Settings):
     epochs: float = _setting(3.0, "passes over the queries")
     minutes: float | None = _setting(None, "train so long instead, evaluations included")
     batch_size: int = _setting(32, "queries an update")
-    temperature: float | None = _setting(None, "temperature of the loss (0.05; 1 for inner products)")
+    temperature: float | None = _setting(None, "temperature of the loss (0.05; 1 for embeddings that are not normalised)")
     positives: Literal["each", "sum"] = _setting("each", "each positive alone, or their sum")
     in_batch: bool = _setting(True, "contrast with documents of the batch's other queries")
     margin: float | None = _setting(None, "leave out unjudged documents that score above positive + X")

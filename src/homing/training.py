@@ -118,5 +118,5 @@ def resolved(base: Model, settings: Training, start: Adapter | None = None) -> T
         settings,
         tuning=tuning,
         learning_rate=settings.learning_rate or default_learning_rate(base.parameters, tuning),
-        temperature=settings.temperature or default_temperature(base.similarity == "cosine"),
+        temperature=settings.temperature or default_temperature(base.unit_length),
     )

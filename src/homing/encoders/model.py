@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sentence_transformers.models import Normalize
 from torch import Tensor
 from tqdm import tqdm
 
@@ -233,6 +234,11 @@ class Model:
         if name not in ("cosine", "dot"):
             raise ModelError("the model compares embeddings by a distance", where=str(self.path), got=name, expected="cosine or dot")
         return name
+
+    @property
+    def unit_length(self) -> bool:
+        """Whether every embedding has length 1: it is compared by cosine, or the model's last module brings it there."""
+        return self.similarity == "cosine" or isinstance(self.transformer[-1], Normalize)
 
     def encode_tokens(self, tokens: Tokens, *, progress: str = "") -> NDArray[np.float32]:
         """Embeddings of tokenised texts, shape (texts, dimension); `progress` names a bar that shows while it takes seconds.
