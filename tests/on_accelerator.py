@@ -131,7 +131,7 @@ def test_chunks_are_as_small_as_memory_asks(updates: Updates) -> None:
 
 
 def test_checkpointing(updates: Updates) -> None:
-    made, seen, _ = updates(budget=300, memory=5_000)
+    made, seen, _ = updates(budget=300, memory=5_000, batch_size=2)
     assert made.learner.step.checkpointing
     assert seen[-1].counts[KERNEL] == 3 * LAYERS * chunks(seen[-1])  # before the loss, after it, and each layer on the way back
 

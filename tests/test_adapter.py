@@ -179,7 +179,7 @@ def test_saved_and_loaded(model: Model, kind: str, tmp_path: Path) -> None:
 def test_every_scale_is_the_naive_interpolation(model: Model, directory: Path, kind: str, tmp_path: Path) -> None:
     adapter = _saved(model, kind, tmp_path / "adapter")
     base = load_file(directory / "model.safetensors")
-    for scale in (1.0, 0.5, 0.25):
+    for scale in (1.0, 0.5, 0.25) if model.parameters < 1_000_000 else (0.5,):
         wanted = _naive(base, adapter, kind, scale)
         plain = Model(directory, max_length=32)
         body = plain.transformer[0].model
