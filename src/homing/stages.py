@@ -106,7 +106,7 @@ def do_train(work: Work) -> None:
     passes = "1 epoch" if training.epochs == 1 else f"{training.epochs:g} epochs"
     work.say(
         f"  {'all weights' if training.tuning == 'full' else f'{training.tuning}, rank {training.rank}'}, "
-        f"learning rate {training.learning_rate:g}, {len(work.mined):,} rows, "
+        f"learning rate {training.learning_rate:.3g}, {len(work.mined):,} rows, "
         + (duration(60 * training.minutes) if training.minutes is not None else passes)
     )
     if work.start is not None:
