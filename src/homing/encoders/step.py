@@ -54,7 +54,7 @@ class Step:
         if self.model.packer is None:
             self.say(f"texts are padded, which takes longer: {self.model.padded_because}")
         self.budget = self.budget or token_budget(self.model.device, self.model.packer is not None)
-        self.room = self.room or room(self.model.device)
+        self.room = self.room or share_of_memory(self.model.device)
 
     def gradients(self, tokens: Tokens, texts: NDArray[np.integer], loss: Callable[[Tensor], Contrast], seed: int) -> Contrast:
         """Fill the parameters' `grad` with the gradient of the loss, and return the loss; `seed` decides all dropout of the step.
@@ -143,9 +143,10 @@ class Step:
         if self.bytes_a_token * length > room and not self.checkpointing:
             self._checkpoint(f"the activations of {length} tokens take {self.bytes_a_token * length / 1e9:.1f} GB")
             self._weigh(tokens, longest, seed, room)
-        if self.model.device.type not in SYSTEMS and self.bytes_a_token * self.budget > room and self.budget > length:
-            while self.bytes_a_token * self.budget > room and self.budget > length:
-                self.budget = max(length, self.budget // 2)
+        before = self.budget
+        while self.model.device.type not in SYSTEMS and self.bytes_a_token * self.budget > room and self.budget > length:
+            self.budget = max(length, self.budget // 2)
+        if self.budget < before:
             self.say(f"chunks of {self.budget} tokens: there is memory for the activations of {room / self.bytes_a_token:.0f}")
 
     def _shrink(self, longest: int) -> None:
@@ -168,6 +169,6 @@ class Step:
         self.checkpointing = True
 
 
-def room(device: torch.device) -> float:
-    """The share of the free memory that activations may take."""
+def share_of_memory(device: torch.device) -> float:
+    """What activations may take of the memory that is free on this device."""
     return ROOM if device.type in SYSTEMS else ROOM_ALONE
