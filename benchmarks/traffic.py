@@ -6,8 +6,8 @@ A GPU multiplies matrices so fast that the work between the products, which read
 an H100 has some 200 operations of its matrix units for each byte of its memory. So these bytes are what a step has to save. They are
 counted on the accelerator without numbers (tests/accelerator.py): the model has Qwen/Qwen3-Embedding-0.6B's widths in bfloat16 under LoRA
 r 16, one chunk of the texts of benchmarks/gpu.py goes forward and back, and each operation counts what it reads and writes; what three
-layers take beyond one, by two, is a layer's. RMSNorm's and SiLU's own kernels, which a made device lacks, are put in as one
-operation each. `library` is transformers' own passes with PEFT's LoRA, without padding; `homing` is what a training runs.
+layers take beyond one, by two, is a layer's. RMSNorm's, SiLU's and Homing's own kernels, which a made device lacks, are put in
+as one operation each. `library` is transformers' own passes with PEFT's LoRA, without padding; `homing` is what a training runs.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 import gpu
+from homing.encoders import lean
 from homing.encoders.fused import fuse
 from homing.encoders.model import Model
 
@@ -42,9 +43,25 @@ CHUNK = 16_384  # tokens
 PRODUCTS = ("mm", "addmm", "addmm_")
 
 _kernels = torch.library.Library("kernels", "DEF")
-for _name, _takes in {"rms_norm": 2, "rms_norm_backward": 3, "silu": 1, "silu_backward": 2}.items():
+for _name, _takes in {"rms_norm": 2, "rms_norm_backward": 3, "silu": 1, "silu_backward": 2, "gate": 2, "turn": 3}.items():
     _kernels.define(f"{_name}({', '.join(f'Tensor t{place}' for place in range(_takes))}) -> Tensor")
     torch.library.register_fake(f"kernels::{_name}", lambda *given: torch.empty_like(given[0]), lib=_kernels)
+_kernels.define("gate_backward(Tensor t0, Tensor t1, Tensor t2) -> (Tensor, Tensor)")
+torch.library.register_fake("kernels::gate_backward", lambda *given: (torch.empty_like(given[1]), torch.empty_like(given[2])), lib=_kernels)
+
+
+class _Ours:
+    """Homing's own kernels, as an operation each; on the host, where trials compare numbers, in PyTorch's."""
+
+    @staticmethod
+    def gated(gate: Tensor, up: Tensor) -> Tensor:
+        return nn.functional.silu(gate) * up if gate.device.type == "cpu" else torch.ops.kernels.gate(gate, up)
+
+    gated_back = torch.ops.kernels.gate_backward
+
+    @staticmethod
+    def turned(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool) -> Tensor:
+        return lean._turned(x, cos, sin, back=back) if x.device.type == "cpu" else torch.ops.kernels.turn(x, cos, sin)
 
 
 class _Kernel(torch.autograd.Function):
@@ -82,7 +99,7 @@ class Traffic(TorchDispatchMode):
         return out
 
 
-def moved(layers: int, lean: bool) -> tuple[Counter[str], int]:
+def moved(layers: int, made_lean: bool) -> tuple[Counter[str], int]:
     """Bytes by operation of one chunk, forward and back, and its tokens."""
     sys.path.append(str(TESTS))
     import accelerator
@@ -95,13 +112,14 @@ def moved(layers: int, lean: bool) -> tuple[Counter[str], int]:
         path = gpu.write_model(Path(folder), config, torch.device("cpu"), torch.bfloat16)
         model = Model(path, device="cpu", dtype=torch.bfloat16)
     tuned = gpu.adapt(model.transformer[0].model, with_peft=True)
-    if lean:
+    if made_lean:
         fuse(tuned)
     lengths = rows.tokens.lengths
     silu = patch.object(nn.functional, "silu", lambda x, inplace=False: _Kernel.apply("silu", x))
+    ours = patch.object(lean, "kernels", lambda device: _Ours if made_lean else None)
     norm = patch.object(nn.functional, "rms_norm", lambda x, shape, weight, eps: _Kernel.apply("rms_norm", x, weight))
-    with accelerator.accelerator():
-        accelerator.to_accelerator(model, made_lean=lean)
+    with accelerator.accelerator(), ours:
+        accelerator.to_accelerator(model, made_lean=made_lean)
         chunk = next(iter(model.chunks(lengths, CHUNK)))
         with silu, norm, Traffic() as traffic:
             embedded = model.embed(rows.tokens, chunk)
@@ -109,9 +127,9 @@ def moved(layers: int, lean: bool) -> tuple[Counter[str], int]:
     return traffic.moved, int(lengths[chunk].sum())
 
 
-def a_layer(lean: bool) -> dict[str, float]:
+def a_layer(made_lean: bool) -> dict[str, float]:
     """KB a token and layer, by operation."""
-    (one, tokens), (three, _) = moved(1, lean), moved(3, lean)
+    (one, tokens), (three, _) = moved(1, made_lean), moved(3, made_lean)
     found = {name: (count - one[name]) / 2 / tokens / 1000 for name, count in three.items()}
     return {name: size for name, size in found.items() if size > 0.05}
 
@@ -119,7 +137,7 @@ def a_layer(lean: bool) -> dict[str, float]:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     warnings.simplefilter("ignore", FutureWarning)
-    library, homing = (a_layer(lean) for lean in tqdm((False, True), desc="counting", unit="side"))
+    library, homing = (a_layer(made_lean) for made_lean in tqdm((False, True), desc="counting", unit="side"))
     print(f"torch {torch.__version__}; KB a token and layer\n\n| operation | library | homing |\n|---|--:|--:|")
     for name in sorted(library.keys() | homing.keys(), key=lambda name: -max(library.get(name, 0), homing.get(name, 0))):
         print(f"| {name} | {library.get(name, 0):.0f} | {homing.get(name, 0):.0f} |")

@@ -1,15 +1,17 @@
 """The work between a decoder's matrix products, in fewer passes over its activations, on an accelerator.
 
-A norm, a rotation of queries and keys: in transformers each is a handful of operations, and each operation reads and writes every
+A norm, a gate, a rotation of queries and keys: in transformers each is a handful of operations, and each operation reads and writes every
 activation, which on a fast GPU takes several times as long as the products (benchmarks/traffic.py counts it). Here RMSNorm (Zhang and
-Sennrich 2019, arXiv 1910.07467) is PyTorch's own kernel, and rotary position embeddings (Su et al. 2021, arXiv 2104.09864) take three
-passes, and three back. Results are the library's to rounding. What a model computes in another way, as a trial shows, is left to it.
+Sennrich 2019, arXiv 1910.07467) is PyTorch's own kernel. Gates and rotary position embeddings (Su et al. 2021, arXiv 2104.09864) take
+one pass, and one back, by kernels of ours where Triton runs; where it doesn't, a rotation takes three, and a gate is left as it is.
+Results are the library's to rounding. What a model computes in another way, as a trial shows, is left to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import FunctionType, MethodType
+from functools import cache
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -17,31 +19,84 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 ROTARY = "apply_rotary_pos_emb"  # what transformers calls it, in the module of each model
+GATED = ("gate_proj", "up_proj", "down_proj")  # likewise the linear layers around a gate
 MOST_APART = {torch.float32: 1e-5}  # two results, over the largest number in them
 MOST_APART_IN_HALF = 2e-2
 
 
+@cache
+def kernels(device: torch.device) -> ModuleType | None:
+    """Our kernels, where the device runs them and they give what PyTorch gives; else None."""
+    if device.type != "cuda":
+        return None
+    try:
+        from homing.encoders import kernels as made
+
+        return made if _right(made, device) else None
+    except Exception:  # there is no Triton, nothing to compile with, or no such device for it
+        return None
+
+
+def _right(made: ModuleType, device: torch.device) -> bool:
+    """Whether the kernels' results are PyTorch's, in float32 and bfloat16."""
+    alike = []
+    for dtype in (torch.float32, torch.bfloat16):
+        like = torch.empty(0, dtype=dtype, device=device)
+        gate, up, grad = (_trial((3, 700), like).roll(shift).requires_grad_() for shift in (0, 50, 90))
+        with torch.enable_grad():
+            out = nn.functional.silu(gate) * up
+            wanted = [out, *torch.autograd.grad(out, (gate, up), grad)]
+        with torch.no_grad():
+            alike += [_alike(*pair) for pair in zip(wanted, [made.gated(gate, up), *made.gated_back(grad, gate, up)], strict=True)]
+        x, cos, sin = _trial((2, 7, 5, 24), like).transpose(1, 2), _trial((2, 7, 24), like), _trial((2, 7, 24), like).roll(9)
+        alike += [_alike(_turned(x, cos, sin, back=back), made.turned(x, cos, sin, back=back)) for back in (False, True)]
+    return all(alike)
+
+
+class _Gate(torch.autograd.Function):
+    """SiLU(gate) up, by our kernel; gradients for both."""
+
+    @staticmethod
+    def forward(ctx: Any, made: ModuleType, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.made = made
+        ctx.save_for_backward(gate, up)
+        out: Tensor = made.gated(gate, up)
+        return out
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *ctx.made.gated_back(gradients[0], *ctx.saved_tensors)  # type: ignore[attr-defined]
+
+
 class _Rotation(torch.autograd.Function):
-    """x (..., head dimension) turned by the angles of `cos` and `sin`, its first half against its second; a gradient for x."""
+    """x (texts, heads, tokens, head dimension) turned by the angles of `cos` and `sin` (texts, tokens, head dimension), its first half
+    against its second; a gradient for x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin, -1.0)
+        return _turn(x, cos, sin, back=False)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (out,) = gradients
-        cos, sin = ctx.saved_tensors  # type: ignore[attr-defined]
-        return _turned(out, cos, sin.roll(sin.shape[-1] // 2, -1), 1.0), None, None
+        return _turn(gradients[0], *ctx.saved_tensors, back=True), None, None  # type: ignore[attr-defined]
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
-    """x cos, to whose first half the second one is added, times sin and `sign`, and to its second the first, with the other sign."""
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool) -> Tensor:
+    made = kernels(x.device)
+    return made.turned(x, cos, sin, back=back) if made else _turned(x, cos, sin, back=back)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool) -> Tensor:
+    """x cos, from whose first half the second one times sin is taken, and to its second the first times sin added; `back`: the gradient
+    for x, given that of the result."""
     half = x.shape[-1] // 2
+    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+    first, second = (sin[..., half:], sin[..., :half]) if back else (sin[..., :half], sin[..., half:])
+    sign = 1.0 if back else -1.0
     out = x * cos
-    out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=sign)
-    out[..., half:].addcmul_(x[..., :half], sin[..., half:], value=-sign)
+    out[..., :half].addcmul_(x[..., half:], first, value=sign)
+    out[..., half:].addcmul_(x[..., :half], second, value=-sign)
     return out
 
 
@@ -54,8 +109,10 @@ def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 
     """transformers' `apply_rotary_pos_emb`: queries and keys, turned. Shapes: q and k (texts, heads, tokens, head dimension), cos and sin
     (texts, tokens, head dimension).
     """
-    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
-    turned: list[Tensor] = [_Rotation.apply(each, cos.to(each.dtype), sin.to(each.dtype)) for each in (q, k)]  # type: ignore[no-untyped-call]
+    turned: list[Tensor] = [
+        _Rotation.apply(each.transpose(1, unsqueeze_dim), cos.to(each.dtype), sin.to(each.dtype)).transpose(1, unsqueeze_dim)  # type: ignore[no-untyped-call]
+        for each in (q, k)
+    ]
     return turned[0], turned[1]
 
 
@@ -69,12 +126,23 @@ class _Norm:
         return rms_norm(hidden_states, self.module.weight, self.eps)  # type: ignore[arg-type]
 
 
+class _GatedUnit:
+    """The forward pass of one feed-forward layer with a gate."""
+
+    def __init__(self, module: Any, made: ModuleType) -> None:
+        self.module, self.made = module, made
+
+    def __call__(self, x: Tensor) -> Tensor:
+        out: Tensor = self.module.down_proj(_Gate.apply(self.made, self.module.gate_proj(x), self.module.up_proj(x)))  # type: ignore[no-untyped-call]
+        return out
+
+
 def make_lean(body: nn.Module) -> int:
-    """Give a model's norms and attention layers these passes, in place, where a trial shows the same results; how many took it."""
+    """Give a model's norms, attentions and gates these passes, in place, where a trial shows the same results; how many took it."""
     changed = 0
     with torch.no_grad():
         for module in body.modules():
-            forward = _lean_norm(module) or _lean_attention(module)
+            forward = _lean_norm(module) or _lean_attention(module) or _lean_gate(module)
             if forward is not None:
                 module.forward = forward
                 changed += 1
@@ -108,6 +176,17 @@ def _lean_attention(module: nn.Module) -> Callable[..., Any] | None:
     copied = FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
     copied.__kwdefaults__ = forward.__kwdefaults__
     return MethodType(copied, module)
+
+
+def _lean_gate(module: Any) -> Callable[..., Any] | None:
+    if not all(isinstance(getattr(getattr(module, name, None), "weight", None), Tensor) for name in GATED):
+        return None
+    weight = module.gate_proj.weight
+    made = kernels(weight.device)
+    if made is None:
+        return None
+    x, ours = _trial((3, weight.shape[1]), weight), _GatedUnit(module, made)
+    return ours if _alike(module(x), ours(x)) else None
 
 
 def _turns_a_part(theirs: Callable[..., Any], q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> bool:

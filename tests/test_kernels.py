@@ -1,0 +1,89 @@
+"""The kernels give what PyTorch gives, forward and back: by Triton's interpreter, and compiled where there is a GPU."""
+
+from __future__ import annotations
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers.models.qwen3.modeling_qwen3 import Qwen3Config, Qwen3MLP
+
+from homing.encoders import lean
+
+pytest.importorskip("triton", reason="needs Triton, which there is for Linux on x86-64")
+FILE = Path(lean.__file__).with_name("kernels.py")
+TOLERANCE = {torch.float32: {"atol": 2e-6, "rtol": 0.0}, torch.bfloat16: {"atol": 0.04, "rtol": 0.02}}
+
+
+@pytest.fixture(scope="module", params=["cpu", "cuda"])
+def kernels(request: pytest.FixtureRequest) -> tuple[ModuleType, torch.device]:
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    spec = spec_from_file_location("kernels_of_the_test", FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    made = module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1" if request.param == "cpu" else "0")  # read while the kernels are defined
+        spec.loader.exec_module(made)
+    return made, torch.device(request.param)
+
+
+def drawn(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(device, dtype).requires_grad_()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 700), (2, 5, 1024)])  # less than a block, not a whole number of blocks, ten
+def test_a_gate(kernels: tuple[ModuleType, torch.device], shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    made, device = kernels
+    gate, up = drawn(*shape, dtype=dtype, device=device), drawn(*shape, 1, dtype=dtype, device=device)[..., 0]
+    ours, theirs = lean._Gate.apply(made, gate, up), nn.functional.silu(gate) * up
+    assert ours.dtype == dtype
+    torch.testing.assert_close(ours, theirs, **TOLERANCE[dtype])
+    given = drawn(*shape, 2, dtype=dtype, device=device).detach()[..., 0]
+    got, wanted = (torch.autograd.grad(each, (gate, up), given) for each in (ours, theirs))
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, **TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("heads", "width"), [(1, 6), (3, 16)])
+@pytest.mark.parametrize("back", [False, True])
+def test_a_rotation(kernels: tuple[ModuleType, torch.device], heads: int, width: int, back: bool, dtype: torch.dtype) -> None:
+    """As states lie after a projection, in one piece, and with their last dimension apart; halves of angles that differ."""
+    made, device = kernels
+    cos, sin = (drawn(2, 5, width, many, dtype=dtype, device=device)[..., 0] for many in (1, 2))
+    states = drawn(2, 5, heads, width, dtype=dtype, device=device).detach()
+    for x in (
+        states.transpose(1, 2),
+        states.transpose(1, 2).contiguous(),
+        states.transpose(1, 3).contiguous().transpose(1, 3).transpose(1, 2),
+    ):
+        ours = made.turned(x, cos.detach(), sin.detach(), back=back)
+        torch.testing.assert_close(ours, lean._turned(x, cos.detach(), sin.detach(), back=back), **TOLERANCE[dtype])
+        assert x.stride(-1) != 1 or ours.stride() == x.stride()
+
+
+def test_a_body_takes_them_where_they_are_right(kernels: tuple[ModuleType, torch.device], monkeypatch: pytest.MonkeyPatch) -> None:
+    made, device = kernels
+    assert lean._right(made, device)
+    monkeypatch.setattr(lean, "kernels", lambda device: made)
+    layer = Qwen3MLP(Qwen3Config(hidden_size=32, intermediate_size=48)).to(device)
+    x = drawn(2, 5, 32, dtype=torch.float32, device=device)
+    expected = layer(x)
+    assert lean.make_lean(layer) == 1
+    torch.testing.assert_close(layer(x), expected, atol=1e-6, rtol=0)
+    learned = [x, *layer.parameters()]
+    for one, other in zip(*(torch.autograd.grad(each.sin().sum(), learned) for each in (layer(x), expected)), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    assert lean.make_lean(Qwen3MLP(Qwen3Config(hidden_size=32, intermediate_size=48, hidden_act="gelu")).to(device)) == 0
+    monkeypatch.setattr(made, "gated_back", lambda grad, gate, up: (grad * up, grad * gate))
+    assert not lean._right(made, device)
+
+
+def test_without_them_all_goes_on() -> None:
+    assert lean.kernels(torch.device("cpu")) is None
