@@ -131,7 +131,7 @@ def test_planted_leaks_are_found() -> None:
     query = check(splits(**clean | {"test": [("c", "f", 1), ("a", "g", 1)]}))
     assert leak(query, "train", "test") == Leak("train", "test", 1, 0, 0, 0)
     assert leak(query, "train", "dev") == Leak("train", "dev", 0, 0, 0, 0)
-    assert any("test (2 queries) shares 1 queries with train" in warning for warning in query.warnings)
+    assert any("test (2 queries) shares 1 query with train" in warning for warning in query.warnings)
 
     near = check(splits(**clean | {"train": [(LONG, "d", 1)], "dev": [(f"{LONG}!", "e", 1), (f"{LONG}...", "h", 1)]}))
     assert leak(near, "train", "dev") == Leak("train", "dev", 0, 2, 0, 0)
@@ -141,7 +141,7 @@ def test_planted_leaks_are_found() -> None:
 
     positive = check(splits(**clean | {"test": [("c", "d", 1)]}))
     assert leak(positive, "train", "test") == Leak("train", "test", 0, 0, 1, 0)
-    assert any("1 positive documents" in warning for warning in positive.warnings)
+    assert any("1 positive document with" in warning for warning in positive.warnings)
 
     contradicted = check(splits(**clean | {"dev": [("b", "z", 1)]}))
     assert leak(contradicted, "train", "dev") == Leak("train", "dev", 0, 0, 0, 1)

@@ -367,7 +367,17 @@ def test_a_broken_table_is_refused(tmp_path: Path, content: bytes, said: str) ->
 
 def test_a_label_of_a_sheet_that_says_neither_is_named_by_its_row(tmp_path: Path) -> None:
     path = sheet(tmp_path / "a.xlsx", [["query", "content", "label"], ["q", "d", 1], ["q", "e", "maybe"]])
-    with pytest.raises(FormatError, match=r"a\.xlsx row 3: 'label' is no relevance; got 'maybe'"):
+    with pytest.raises(FormatError, match=r"a\.xlsx row 3: 'label' is no relevance; got 'maybe'") as told:
+        load(path)
+    assert {"yes", "不相关"} <= set(str(told.value).replace(";", ",").split(", "))  # the words that are read
+
+
+def test_a_title_above_the_names_of_the_columns_is_told_what_to_do(tmp_path: Path) -> None:
+    path = sheet(tmp_path / "a.xlsx", [["Export of November"], ["query", "content", "label"], ["q", "d", 1]])
+    with pytest.raises(FormatError, match=r"row 2: the row does not fit.*\n.*delete a title above them"):
+        load(path)
+    path = sheet(tmp_path / "b.xlsx", [["Export", "", "internal"], ["query", "content", "label"], ["q", "d", 1]])
+    with pytest.raises(FormatError, match="the first row names them: delete what stands above it"):
         load(path)
 
 

@@ -80,7 +80,7 @@ def test_a_beir_folder_may_be_packed_and_its_other_qrels_are_counted(tmp_path: P
     put(packed / "qrels" / "validation.tsv", "q1\td1\t1\n")
     found = load(packed)
     assert found.notes["ignored_qrels"] == 1
-    assert "1 qrels files were left alone" in str(check(found)).replace("\n  ", " ")
+    assert "1 qrels file left alone, named otherwise" in str(check(found)).replace("\n  ", " ")
 
 
 FOREIGN = {
@@ -461,7 +461,7 @@ def test_folder_that_lacks_a_part_says_which(tmp_path: Path, missing: str) -> No
     if missing == "qrels":
         (path / "qrels").mkdir()
         (path / "qrels" / "validation.tsv").touch()
-        refuse(lambda: load(path), FormatError, ["Call qrels/validation.tsv train.tsv"])
+        refuse(lambda: load(path), FormatError, ["In qrels/, call validation.tsv train.tsv"])
 
 
 def test_paths_and_formats_that_do_not_fit(tmp_path: Path) -> None:

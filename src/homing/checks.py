@@ -155,7 +155,7 @@ class Check:
             yield ""
             yield f"{'tokens':<20}{'median':>10}{'p95':>10}{'max':>10}{f'over {self.max_length:,}':>14}{'unknown':>12}"
             for kind, of in self.lengths.items():
-                yield f"{kind:<20}{of.median:>10,g}{of.p95:>10,g}{of.most:>10,}{of.cut:>14.1%}{of.unknown:>12.1%}"
+                yield f"{kind:<20}{of.median:>10,.0f}{of.p95:>10,.0f}{of.most:>10,}{of.cut:>14.1%}{of.unknown:>12.1%}"
         for warning in self.warnings:
             yield ""
             yield wrapped(f"Warning: {warning}")
@@ -185,15 +185,15 @@ class Check:
 
     def _of_leaks(self) -> Iterator[str]:
         for leak in self.leaks:
-            shared = {
-                "queries": leak.queries,
-                "near-duplicate queries": leak.near_queries,
-                "positive documents": 0 if self.by == "query" else leak.positives,
-            }
-            counts = ", ".join(f"{count:,} {what}" for what, count in shared.items() if count)
+            shared = (
+                (leak.queries, "query", "queries"),
+                (leak.near_queries, "near-duplicate query", "near-duplicate queries"),
+                (0 if self.by == "query" else leak.positives, "positive document", "positive documents"),
+            )
+            counts = ", ".join(counted(*each) for each in shared if each[0])
             if counts:
-                of = self.sides[leak.second].queries
-                yield f"{leak.second} ({of:,} queries) shares {counts} with {leak.first}: its results may look better than they are."
+                of = counted(self.sides[leak.second].queries, "query", "queries")
+                yield f"{leak.second} ({of}) shares {counts} with {leak.first}: its results may look better than they are."
             if self.by == "given" and leak.first == "train" and leak.contradicted:
                 yield (
                     f"{leak.contradicted:,} positive documents of {leak.second} are judged not relevant in train, and relevant to nothing "
@@ -220,7 +220,8 @@ class Check:
                 "AP and F1 alone, not in the rankings."
             )
         if (able := judged - self.without_positive) < FEW and not self.sides:
-            yield f"only {able:,} queries have a relevant document: of fewer than {FEW} too few are left for a test that shows anything."
+            have = "query has" if able == 1 else "queries have"
+            yield f"only {able:,} {have} a relevant document: of fewer than {FEW} too few are left for a test that shows anything."
         if both := self.notes.get("judged_both_ways"):
             yield f"{both:,} pairs are judged both ways and were taken as relevant."
 
@@ -237,10 +238,18 @@ class Check:
         if self.notes.get("dev_as_test"):
             yield "the data has train and dev, and no test: dev is taken as test, and another dev dealt from train."
         if ignored := self.notes.get("ignored_qrels"):
-            yield f"{ignored:,} qrels files were left alone: they are named otherwise than train, dev and test."
+            yield (
+                f"{counted(ignored, 'qrels file', 'qrels files')} left alone, named otherwise than train, dev and test: rename what "
+                "is to be read (validation.tsv to dev.tsv)."
+            )
         if ignored := self.notes.get("ignored_sheets"):
-            yield f"{ignored:,} further sheets of the workbook were left alone: only the first that has rows is read."
+            yield f"{counted(ignored, 'further sheet', 'further sheets')} of the workbook left alone: only the first that has rows is read."
         if self.notes.get("texts_like_lists"):
             yield "some texts look like a written list; in CSV a cell is one text, and more negatives stand in columns of their own."
         if self.notes.get("read_as_gb18030"):
             yield "a CSV file is not UTF-8 and was read as GB18030; where its texts look wrong, save it as UTF-8."
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """A count before its noun."""
+    return f"{count:,} {one if count == 1 else many}"

@@ -52,7 +52,8 @@ def detect(path: Path) -> str:
                 got=f"the keys {keys(record.value)}",
                 expected="'query' with lists of {'content', 'is_relevant'}, 'query' with 'positive' (and 'negative'), "
                 "or 'query' with 'content' and 'is_relevant'",
-                remedy="Rename the keys (of a table: its first row) to these; the README's 'Formats' shows each."
+                remedy="Rename the keys to these (in a table the first row names them: delete what stands above it, or add it); the "
+                "README's 'Formats' shows each."
                 if around is None else f"Write the list of records under {shown(around)} alone, without an object around it.",
             )  # fmt: skip
     return "candidates"

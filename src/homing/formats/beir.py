@@ -36,7 +36,7 @@ def _told(path: Path) -> str:
         return "This is a model: it goes to --model."
     if present(path / CORPUS).is_file() and present(path / QUERIES).is_file():
         if named := sorted((path / QRELS).glob("*.tsv")):
-            return f"Call {QRELS}/{named[0].name} train.tsv, dev.tsv or test.tsv, by what it is for."
+            return f"In {QRELS}/, call {', '.join(file.name for file in named[:8])} train.tsv, dev.tsv or test.tsv, by what each is for."
         return (
             "Homing learns from judgments, and measures by them: say for some of the queries (a hundred and more) which documents answer "
             f"them, in {QRELS}/train.tsv, a query id, a document id and 1 or 0 a line, with tabs between."

@@ -91,12 +91,13 @@ def relevance_field(value: object, key: str, where: str, notes: Counter[str]) ->
         missing = value is None or str(value).strip().lower() in ("", "nan")
         between = isinstance(grade, float) or bool(isinstance(value, str) and _DECIMAL.fullmatch(value.strip()))
         cut = "Choose the value from which a document is relevant to its query, and write true from there on, false below."
+        words = f"Write a grade, or one of the words that are read ({', '.join(RELEVANT)}; {', '.join(IRRELEVANT)}), or leave the pair out."
         raise FormatError(
             f"{key!r} is no relevance",
             where=where,
             got=shown(value),
-            expected="true, false or a whole number (0: not relevant, 1 and more: relevant)",
-            remedy="Label this candidate, or remove it." if missing else cut if between else f"Correct {key!r}.",
+            expected="true, false, a whole number (0: not relevant, 1 and more: relevant) or a word for yes or no",
+            remedy="Label this candidate, or remove it." if missing else cut if between else words,
         )
     if grade < 0:
         notes["negative_grades"] += 1

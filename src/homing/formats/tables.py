@@ -243,8 +243,8 @@ def _row(header: Sequence[str], cells: list[str], where: str) -> dict[str, Any]:
             where=where,
             got=f"{len(cells)} cells",
             expected=f"{len(header)} ({', '.join(shown(name, 30) for name in header[:8])})",
-            remedy="Let the first row name the columns; put texts with commas, quotes or line breaks in quotes; leave the cells of absent "
-            "negatives empty.",
+            remedy="Let the first row name the columns (delete a title above them); put texts with commas, quotes or line breaks in "
+            "quotes; leave the cells of absent negatives empty.",
         )
     value: dict[str, Any] = {}
     for name, cell in zip(header, cells, strict=True):
