@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import openpyxl
@@ -319,6 +323,18 @@ def test_sheets_that_are_not_read_are_counted(tmp_path: Path) -> None:
     assert data.notes["ignored_sheets"] == 1
 
 
+def test_a_sheet_is_larger_than_it_says(tmp_path: Path) -> None:
+    """Writers that stream (POI's SXSSF, EasyExcel) put A1 as its dimension."""
+    path = sheet(tmp_path / "a.xlsx", [["query", "positive"], ["q", "d"]])
+    with ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    with ZipFile(path, "w") as book:
+        for name, content in parts.items():
+            book.writestr(name, content.replace(b'<dimension ref="A1:B2"', b'<dimension ref="A1"'))
+    assert b'"A1"' in ZipFile(path).read("xl/worksheets/sheet1.xml")
+    assert told(load(path)) == {("q", "d", 1)}
+
+
 def test_rows_of_a_spreadsheet_may_end_early(tmp_path: Path) -> None:
     path = sheet(tmp_path / "a.xlsx", [["query", "positive", "negative_1", "negative_2"], ["q", "d", "e"], ["r", "d", None, "f", None]])
     assert told(load(path)) == {("q", "d", 1), ("q", "e", 0), ("r", "d", 1), ("r", "f", 0)}
@@ -353,6 +369,35 @@ def test_texts_that_parquet_holds_as_bytes_are_texts(tmp_path: Path) -> None:
     lists = pa.array([[{"content": b"d", "is_relevant": True}]])
     pq.write_table(pa.table({"query": [b"q"], "documents": lists}), tmp_path / "b.parquet")
     assert told(load(tmp_path / "b.parquet")) == {("q", "d", 1)}
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("query", [date(2026, 1, 2)] * 2, r"a\.parquet row 1: 'query' has the wrong type; got .*2026-01-02"),
+        ("query", [b"\xff", b"q"], r"a\.parquet row 1: 'query' has the wrong type"),
+        ("is_relevant", [Decimal("1.0"), Decimal("0.5")], r"a\.parquet row 2: 'is_relevant' is no relevance; got \W0\.5\W;"),
+        ("is_relevant", [Decimal("1.0"), Decimal("0.0")], ""),
+    ],
+)
+def test_values_that_only_parquet_has(tmp_path: Path, column: str, values: list[Any], said: str) -> None:
+    table = {"query": ["q", "q"], "content": ["d", "e"], "is_relevant": [1, 0], column: values}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    if not said:
+        assert told(load(tmp_path / "a.parquet")) == {("q", "d", 1), ("q", "e", 0)}
+        return
+    with pytest.raises(FormatError, match=said):
+        load(tmp_path / "a.parquet")
+
+
+def test_ids_of_llamaindex_fit_into_qrels_and_its_file_may_be_packed(tmp_path: Path) -> None:
+    whole = {"queries": {"q": "a question"}, "corpus": {"d": "an answer"}, "relevant_docs": {"q": ["d"]}}
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(json.dumps(whole).encode()))
+    assert told(load(tmp_path / "a.json.gz")) == {("a question", "an answer", 1)}
+    for wrong in ("d\t1", "", "\ud800"):
+        (tmp_path / "a.json").write_text(json.dumps({**whole, "corpus": {"d": "an answer", wrong: "another"}}))
+        with pytest.raises(FormatError, match=r"corpus: ('_id' holds half a character|the id is none)"):
+            load(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize(

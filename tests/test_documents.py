@@ -32,7 +32,8 @@ def test_a_corpus_beside_pairs_is_mined_from(pairs: Path, tmp_path: Path, kind: 
     texts = [f"word{n % 12} elsewhere {n}" for n in range(40)]
     path = tmp_path / f"corpus.{kind}"
     if kind == "txt":
-        path.write_text("\n".join([*texts, "", "word1 is a thing"]), encoding="utf-8")
+        texts[0] += "\f on the\u2028same line"
+        path.write_text("\n".join([*texts, "", "word1 is a thing\n"]), encoding="utf-8")
     elif kind == "jsonl":
         path.write_text(
             "".join(
@@ -44,6 +45,7 @@ def test_a_corpus_beside_pairs_is_mined_from(pairs: Path, tmp_path: Path, kind: 
     data = homing.load(pairs, corpus=path)
     assert set(texts) < set(data.corpus.texts)
     assert len(data.corpus) == 52  # the pair's own document is not there twice
+    assert data.notes.get("empty_documents", 0) == (kind == "txt")
     mined = homing.mine(data)
     found = {data.corpus.texts[document] for document in mined.negative[mined.source == 1].tolist()}
     assert found & set(texts)

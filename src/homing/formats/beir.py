@@ -13,7 +13,7 @@ from typing import Any
 
 from homing.data import SIDES, Builder, Dataset, Queries, Side, Splits
 from homing.errors import FormatError, JudgmentError
-from homing.formats.fields import columns, keys, relevance_field, shown, text_field, undecodable, unreadable
+from homing.formats.fields import columns, id_field, keys, relevance_field, shown, text_field, undecodable, unreadable
 from homing.formats.files import present
 from homing.formats.records import objects
 from homing.formats.writing import write_records
@@ -161,18 +161,7 @@ def _id(record: dict[str, Any], where: str) -> str:
             expected="'_id' and 'text'",
             remedy="Give each text its id and its content.",
         )
-    value = record["_id"]
-    name = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(name, str) or not name or any(character in name for character in "\t\n\r"):
-        raise FormatError(
-            "'_id' is no id",
-            where=where,
-            got=shown(value),
-            expected="a string without tabs and line breaks",
-            remedy="Give the text another id.",
-        )
-    text_field(name, "_id", where)
-    return name
+    return id_field(record["_id"], where)
 
 
 def _judgments(path: Path, into: Builder, queries: dict[str, int], documents: dict[str, int], side: Side | None) -> None:

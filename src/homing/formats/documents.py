@@ -23,7 +23,7 @@ def read(path: Path, into: Builder) -> None:
     """
     if path.suffix.lower() == ".txt":
         try:
-            texts = iter(path.read_text(encoding="utf-8-sig").splitlines())
+            texts = iter(path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n"))  # splitlines() cuts at form feeds too
         except OSError as error:
             raise unreadable(path, error) from None
         except UnicodeDecodeError as error:

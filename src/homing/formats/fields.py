@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,18 @@ def text_field(value: object, key: str, where: str) -> str:
     return value.strip()
 
 
+def id_field(value: object, where: str) -> str:
+    """`value` as an id, a whole number as its digits. Raises FormatError for what a line of qrels could not hold."""
+    name = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(name, str) or not name or any(character in name for character in "\t\n\r"):
+        raise FormatError(
+            "the id is none", where=where, got=shown(value), expected="a string without tabs and line breaks",
+            remedy="Give the text another id.",
+        )  # fmt: skip
+    text_field(name, "_id", where)
+    return name
+
+
 def named(record: Record, names: Sequence[str], remedy: str) -> str:
     """The one of these names that the record has. Raises FormatError, with this remedy, where it has none."""
     found = next((name for name in names if name in record.value), None)
@@ -76,7 +89,8 @@ def columns(record: Record, own: Collection[str]) -> dict[str, str]:
 
 
 def relevance_field(value: object, key: str, where: str, notes: Counter[str]) -> int:
-    """`value` as a relevance, 0 and more: true and false, a whole number, one of these as a string, or a word for yes or no.
+    """`value` as a relevance, 0 and more: true and false, a whole number (also a database's decimal), one of these as a string, or a word
+    for yes or no.
 
     A negative grade (in TREC's files: junk) is 0, and counted in `notes["negative_grades"]`. Raises FormatError for anything else,
     NaN and null among it.
@@ -85,11 +99,11 @@ def relevance_field(value: object, key: str, where: str, notes: Counter[str]) ->
     if isinstance(value, str):
         word = value.strip().lower()
         grade = _WORDS.get(word, float(word) if _WHOLE.fullmatch(word) else None)
-    if isinstance(grade, float) and grade.is_integer():
+    if isinstance(grade, float | Decimal) and grade == grade // 1:
         grade = int(grade)
     if not isinstance(grade, int) or grade > _HIGHEST:
         missing = value is None or str(value).strip().lower() in ("", "nan")
-        between = isinstance(grade, float) or bool(isinstance(value, str) and _DECIMAL.fullmatch(value.strip()))
+        between = isinstance(grade, float | Decimal) or bool(isinstance(value, str) and _DECIMAL.fullmatch(value.strip()))
         cut = "Choose the value from which a document is relevant to its query, and write true from there on, false below."
         words = f"Write a grade, or one of the words that are read ({', '.join(RELEVANT)}; {', '.join(IRRELEVANT)}), or leave the pair out."
         raise FormatError(
@@ -105,12 +119,12 @@ def relevance_field(value: object, key: str, where: str, notes: Counter[str]) ->
 
 
 def shown(value: object, longest: int = 60) -> str:
-    """A value as a message shows it, in the words of JSON, cut to its first characters."""
+    """A value as a message shows it, in the words of JSON, or as a text where JSON has none (a date), cut to its first characters."""
     if isinstance(value, list):
         return f"a list of {len(value)}"
     if isinstance(value, dict):
         return f"an object with the keys {keys(value)}"
-    text = repr(value) if isinstance(value, str) else json.dumps(value)
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 
 from homing.data import Builder, Dataset, Side
 from homing.errors import FormatError, JudgmentError
-from homing.formats.fields import keys, shown, text_field, unreadable
+from homing.formats import files
+from homing.formats.fields import id_field, keys, shown, text_field, unreadable
 from homing.formats.writing import replaced
 
 QUERIES, CORPUS, RELEVANT = "queries", "corpus", "relevant_docs"
@@ -22,8 +24,11 @@ _BEGINNING = re.compile(rb"""\s*\{\s*"(queries|corpus|relevant_docs|mode)"\s*:""
 
 def recognises(path: Path) -> bool:
     """Whether the file is an object that begins with one of the format's keys."""
-    with path.open("rb") as file:
-        head = file.read(4096).removeprefix(b"\xef\xbb\xbf")
+    try:
+        with files.opened(path) as file:
+            head = file.read(4096).removeprefix(b"\xef\xbb\xbf")
+    except (OSError, EOFError, zlib.error):
+        return False  # whoever reads it says why
     return _BEGINNING.match(head) is not None
 
 
@@ -69,8 +74,9 @@ def write(data: Dataset, path: Path) -> None:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_bytes())
-    except OSError as error:
+        with files.opened(path) as file:
+            said = json.loads(file.read())
+    except (OSError, EOFError, zlib.error) as error:
         raise unreadable(path, error) from None
     except (ValueError, RecursionError) as error:
         raise FormatError(
@@ -88,6 +94,7 @@ def _add(texts: dict[str, Any], where: str, add: Callable[[str, str | None], int
     """The position of each id that has a text."""
     positions: dict[str, int] = {}
     for name, value in texts.items():
+        id_field(name, where)
         text = text_field(value, name, where)
         if text:
             positions[name] = add(text, name)

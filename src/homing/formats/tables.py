@@ -85,6 +85,7 @@ def spreadsheet(path: Path, notes: Counter[str]) -> Iterator[Record]:
             for place, sheet in enumerate(book.worksheets):
                 header: list[str] = []
                 found = False
+                sheet.reset_dimensions()  # streaming writers (POI's, EasyExcel) say A1 before they know, and openpyxl would stop there
                 merged = _Merged(content, sheet._worksheet_path)
                 for number, values in enumerate(sheet.iter_rows(values_only=True), 1):
                     cells = [_cell(value) for value in values]
