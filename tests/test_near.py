@@ -64,6 +64,9 @@ def test_equals_comparing_all_with_all_in_chunks(monkeypatch: pytest.MonkeyPatch
     [
         ("What is Café-au-lait?", "what  is CAFÉ au lait"),
         ("ＡＢＣ 合同，解除", "abc 合同 解除"),
+        ("如何安装 Python 环境？", "如何安装Python环境"),
+        ("解除劳动 合同要提前几天", "解除劳动合同，要提前几天"),
+        ("re\u00adset the pass\u200bword", "\ufeffreset the password"),
         ("???", "? ? ?"),
         ("Find all files on the system that are world writable", "Find all files on the system that are world writeable"),
         ("合同成立时一年期贷款市场报价利率四倍适用于网络贷款吗？", "合同成立时一年期贷款市场报价利率四倍适用于网络贷款平台吗？"),

@@ -18,17 +18,21 @@ from scipy.sparse import csr_array
 _FOLDED = re.compile(r"[\W_]+")
 _ASCII_FOLDED = bytes(ord(character.lower()) if (character := chr(code)).isalnum() and code < 128 else ord(" ") for code in range(256))
 _TWO_CHARACTERS = ((0x1100, 0x11FF), (0x2E80, 0x9FFF), (0xA960, 0xA97F), (0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+_WIDE = "".join(f"{chr(low)}-{chr(high)}" for low, high in _TWO_CHARACTERS)
+_BESIDE_WIDE = re.compile(f"(?<=[{_WIDE}]) | (?=[{_WIDE}])")
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")  # soft hyphen, zero width, direction, byte order mark
 
 
 def normal_form(text: str) -> str:
     """The text as near-duplicates are compared: NFKC, case-folded, each run of punctuation and white space one space.
 
-    A text of nothing but punctuation keeps it, without the white space.
+    Beside a Han character, kana or Hangul it is none: writers put spaces there as they like ("安装 Python 环境", "安装Python环境"), and one
+    would touch three shingles of a dozen. A text of nothing but punctuation keeps it, without the white space.
     """
     if text.isascii() and (form := b" ".join(text.encode().translate(_ASCII_FOLDED).split())):
         return form.decode()
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).replace("\0", " ")
-    return _FOLDED.sub(" ", folded).strip() or re.sub(r"\s+", "", folded)
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).casefold()).replace("\0", " ")
+    return _BESIDE_WIDE.sub("", _FOLDED.sub(" ", folded).strip()) or re.sub(r"\s+", "", folded)
 
 
 def shingles(forms: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
