@@ -146,6 +146,23 @@ def test_resemblance_looks_at_the_querys_own_positives() -> None:
     assert nearest.tolist() == [-1, same, -1, -1]
 
 
+def test_resemblance_compares_no_documents_that_no_query_brings_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All with all, a template of 50,000 documents would make a thousand million pairs."""
+
+    def joined(*_: object) -> None:
+        raise AssertionError("all documents are compared with all")
+
+    monkeypatch.setattr("homing.near._Index", joined)
+    builder = Builder()
+    for number in range(50):
+        query = builder.query(f"price of {number}")
+        for relevance, part in ((1, number), (0, number + 50)):
+            builder.judge(query, builder.document(f"The price of the article number {part} is the one on its label, see there"), relevance)
+    data = builder.dataset()
+    near, _ = resemblance(data, data.qrels.query, data.qrels.document, data.qrels.relevance > 0)
+    assert (near == NEAR).sum() == 50
+
+
 def test_mined_negatives_are_looked_at_and_what_judges_have_looked_at_is_not() -> None:
     data, base, false = planted()
     hidden = sorted(false)[0]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from homing.data import Dataset, Floats, Ints, Side
 from homing.errors import FormatError, JudgmentError
-from homing.near import near_duplicates
+from homing.near import alike
 from homing.shingles import normal_form
 
 FILE = "suspects.parquet"
@@ -117,24 +117,22 @@ def resemblance(data: Dataset, query: Ints, document: Ints, relevant: NDArray[np
 
     A positive is compared with the query's other positives.
     """
-    documents, place = np.unique(document, return_inverse=True)
-    texts = [data.corpus.texts[each] for each in documents.tolist()]
-    neighbours: dict[int, list[int]] = {}
-    for one, other in near_duplicates(texts).tolist():
-        neighbours.setdefault(one, []).append(other)
-        neighbours.setdefault(other, []).append(one)
     near, nearest = np.full(len(query), DIFFERENT, dtype=np.int32), np.full(len(query), -1, dtype=np.int32)
-    if not neighbours:
-        return near, nearest
-    positives: dict[int, set[int]] = {}
-    for asked, told in zip(query[relevant].tolist(), place[relevant].tolist(), strict=True):
-        positives.setdefault(asked, set()).add(told)
-    for pair, (asked, told) in enumerate(zip(query.tolist(), place.tolist(), strict=True)):
-        for other in neighbours.get(told, ()):
-            if other in positives.get(asked, ()):
-                kind = EQUAL if normal_form(texts[told]) == normal_form(texts[other]) else NEAR
-                if kind > near[pair]:
-                    near[pair], nearest[pair] = kind, documents[other]
+    held = np.lexsort((document, query))
+    held = held[relevant[held]]
+    first = np.searchsorted(query[held], query)
+    width = np.searchsorted(query[held], query, "right") - first
+    pair = np.repeat(np.arange(len(query)), width)
+    rival = document[held[np.arange(len(pair)) - np.repeat(np.cumsum(width) - width - first, width)]]
+    apart = document[pair] != rival
+    pair, rival = pair[apart], rival[apart]
+    documents, place = np.unique(np.stack((document[pair], rival), axis=1), return_inverse=True)
+    texts, place = [data.corpus.texts[each] for each in documents.tolist()], place.reshape(-1, 2)
+    for each in np.flatnonzero(alike(texts, place)).tolist():
+        one, other = (normal_form(texts[text]) for text in place[each].tolist())
+        kind = EQUAL if one == other else NEAR
+        if kind > near[pair[each]]:
+            near[pair[each]], nearest[pair[each]] = kind, rival[each]
     return near, nearest
 
 
