@@ -36,6 +36,21 @@ def test_equal_texts_are_one_and_judgments_are_joined() -> None:
     assert data.corpus.ids[0] == text_id("d", "an answer")
 
 
+def test_texts_that_differ_in_white_space_or_composition_alone_are_one() -> None:
+    """Or what one file calls relevant would be a negative where another file has other line breaks."""
+    builder = Builder()
+    asked = [builder.query(text) for text in ("how  is caf\u00e9 made?", "how is cafe\u0301\u3000made?", "How is caf\u00e9 made?")]
+    told = [builder.document(text) for text in ("ground,\r\nthen brewed", "ground,\n\nthen\xa0brewed", "ground, then brew ed")]
+    for query, document, relevance in zip(asked, told, (1, 0, 1), strict=True):
+        builder.judge(query, document, relevance)
+    data = builder.dataset()
+    assert data.queries.texts == ("how  is caf\u00e9 made?", "How is caf\u00e9 made?")
+    assert data.corpus.texts == ("ground,\r\nthen brewed", "ground, then brew ed")
+    assert data.corpus.ids[0] == text_id("d", data.corpus.texts[0])
+    assert data.qrels.positives == {0: frozenset({0}), 1: frozenset({1})}
+    assert data.notes == {"equal_queries": 1, "equal_documents": 1, "repeated_judgments": 1, "judged_both_ways": 1}
+
+
 def test_one_id_for_two_texts_is_an_error() -> None:
     builder = Builder()
     builder.judge(builder.query("q", "1"), builder.document("a", "same"), 1)

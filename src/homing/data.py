@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +60,8 @@ class Qrels:
     """Judgments as columns, grouped by query, in list order within a query.
 
     Shapes: `query`, `document`, `relevance` are all (judgments,). Relevance 0 is an explicit "not relevant", 1 and more "relevant", and
-    UNSURE (-1) that whoever looked could not tell: such a document is neither a positive nor a negative of its query. Only judges write
-    it (`homing.judgments`), into the training split; no format holds it.
+    UNSURE (-1) that whoever looked could not tell: such a document is neither a positive nor a negative of its query. Only judges
+    (`homing.judgments`) and mining write it, into the training split; no format holds it.
     """
 
     query: Ints
@@ -128,7 +129,7 @@ class Dataset:
     """A corpus, queries, and judgments. Splits of one dataset share `corpus` and `queries` and differ in `qrels`.
 
     `notes` counts what was seen and mended on the way in (equal texts merged, repeated judgments, empty lists ...). `changes`: what judges
-    said of it afterwards, which `qrels` has already taken over.
+    and mining said of it afterwards, which `qrels` has already taken over.
     """
 
     corpus: Corpus
@@ -267,6 +268,12 @@ def text_id(prefix: str, text: str) -> str:
     return f"{prefix}-{blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
+def _spaced(text: str) -> str:
+    """What equal texts have in common: composed characters (NFC), and one blank for each run of white space."""
+    spaced = " ".join((text if text.isascii() else normalize("NFC", text)).split())
+    return text if spaced == text else spaced  # the same object, where it is the same text
+
+
 class _Merged(NamedTuple):
     """Judgments of which each pair occurs once; how many were repetitions, and how many pairs had been judged both ways."""
 
@@ -304,9 +311,10 @@ class _Column:
 class Builder:
     """Collects texts and judgments from any format into one vocabulary, merging equal texts and counting what it merged.
 
-    A reader calls `document`, `query`, `describe` and `judge`; `dataset` and `splits` hand out the result. Texts are stripped of
-    surrounding white space. A judgment takes 12 bytes until then. A pair judged repeatedly has the highest of its grades: one judged
-    both ways counts as relevant, and `dataset` counts it in `notes["judged_both_ways"]`, each repetition in `notes["repeated_judgments"]`.
+    A reader calls `document`, `query`, `describe` and `judge`; `dataset` and `qrels` hand out the result. Texts are stripped of
+    surrounding white space; those that differ in white space or in Unicode's composition alone are equal, and the first stands. A judgment
+    takes 12 bytes until then. A pair judged repeatedly has the highest of its grades: one judged both ways counts as relevant, and
+    `dataset` counts it in `notes["judged_both_ways"]`, each repetition in `notes["repeated_judgments"]`.
     """
 
     def __init__(self) -> None:
@@ -314,6 +322,7 @@ class Builder:
         self._documents: dict[str, int] = {}
         self._queries: dict[str, int] = {}
         self._ids: dict[str, list[str]] = {"d": [], "q": []}
+        self._texts: dict[str, list[str]] = {"d": [], "q": []}
         self._columns: dict[str, _Column] = {}
         self._judged: dict[Side | None, array[int]] = {}
 
@@ -327,12 +336,14 @@ class Builder:
 
     def _add(self, known: dict[str, int], prefix: str, text: str, name: str | None) -> int:
         text = text.strip()
-        if text in known:
+        spaced = _spaced(text)
+        if spaced in known:
             self.notes["equal_queries" if prefix == "q" else "equal_documents"] += 1
-            return known[text]
-        known[text] = len(known)
+            return known[spaced]
+        known[spaced] = len(known)
+        self._texts[prefix].append(text)
         self._ids[prefix].append(text_id(prefix, text) if name is None else name)
-        return known[text]
+        return known[spaced]
 
     def describe(self, query: int, values: Mapping[str, str]) -> None:
         """Note what a record says of a query beside its text, by the column's name; what a query had first stays."""
@@ -386,10 +397,10 @@ class Builder:
                     where=where,
                     remedy="Give each text its own id, or leave the ids out.",
                 )
-        corpus = Corpus(tuple(self._ids["d"]), tuple(self._documents))
+        corpus = Corpus(tuple(self._ids["d"]), tuple(self._texts["d"]))
         columns = {name: column for name, column in sorted(self._columns.items()) if column.kept}
         queries = Queries(
-            tuple(self._ids["q"]), tuple(self._queries), {name: each.values(len(self._queries)) for name, each in columns.items()}
+            tuple(self._ids["q"]), tuple(self._texts["q"]), {name: each.values(len(self._queries)) for name, each in columns.items()}
         )
         merged = [self._merged(each) for each in self._judged]
         counts = {"repeated_judgments": sum(each.repeated for each in merged), "judged_both_ways": sum(each.both_ways for each in merged)}
