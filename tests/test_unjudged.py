@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import homing
 from homing import unjudged
-from homing.batches import MINED, NEGATIVE, POSITIVE, Groups
+from homing.batches import LEFT_OUT, MINED, NEGATIVE, POSITIVE, Groups
 from homing.data import Builder, Corpus, Dataset, Mined, Qrels, Queries
 from homing.errors import SettingError
 from homing.formats.mined import read_mined, save_mined
@@ -133,6 +133,26 @@ def test_a_negative_score_of_the_positive_caps_below_it() -> None:
     data = pairs()
     mined = mine(data, DENSE, encoder=Opposite())  # type: ignore[arg-type]  # the best found score 0, above any positive
     assert {source for *_, source, _, _ in negatives(mined)} == {"random"}
+
+
+def test_what_is_relevant_to_an_equal_query_is_no_negative(tmp_path: Path) -> None:
+    builder = Builder()
+    documents = [builder.document(f"{word} river bank water number{place}") for place, word in enumerate(("hold", "drain", "flood", "dam"))]
+    asked = [builder.query(text) for text in ("river bank water", "River bank: water?", "river bank waters")]
+    for query, document, relevance in ((0, 0, 1), (0, 3, 0), (1, 1, 1), (1, 0, 0), (2, 2, 1)):
+        builder.judge(asked[query], documents[document], relevance)
+    data = builder.dataset()
+    said: list[str] = []
+    mined = mine(data, BM25_, say=said.append)
+    drawn = {query: {d for q, d, *_ in negatives(mined) if q == query} for query in asked}
+    assert drawn == {0: {2, 3}, 1: {0, 2, 3}, 2: {0, 1, 3}}  # 1 is relevant to query 1, which is 0; 0 was judged for 1
+    assert any(line.startswith("1 documents are no negatives") for line in said)
+    save_mined(mined, tmp_path)
+    for each in (mined, read_mined(tmp_path, data)):
+        batch = Groups(each).batch(np.arange(3), each.negative)
+        assert batch.relevance[0].tolist() == [POSITIVE, LEFT_OUT, MINED, NEGATIVE]
+        assert batch.relevance[1, :2].tolist() == [NEGATIVE, POSITIVE]
+    assert data.changes is None
 
 
 def test_near_duplicates_of_a_positive_are_left_out() -> None:

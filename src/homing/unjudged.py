@@ -1,8 +1,8 @@
 """Unjudged documents of the corpus that a query may learn from as negatives: found by a retriever, sifted, or taken by chance.
 
-Nobody judged them, so what is probably relevant is left out: near-duplicates of a positive, the query's own words where they stand in the
-corpus, and what a model scores nearly as high as it scores the positive (positive-aware mining: Moreira et al., NV-Retriever,
-arXiv 2407.15831, which takes 95 % of the positive's score).
+Nobody judged them, so what is probably relevant is left out: near-duplicates of a positive, what is relevant to an equal query, the query's
+own words where they stand in the corpus, and what a model scores nearly as high as it scores the positive (positive-aware mining: Moreira
+et al., NV-Retriever, arXiv 2407.15831, which takes 95 % of the positive's score).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from homing.cache import cache_directory
-from homing.data import Dataset, Floats, Ints, Mined, digest, pair_keys
+from homing.data import UNSURE, Dataset, Floats, Ints, Mined, Qrels, digest, pair_keys
 from homing.errors import SettingError
 from homing.near import THRESHOLD, alike
 from homing.negatives import EASY, HARD, MEDIUM, RANDOM, keys, mixed, places
@@ -58,6 +58,23 @@ def retriever_of(settings: Mining, encoder: Encoder | None) -> BM25 | Dense | Fu
             remedy="Give it: --model MODEL, or mine(..., encoder=Model(...)) from Python.",
         )
     return Dense(encoder) if settings.retriever == "dense" else Fused(BM25(), Dense(encoder))
+
+
+def of_equal_queries(train: Dataset) -> Qrels:
+    """What train judges relevant to a query that is the same but for case and punctuation, and does not judge for this one: as UNSURE."""
+    qrels, forms = train.qrels, dict[str, list[int]]()
+    for query in qrels.queries.tolist():
+        forms.setdefault(normal_form(train.queries.texts[query]), []).append(query)
+    equal = [queries for queries in forms.values() if len(queries) > 1]
+    pairs = [
+        (query, document)
+        for queries in equal
+        for document in sorted(set().union(*(qrels.positives.get(query, ()) for query in queries)))
+        for query in queries
+    ]
+    query, document = np.array(pairs, dtype=np.int32).reshape(-1, 2).T
+    new = ~_judged(train, query, document)
+    return Qrels(query[new], document[new], np.full(new.sum(), UNSURE))
 
 
 def found(train: Dataset, queries: Ints, settings: Mining, retriever: BM25 | Dense | Fused) -> Unjudged:
@@ -229,7 +246,7 @@ def _like_a_positive(train: Dataset, query: Ints, document: Ints) -> NDArray[np.
 def _alike(texts: Sequence[str], pairs: NDArray[np.int64], kept: Path | None) -> NDArray[np.bool_]:
     if kept is None:
         return alike(texts, pairs)
-    shard = kept / digest([digest(texts), pairs.tobytes().hex(), f"{THRESHOLD}, 1"])
+    shard = kept / digest([digest(texts), pairs.tobytes().hex(), f"{THRESHOLD}, 2"])
     if not (shard / "said.json").is_file():
         put(shard, {"alike": alike(texts, pairs)}, {"pairs": len(pairs)})
     return mapped(shard, "alike")
