@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from homing.context import Context
 from homing.data import Builder, Dataset, Qrels
 from homing.decision import Decision
 from homing.differences import JUDGED_ONLY, Difference
+from homing.errors import SettingError
 from homing.evaluations import Interval
 from homing.reporting.header import header
+from homing.reporting.language import Phrase
 from homing.reporting.sentences import in_both
-from homing.resampling import draw
+from homing.resampling import draw, means
 from homing.significance import detectable, holm, needed, percentile_interval, randomisation_p, randomisation_p_of_ap, resample, signs
 from homing.slices import slices
 from homing.thresholds import best_threshold, threshold_for
@@ -84,6 +87,19 @@ def test_the_randomisation_test_of_ap_swaps_whole_groups() -> None:
         p_values.append(randomisation_p_of_ap(swaps[:99], pair[0], pair[1] * 3, relevant, unit))
     assert 0.35 < np.mean(p_values) < 0.65
     assert np.mean(np.array(p_values) <= 0.1) < 0.2
+
+
+def test_draws_are_counted_without_a_copy_in_double_precision() -> None:
+    generator = np.random.default_rng(0)
+    draws = generator.integers(0, 4, (1000, 20000), dtype=np.uint16)
+    values, unit = generator.random((20000, 2)), np.arange(20000)
+    tracemalloc.start()
+    found = means(values, unit, draws)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < draws.nbytes  # such a copy is four times as large
+    assert found[::100] == pytest.approx(draws[::100] @ values / draws[::100].sum(axis=1, keepdims=True))
+    assert (means(values[:, :1], unit, draws)[:, 0] == found[:, 0]).all()  # to the bit: equal models differ by nothing
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -241,7 +257,7 @@ def test_actions(found: list[Evaluation]) -> None:
     base = found[0]
     noise = np.random.default_rng(0).normal(0, 0.3, len(base.queries))
     better = compare([base, _moved(base, "tuned", 0.1, 3.0)], resamples=200)
-    assert (better.outcome, better.action, better.causes) == ("gained", "deploy", ())
+    assert (better.outcome, better.action, better.chosen, better.causes) == ("gained", "deploy", "tuned", ())
     worse = compare([base, _moved(base, "tuned", -0.1, -3.0)], resamples=200)
     assert (worse.outcome, worse.action) == ("lost", "keep the base")
     blamed = "the learning rate is too high: the base was forgotten"
@@ -257,6 +273,9 @@ def test_actions(found: list[Evaluation]) -> None:
     assert unclear.power.detectable > unclear.power.worthwhile
     assert unclear.power.needed > unclear.power.queries
     assert "label more" in unclear.sentence
+    assert not any("small differences" in note or "in four of five draws" in note for note in unclear.notes)  # the head says it
+    remarks = [remark.en for remark in header([base, _moved(base, "tuned", 0.0)], unclear).remarks]
+    assert sum(f"a difference in nDCG@10 of {unclear.power.detectable:.3f}" in remark for remark in remarks) == 1
     assert f"{unclear.power.detectable:.3f} or more" in unclear.causes[0].evidence  # the experiment is what the action says
     assert f"about {unclear.power.needed:,} in all" in unclear.causes[0].experiment
     fused = replace(_moved(base, "base + BM25", 0.3), kind="fused", test_scores=base.test_scores * np.nan)
@@ -272,6 +291,12 @@ def test_actions(found: list[Evaluation]) -> None:
     assert (verdict.outcome, verdict.action) == ("gained", "keep the base")  # fused with BM25 it beats the base so, and not BM25 alone
     note = next(note for note in verdict.notes if note.startswith("BM25, which needs no training"))
     assert "不需要训练" in in_both(note).zh
+    level = replace(_moved(base, "BM25", 0.4), kind="bm25")
+    models = [base, _moved(base, "tuned", 0.1, 3.0), level, replace(fused, per_query=base.per_query), trained]
+    verdict = compare(models, resamples=200)
+    assert (verdict.outcome, verdict.action, verdict.chosen) == ("gained", "deploy", "tuned + BM25")  # alone it is worse than BM25
+    assert verdict.sentence.endswith("deploy tuned + BM25.")
+    assert header(models, verdict).action == Phrase("Deploy tuned + BM25.", "部署 tuned + BM25。")
 
 
 def _judged_apart(evaluation: Evaluation, alone: np.ndarray | float | None) -> Evaluation:
@@ -350,7 +375,7 @@ def test_an_interval_above_zero_that_the_test_does_not_bear_out_says_so(found: l
     doubtful, clear, open_ = (Difference("tuned", "base", measures, {}, {"nDCG@10": p, "AP": 0.3}) for p in (0.07, 0.04, 0.07))
     open_ = replace(open_, measures=measures | {"nDCG@10": Interval(0.06, -0.001, 0.12)})
     for difference, told in ((doubtful, True), (clear, False), (open_, False)):
-        said = sentence("undecided", "label more", base, tuned, difference, None, None, Context())
+        said = sentence("undecided", "label more", "base", base, tuned, difference, None, None, Context())
         head = header([base, tuned], Verdict("undecided", said, (difference,)))
         assert head.evidence is not None
         assert (", p 0.070)" in said) == ("，p 0.070）" in head.evidence.zh) == told
@@ -374,11 +399,32 @@ def test_a_rival_judged_apart_counts_if_both_readings_agree(found: list[Evaluati
     rival.measures["Judged@10"] = Interval(base.measures["Judged@10"].value)
     assert compare([base, rival, tuned], resamples=200).action == "keep the base"  # it is better in both readings
     rival.per_query[JUDGED_ONLY] = base.per_query[JUDGED_ONLY] - 0.2
-    assert compare([base, rival, tuned], resamples=200).action == "deploy"  # nothing can be said of it: it is left out
+    left_out = compare([base, rival, tuned], resamples=200)
+    assert left_out.action == "deploy"  # nothing can be said of it
+    assert not any("needs no training, does better" in note for note in left_out.notes)
     better = replace(rival, test_scores=tuned.relevant * 1.0)
     modest = replace(tuned, test_scores=base.test_scores + 0.1 * tuned.relevant)
     verdict = compare([base, better, modest], resamples=200)
     assert (verdict.outcome, verdict.action) == ("gained", "keep the base")  # judged pairs alone say that it is better
+    assert any("needs no training, does better" in note for note in verdict.notes)
+
+
+def test_the_model_in_use_is_to_be_beaten_by_what_ranks_the_two(found: list[Evaluation]) -> None:
+    """Its unjudged documents decide nothing: neither by nDCG@10 with them, nor, where AP is level, at all."""
+    base = found[0]
+    tuned = _judged_apart(_moved(base, "tuned", 0.3, 3.0), 0.3)
+    base.measures["Judged@10"], level = tuned.measures["Judged@10"], base.measures["Judged@10"]
+    for alone, kept in ((0.1, "tuned"), (0.4, "deployed")):
+        used = _judged_apart(_moved(base, "deployed", 0.1, 3.0), alone)
+        used.measures["Judged@10"] = level
+        verdict = compare([base, used, tuned], resamples=200)
+        assert (verdict.outcome, verdict.chosen) == ("gained", kept)
+    base.measures["Judged@10"] = level
+
+
+def test_two_evaluations_of_one_name_are_told_apart_before_they_are_taken_for_equal(found: list[Evaluation]) -> None:
+    with pytest.raises(SettingError, match="same name"):
+        compare([found[0], _moved(found[0], found[0].name, 0.3)])
 
 
 def test_several_models_are_adjusted_for(found: list[Evaluation]) -> None:

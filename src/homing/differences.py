@@ -74,9 +74,15 @@ class Power:
 
 
 class Comparison:
-    """Evaluations of one test set under the same draws. Raises SettingError where they are of several."""
+    """Evaluations of one test set under the same draws. Raises SettingError where they are of several, or two have one name."""
 
     def __init__(self, evaluations: Sequence[Evaluation], resamples: int, seed: int) -> None:
+        names = [each.name for each in evaluations]
+        if len(set(names)) < len(names):
+            raise SettingError(
+                "two evaluations have the same name", got=", ".join(names),
+                remedy="Give one of them another: Model(..., name=...), or dataclasses.replace(evaluation, name=...).",
+            )  # fmt: skip
         if other := next((each for each in evaluations if not same_test(evaluations[0], each)), None):
             raise SettingError(
                 "the evaluations are of different test sets", got=f"{evaluations[0].name} and {other.name}",
@@ -154,6 +160,14 @@ def judged_alike(one: Evaluation, other: Evaluation) -> bool:
 def ranks(difference: Difference, one: Evaluation, other: Evaluation) -> bool:
     """Whether nDCG@10 may rank the two: they are judged alike, or it clearly says the same whatever the unjudged documents are worth."""
     return judged_alike(one, other) or difference.sign("nDCG@10") == difference.sign(JUDGED_ONLY) != 0
+
+
+def standing(difference: Difference, one: Evaluation, other: Evaluation) -> int | None:
+    """1 where the one is clearly better than the other, -1 where it is clearly worse, 0 where neither is shown.
+
+    By nDCG@10 where that ranks the two, else by AP, which asks judged pairs alone; None where AP shows nothing then.
+    """
+    return difference.sign("nDCG@10") if ranks(difference, one, other) else difference.sign("AP") or None
 
 
 def contradictory(difference: Difference) -> bool:

@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 from homing.data import Floats, Ints, Qrels
 from homing.errors import SettingError
 
-_BLOCK = 1 << 22  # numbers at once
+_BLOCK = 1 << 20  # numbers at once, so that they stay near the processor
 
 
 def order(scores: NDArray[np.floating], ties: Ints) -> NDArray[np.intp]:
@@ -264,15 +264,22 @@ def average_precision(scores: Floats, relevant: NDArray[np.bool_], draws: NDArra
     pairs = csr_array((np.ones(len(step)), (step, owner[: len(step)])), shape=shape)
     positives = csr_array((hit[: len(step)].astype(np.float64), (step, owner[: len(step)])), shape=shape)
     averages = np.empty(len(counts))
-    block = max(1, _BLOCK // len(steps))
+    block = max(4, _BLOCK // len(steps))
     for at in range(0, len(counts), block):
         each = np.ascontiguousarray(counts[at : at + block].T, dtype=np.float64)
-        gained, seen = positives @ each, np.cumsum(pairs @ each, axis=0)
-        hits = np.cumsum(gained, axis=0)
-        total = hits[-1]
-        gain = (gained * np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)).sum(axis=0)
-        averages[at : at + block] = np.divide(gain, total, out=np.full(len(total), np.nan), where=total > 0)
+        averages[at : at + block] = average_precision_of_counts(positives @ each, pairs @ each)
     return averages
+
+
+def average_precision_of_counts(relevant: Floats, pairs: Floats) -> Floats:
+    """Average precision from how many relevant pairs, and how many in all, come with each step down the ranking; shapes (steps, draws).
+
+    Returns (draws,); NaN where no relevant pair counts. Pairs of one step enter together.
+    """
+    hits, seen = np.cumsum(relevant, axis=0), np.cumsum(pairs, axis=0)
+    total = hits[-1]
+    gain = (relevant * np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)).sum(axis=0)
+    return np.divide(gain, total, out=np.full(len(total), np.nan), where=total > 0)
 
 
 def roc_auc(scores: Floats, relevant: NDArray[np.bool_]) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from homing.data import Floats, Ints
 from homing.evaluations import Evaluation, Interval
 from homing.measures import average_precision, judge, share
-from homing.significance import percentile_interval, resample
+from homing.significance import percentile_interval, resample, totals
 from homing.thresholds import f1
 
 Draws = NDArray[np.uint16]
@@ -45,9 +45,10 @@ def decided(called: NDArray[np.bool_], relevant: NDArray[np.bool_], owner: Ints,
     Shapes: `called`, `relevant`, `owner` (the group) (pairs,). `positives`: relevant pairs of each group, shape (groups,), where some are
     not among these.
     """
-    counts, groups = draws.astype(np.float64), draws.shape[1]
-    hits, calls = (counts @ np.bincount(owner, part, groups) for part in (called & relevant, called))
-    total = counts @ (np.bincount(owner, relevant, groups) if positives is None else positives)
+    groups = draws.shape[1]
+    counts = [np.bincount(owner, part, groups) for part in (called & relevant, called)]
+    counts.append(np.bincount(owner, relevant, groups) if positives is None else positives)
+    hits, calls, total = totals(draws, np.stack(counts, axis=1)).T
     return np.stack([f1(hits, calls, total), share(hits, calls, np.nan), share(hits, total, np.nan)])
 
 
@@ -57,11 +58,10 @@ def samples(evaluation: Evaluation, draws: Draws) -> dict[str, Floats]:
     A group is drawn whole, all its queries with all their pairs. The thresholds stay those that dev chose. Measures that dev or test
     cannot give (no judged non-relevant pair) are left out.
     """
-    judged, groups = evaluation.test.qrels.queries, draws.shape[1]
-    unit, counts = units(evaluation.groups, len(judged)), draws.astype(np.float64)
+    judged = evaluation.test.qrels.queries
+    unit, groups = units(evaluation.groups, len(judged)), draws.shape[1]
     asked = unit[np.searchsorted(judged, evaluation.queries)]
-    queries = counts @ np.bincount(asked, minlength=groups)
-    found = {name: share(counts @ np.bincount(asked, values, groups), queries, np.nan) for name, values in evaluation.per_query.items()}
+    found = dict(zip(evaluation.per_query, means(np.stack(list(evaluation.per_query.values()), axis=1), asked, draws).T, strict=True))
 
     relevant, owner = evaluation.relevant, unit[np.searchsorted(judged, evaluation.test.qrels.query)]
     if not relevant.all() and evaluation.has_scores:
@@ -80,11 +80,22 @@ def samples(evaluation: Evaluation, draws: Draws) -> dict[str, Floats]:
     return found
 
 
+def means(values: Floats, unit: Ints, draws: Draws) -> Floats:
+    """The mean of each column of values that queries have, under each row of `draws`; NaN where none of the queries is drawn.
+
+    Shapes: `values` (queries, columns), `unit` (queries,), the group of each; returns (draws, columns).
+    """
+    groups = draws.shape[1]
+    sums = np.stack([np.bincount(unit, column, groups) for column in (*values.T, np.ones(len(unit)))], axis=1)
+    *found, counted = totals(draws, sums).T
+    return np.stack([share(each, counted, np.nan) for each in found], axis=1)
+
+
 def of_queries(evaluation: Evaluation, values: Floats, draws: Draws) -> Floats:
-    """The mean of a value that each query has, shape (queries,), under each row of `draws`; shape (1 + resamples,)."""
-    judged, groups = evaluation.test.qrels.queries, draws.shape[1]
-    asked, counts = units(evaluation.groups, len(judged))[np.searchsorted(judged, evaluation.queries)], draws.astype(np.float64)
-    return share(counts @ np.bincount(asked, values, groups), counts @ np.bincount(asked, minlength=groups), np.nan)
+    """The mean of a value that each query of an evaluation has, shape (queries,), under each row of `draws`; shape (1 + resamples,)."""
+    judged = evaluation.test.qrels.queries
+    asked = units(evaluation.groups, len(judged))[np.searchsorted(judged, evaluation.queries)]
+    return means(values[:, None], asked, draws)[:, 0]
 
 
 def interval(values: Floats) -> Interval:

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from homing.data import Floats, Ints
+from homing.measures import average_precision_of_counts
 
 POWER = 0.8
-_BLOCK = 1 << 22  # numbers at once
+_BLOCK = 1 << 20  # numbers at once, so that they stay near the processor
 
 
 def resample(units: int, resamples: int, seed: int) -> NDArray[np.uint16]:
@@ -29,6 +31,21 @@ def resample(units: int, resamples: int, seed: int) -> NDArray[np.uint16]:
     share = np.full(units, 1.0 / units)
     blocks = [generator.multinomial(units, share, min(rows, resamples - at)).astype(np.uint16) for at in range(0, resamples, rows)]
     return np.concatenate(blocks)
+
+
+def totals(weights: NDArray[Any], values: NDArray[Any]) -> Floats:
+    """`weights` @ `values` in double precision, so many rows at a time that a copy of the weights in that precision never stands whole.
+
+    Shapes: `weights` (draws, units), `values` (units,) or (units, columns); returns (draws,) or (draws, columns). A column's totals do not
+    depend on the others.
+    """
+    columns = [np.ascontiguousarray(column, dtype=np.float64) for column in (values.T if values.ndim > 1 else values[None])]
+    found, rows = np.empty((len(weights), len(columns))), max(1, _BLOCK // max(weights.shape[1], 1))
+    for at in range(0, len(weights), rows):
+        some = weights[at : at + rows].astype(np.float64)
+        for place, column in enumerate(columns):
+            found[at : at + rows, place] = some @ column
+    return found if values.ndim > 1 else found[:, 0]
 
 
 def percentile_interval(values: Floats) -> tuple[float, float]:
@@ -53,7 +70,7 @@ def randomisation_p(swaps: NDArray[np.bool_], difference: Floats, unit: Ints) ->
     never 0. Source: Fisher 1935; for retrieval, Smucker, Allan and Carterette 2007.
     """
     sums = np.bincount(unit, difference, swaps.shape[1])
-    drawn = sums.sum() - 2 * (swaps @ sums)
+    drawn = sums.sum() - 2 * totals(swaps, sums)
     return _share_as_large(drawn, float(sums.sum()))
 
 
@@ -63,14 +80,30 @@ def randomisation_p_of_ap(swaps: NDArray[np.bool_], scores: Floats, others: Floa
     Scores of two models have different scales, so that it is the ranks among all pairs that are swapped: a model's own AP does not
     change by that.
     """
-    ours, theirs = _ranks(scores), _ranks(others)
-    observed = _ap_of_ranks(ours, relevant) - _ap_of_ranks(theirs, relevant)
-    drawn = np.empty(len(swaps))
-    for at, swap in enumerate(swaps):
-        swapped = swap[unit]
-        one, other = np.where(swapped, theirs, ours), np.where(swapped, ours, theirs)
-        drawn[at] = _ap_of_ranks(one, relevant) - _ap_of_ranks(other, relevant)
-    return _share_as_large(drawn, observed)
+    ranks = _ranks(scores), _ranks(others)
+    steps = np.unique(np.concatenate([each[relevant] for each in ranks]))  # where precision counts, under either model
+    places = [np.searchsorted(steps, each) for each in ranks]
+
+    def counts(some: NDArray[np.bool_]) -> tuple[csr_array, Floats]:
+        """How many of some pairs a swap of each unit brings to each step, and how many are there without, under each model."""
+        step, owner = (np.concatenate(each) for each in ((places[1][some], places[0][some]), (unit[some], unit[some])))
+        sign = np.repeat([1.0, -1.0], some.sum())
+        kept = step < len(steps)
+        moved = csr_array((sign[kept], (step[kept], owner[kept])), shape=(len(steps), swaps.shape[1]))
+        return moved, np.stack([np.bincount(each[some], minlength=len(steps) + 1)[:-1] for each in places], axis=1).astype(np.float64)
+
+    sides = [counts(some) for some in (relevant, np.ones(len(relevant), dtype=bool))]
+    drawn, block = np.empty(len(swaps)), max(4, _BLOCK // max(len(steps), swaps.shape[1]))
+    for at in range(0, len(swaps), block):
+        swapped = np.ascontiguousarray(swaps[at : at + block].T, dtype=np.float64)
+        moves = [moved @ swapped for moved, _ in sides]
+        one, other = (
+            average_precision_of_counts(*(there[:, [model]] + sign * move for (_, there), move in zip(sides, moves, strict=True)))
+            for model, sign in ((0, 1), (1, -1))
+        )
+        drawn[at : at + block] = one - other
+    one, other = (average_precision_of_counts(*(there[:, [model]] for _, there in sides)) for model in (0, 1))
+    return _share_as_large(drawn, float((one - other)[0]))
 
 
 def _share_as_large(drawn: Floats, observed: float) -> float:
@@ -82,14 +115,6 @@ def _ranks(scores: Floats) -> NDArray[np.int64]:
     ascending = np.sort(scores)
     places: NDArray[np.int64] = len(scores) - 1 - np.searchsorted(ascending, scores, side="left")
     return places
-
-
-def _ap_of_ranks(rank: NDArray[np.int64], relevant: NDArray[np.bool_]) -> float:
-    """Average precision of pooled pairs by their ranks; pairs of one rank enter together."""
-    seen = np.cumsum(np.bincount(rank, minlength=len(rank)))
-    mine = rank[relevant]
-    hits = np.cumsum(np.bincount(mine, minlength=len(rank)))
-    return float((hits[mine] / seen[mine]).mean())
 
 
 def holm(p_values: Mapping[Any, float]) -> dict[Any, float]:

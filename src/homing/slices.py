@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from homing.data import Floats, Ints, Queries
 from homing.errors import SettingError
 from homing.evaluations import Evaluation, Interval
-from homing.resampling import interval, units
+from homing.resampling import interval, means, units
 from homing.significance import holm, randomisation_p, signs
 from homing.words import is_chinese, words
 
@@ -67,9 +67,7 @@ def slices(
     found, p_values = list[Slice](), dict[int, float]()
     for by, label, mine in _members(first, columns or {}):
         if FEWEST <= mine.sum() < len(queries):
-            sums, counts = (np.bincount(unit[mine], part, draws.shape[1]) for part in (change[mine], np.ones(int(mine.sum()))))
-            drawn = draws @ counts
-            gain = np.divide(draws @ sums, drawn, out=np.full(len(drawn), np.nan), where=drawn > 0)
+            gain = means(change[mine][:, None], unit[mine], draws)[:, 0]
             before, after = (float(each.per_query[MEASURE][mine].mean()) for each in (first, last))
             p_values[len(found)] = randomisation_p(swaps, change[mine], unit[mine])
             found.append(Slice(by, label, queries[mine], MEASURE, before, after, interval(gain)))

@@ -18,9 +18,9 @@ from homing.differences import (
     adjusted,
     contradictory,
     groups,
-    judged_alike,
     over_seeds,
     ranks,
+    standing,
     value,
 )
 from homing.evaluations import Evaluation, fusion
@@ -39,7 +39,7 @@ class Verdict:
     or both fused), None where that is the first model alone. `causes`, the likeliest first, are there where nothing was gained.
     `ranked`: whether nDCG@10 may rank the models (not where Judged@10 differs by more than .05, unless nDCG@10 over judged documents alone
     says the same). `deployed`: the last model against the one named `deployed`, where that was measured. `context`: what the run measured
-    beside its test set.
+    beside its test set. `chosen`: what to deploy or to keep; the last model fused with BM25, where only both together are worth it.
     """
 
     outcome: Outcome
@@ -54,6 +54,7 @@ class Verdict:
     slices: tuple[Slice, ...] = ()
     ranked: bool = True
     context: Context = field(default_factory=Context)
+    chosen: str = ""
 
 
 def compare(
@@ -73,7 +74,7 @@ def compare(
     test set; with several seeds in it, the last model's difference to the first is that of their mean, with the seed's variation in its
     interval.
 
-    Raises SettingError where the evaluations are not all of one test set.
+    Raises SettingError where the evaluations are not all of one test set, or two have one name.
     """
     demand(list | tuple, evaluations=evaluations)
     demand(Evaluation, **{f"evaluations[{place}]": each for place, each in enumerate(evaluations)})
@@ -94,28 +95,25 @@ def compare(
     others = {name for each in models[1:] for name in (each.name, fusion(each.name))}
     best = max((each for each in evaluations if each.name not in others), key=lambda each: value(each, "nDCG@10"))
     untrained = comparison.difference(last, best, tested=False) if best is not first else None
-    both = _with_words(evaluations, first, last)
     deployed = next((each for each in models[1:-1] if each.name == "deployed"), None)
     against_deployed = comparison.difference(last, deployed) if deployed is not None else None
-    fused = comparison.difference(*both, tested=False) if both is not None and judged_alike(*both) else None
-    if both is not None:
-        beside = comparison.difference(both[0], best, tested=False)
-        if beside.sign("nDCG@10") == -1 and ranks(beside, both[0], best):
-            fused = None  # nothing is won by a fusion that is worse than one of its parts
-    rival = untrained if untrained is not None and ranks(untrained, last, best) else None
+    alone = None if untrained is None else standing(untrained, last, best)
+    replaced = standing(against_deployed, last, deployed) or 0 if against_deployed is not None and deployed is not None else None
     blind = groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
     apart = outcome == "undecided" and not ranked and contradictory(difference)
-    outdone = untrained is not None and rival is None and untrained.sign("AP") == -1  # over judged pairs, whatever the others are worth
-    action = "keep the base" if outdone and outcome == "gained" else _action(outcome, rival, fused, against_deployed, blind or apart)
+    action = _action(outcome, [each for each in (alone, replaced) if each is not None], blind or apart)
+    chosen = last.name if action == "deploy" else (deployed or first).name
+    if outcome == "gained" and action != "deploy" and deployed is None and _wins_with_words(comparison, evaluations, first, last, best):
+        action, chosen = "deploy", fusion(last.name)
     causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
     if apart:
         causes = (judged_apart(first, last, difference), *causes)
     elif outcome == "undecided" and blind:
         causes = (too_small(last, power), *causes)
     return Verdict(
-        outcome, sentence(outcome, action, first, last, difference, untrained, against_deployed, context), differences,
+        outcome, sentence(outcome, action, chosen, first, last, difference, untrained, against_deployed, context), differences,
         notes(first, last, context, difference, power, best, untrained), action, untrained, against_deployed, causes, power,
-        slices(first, last, comparison.draws, columns, seed), ranked, context,
+        slices(first, last, comparison.draws, columns, seed), ranked, context, chosen,
     )  # fmt: skip
 
 
@@ -128,22 +126,26 @@ def _outcome(difference: Difference, ranked: bool) -> Outcome:
     return "gained" if ranked and all(sign == 1 for sign in signs) else "undecided"
 
 
-def _with_words(evaluations: Sequence[Evaluation], first: Evaluation, last: Evaluation) -> tuple[Evaluation, Evaluation] | None:
-    """The last and the first model, each fused with BM25."""
-    by_name = {each.name: each for each in evaluations if each.kind == "fused"}
-    last_too, first_too = (by_name.get(fusion(each.name)) for each in (last, first))
-    return (last_too, first_too) if last_too is not None and first_too is not None else None
-
-
-def _action(outcome: Outcome, untrained: Difference | None, fused: Difference | None, deployed: Difference | None, blind: bool) -> Action:
-    """Deploy what is clearly better than the base, and than what needs no training, alone or each fused with BM25.
+def _action(outcome: Outcome, standings: Sequence[int], blind: bool) -> Action:
+    """Deploy what is clearly better than the base, and than each other rival by its `standings`.
 
     Where the labels could not have shown a difference worth having (`blind`: too few, or of other documents than these), more come first;
     else the base is kept.
     """
     if outcome == "gained":
-        signs = [each.sign("nDCG@10") for each in (untrained, deployed) if each is not None]
-        if all(sign == 1 for sign in signs) or (fused is not None and fused.sign("nDCG@10") == 1 and deployed is None):
+        if all(each == 1 for each in standings):
             return "deploy"
-        return "keep the base" if -1 in signs or not blind else "label more"
+        return "keep the base" if -1 in standings or not blind else "label more"
     return "label more" if outcome == "undecided" and blind else "keep the base"
+
+
+def _wins_with_words(
+    comparison: Comparison, evaluations: Sequence[Evaluation], first: Evaluation, last: Evaluation, best: Evaluation
+) -> bool:
+    """Whether the last model fused with BM25 is clearly better than the first one so, and no worse than the best that needs no training."""
+    by_name = {each.name: each for each in evaluations if each.kind == "fused"}
+    ours, theirs = (by_name.get(fusion(each.name)) for each in (last, first))
+    if ours is None or theirs is None:
+        return False
+    beside, above = (standing(comparison.difference(ours, each, tested=False), ours, each) for each in (theirs, best))
+    return beside == 1 and above in (0, 1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from homing.causes import Cause
 from homing.context import Context
-from homing.differences import DECISIVE, JUDGED_ONLY, LEAST_GROUPS, Difference, Power, groups, judged_alike, ranks, value
+from homing.differences import DECISIVE, JUDGED_ONLY, LEAST_GROUPS, Difference, Power, groups, judged_alike, ranks, standing, value
 from homing.evaluations import Evaluation, Interval
 
 _BORROWED = 0.005  # F1 that the other model's threshold may cost before it is worth a word
@@ -52,7 +52,7 @@ def _gain(name: str, before: float, gain: Interval, doubt: float | None) -> str:
 
 
 def sentence(
-    outcome: str, action: str, first: Evaluation, last: Evaluation, difference: Difference, untrained: Difference | None,
+    outcome: str, action: str, chosen: str, first: Evaluation, last: Evaluation, difference: Difference, untrained: Difference | None,
     deployed: Difference | None, context: Context,
 ) -> str:  # fmt: skip
     figures = ", ".join(
@@ -66,8 +66,8 @@ def sentence(
         "undecided": f"These test queries do not show that {last.name} is better than {first.name}",
     }
     actions = {
-        "deploy": f"deploy {last.name}",
-        "keep the base": f"keep {first.name if deployed is None else deployed.against}",
+        "deploy": f"deploy {chosen}",
+        "keep the base": f"keep {chosen}",
         "label more": "label more before you decide",
     }
     beside = ""
@@ -106,14 +106,9 @@ def notes(
                 + ("" if alone is None else f"; over judged documents alone it differs by {_signed(alone)}")
                 + ". Judge the first ten of both."
             )
-    if best is not None and untrained is not None and -1 in (untrained.sign("nDCG@10"), untrained.sign("AP")):
+    if best is not None and untrained is not None and standing(untrained, last, best) == -1:
         said.append(
             f"{best.name}, which needs no training, does better on these queries than {last.name}: use it instead, or beside a model."
-        )
-    if power is not None and power.detectable > power.worthwhile:
-        said.append(
-            f"This test set shows a difference in nDCG@10 of {power.detectable:.3f} or more (in four of five draws); to see "
-            f"{power.worthwhile:g}, about {power.needed:,} test queries are needed, and there are {power.queries:,}."
         )
     borrowed = None if difference is None else difference.borrowed
     if borrowed is not None and first.threshold is not None and borrowed < value(last, "F1") - _BORROWED:
@@ -133,6 +128,6 @@ def notes(
         said.append("No non-relevant pair is judged in dev or in test: there is no AP and no F1.")
     if groups(last) < LEAST_GROUPS:
         said.append(f"Test queries in only {groups(last)} groups: no difference can be shown, however large.")
-    elif len(last.queries) < 100:
+    elif power is None and len(last.queries) < 100:
         said.append(f"Only {len(last.queries)} test queries: small differences cannot be seen.")
     return tuple(said)

@@ -85,6 +85,7 @@ def summary(evaluations: Sequence[Evaluation], verdict: Verdict) -> dict[str, An
         "verdict": {
             "outcome": verdict.outcome,
             "action": verdict.action,
+            "chosen": verdict.chosen,
             "sentence": verdict.sentence,
             "notes": verdict.notes,
             "ranked": verdict.ranked,

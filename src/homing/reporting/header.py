@@ -75,7 +75,7 @@ def header(evaluations: Sequence[Evaluation], verdict: Verdict) -> Header:
         outcome=phrases.OUTCOMES[verdict.outcome],
         claim=Phrase(f"{claim}:" if evidence else claim, f"{chinese_claim}：" if chinese_evidence else chinese_claim),
         evidence=Phrase(evidence, chinese_evidence) if evidence or chinese_evidence else None,
-        action=None if alone else _action(evaluations, verdict),
+        action=None if alone else phrases.ACTIONS[verdict.action].format(chosen=verdict.chosen),
         remarks=[] if alone else _remarks(verdict, own(verdict, last)),
         differences=shown,
         notes=[in_both(note) for note in verdict.notes],
@@ -153,13 +153,7 @@ def _sentence(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
             gain = other.measures["nDCG@10"]
             parts.append(said.zh.format(other=other.against, gain=signed(gain.value), interval=between(gain, signed)))
     parts.append(phrases.TEST_QUERIES.zh.format(n=count(len(last.queries))))
-    return f"{opening}：{'；'.join(parts)}：{_action(evaluations, verdict).zh}"
-
-
-def _action(evaluations: Sequence[Evaluation], verdict: Verdict) -> Phrase:
-    first, last = base_and_tuned(evaluations)
-    kept = first.name if verdict.deployed is None else verdict.deployed.against
-    return phrases.ACTIONS[verdict.action].format(kept=kept, last=last.name)
+    return f"{opening}：{'；'.join(parts)}：{phrases.ACTIONS[verdict.action].zh.format(chosen=verdict.chosen)}"
 
 
 def _remarks(verdict: Verdict, difference: Difference | None) -> list[Phrase]:

@@ -13,8 +13,8 @@ OUTCOMES = {
     "undecided": Phrase("undecided", "未见分晓"),
 }
 ACTIONS = {
-    "deploy": Phrase("Deploy {last}.", "部署 {last}。"),
-    "keep the base": Phrase("Keep {kept}.", "保留 {kept}。"),
+    "deploy": Phrase("Deploy {chosen}.", "部署 {chosen}。"),
+    "keep the base": Phrase("Keep {chosen}.", "保留 {chosen}。"),
     "label more": Phrase("Label more before you decide.", "先补充标注，再作决定。"),
 }
 ACTION = Phrase("What to do", "该做什么")

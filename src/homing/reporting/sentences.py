@@ -49,11 +49,6 @@ SENTENCES = (
         "在这些查询上，{best} 优于 {last}，而且不需要训练：可以改用它，或让它与模型并用。",
     ),
     (
-        "This test set shows a difference in nDCG@10 of {detectable} or more (in four of five draws); to see {worthwhile}, about {needed} test"
-        " queries are needed, and there are {queries}.",
-        "这个测试集（五次中有四次）能看出 {detectable} 及以上的 nDCG@10 差异；要看出 {worthwhile}，约需 {needed} 条测试查询，现有 {queries} 条。",
-    ),
-    (
         "At {first}'s threshold ({threshold}) {last} would have F1 {borrowed} instead of {own}: a new model needs its new threshold. Lower"
         " scores are no worse scores.",
         "若沿用 {first} 的阈值（{threshold}），{last} 的 F1 为 {borrowed}，而不是 {own}：新模型要用新阈值。分数变低不等于变差。",
