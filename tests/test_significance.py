@@ -235,6 +235,9 @@ def test_groups_are_drawn_together(splits: Splits, found: list[Evaluation]) -> N
     alone = replace(base, groups=None)
     assert draw(base, 100, 0).shape[1] == len(np.unique(splits.groups[splits.test.qrels.queries]))
     assert draw(alone, 100, 0).shape[1] == len(splits.test.qrels.queries)
+    for groups in (None, np.arange(len(splits.test.qrels.queries), dtype=np.int32)):
+        said = compare([replace(base, groups=groups), _moved(replace(base, groups=groups), "tuned", 0.2, 3.0)], resamples=200).notes
+        assert any("The intervals resample test queries;" in note for note in said)  # each is a group of its own
     together = replace(base, groups=np.zeros(len(splits.test.qrels.queries), dtype=np.int32))
     verdict = compare([together, _moved(together, "tuned", 0.2, 3.0)], resamples=200)
     assert (verdict.outcome, verdict.action, verdict.power) == ("undecided", "label more", None)  # one group is one observation

@@ -279,7 +279,8 @@ def average_precision_of_counts(relevant: Floats, pairs: Floats) -> Floats:
     hits, seen = np.cumsum(relevant, axis=0), np.cumsum(pairs, axis=0)
     total = hits[-1]
     gain = (relevant * np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)).sum(axis=0)
-    return np.divide(gain, total, out=np.full(len(total), np.nan), where=total > 0)
+    average: Floats = np.divide(gain, total, out=np.full(len(total), np.nan), where=total > 0)
+    return average
 
 
 def roc_auc(scores: Floats, relevant: NDArray[np.bool_]) -> float:

@@ -46,9 +46,11 @@ def decided(called: NDArray[np.bool_], relevant: NDArray[np.bool_], owner: Ints,
     not among these.
     """
     groups = draws.shape[1]
-    counts = [np.bincount(owner, part, groups) for part in (called & relevant, called)]
-    counts.append(np.bincount(owner, relevant, groups) if positives is None else positives)
-    hits, calls, total = totals(draws, np.stack(counts, axis=1)).T
+    counts = (np.bincount(owner, part, groups) for part in (called & relevant, called, relevant))
+    of_group = np.stack(list(counts), axis=1)
+    if positives is not None:
+        of_group[:, 2] = positives
+    hits, calls, total = totals(draws, of_group).T
     return np.stack([f1(hits, calls, total), share(hits, calls, np.nan), share(hits, total, np.nan)])
 
 

@@ -82,13 +82,13 @@ def randomisation_p_of_ap(swaps: NDArray[np.bool_], scores: Floats, others: Floa
     """
     ranks = _ranks(scores), _ranks(others)
     steps = np.unique(np.concatenate([each[relevant] for each in ranks]))  # where precision counts, under either model
-    places = [np.searchsorted(steps, each) for each in ranks]
+    places: list[NDArray[np.intp]] = [np.searchsorted(steps, each) for each in ranks]
 
     def counts(some: NDArray[np.bool_]) -> tuple[csr_array, Floats]:
         """How many of some pairs a swap of each unit brings to each step, and how many are there without, under each model."""
-        step, owner = (np.concatenate(each) for each in ((places[1][some], places[0][some]), (unit[some], unit[some])))
+        step, owner = np.concatenate((places[1][some], places[0][some])), np.tile(unit[some], 2)
         sign = np.repeat([1.0, -1.0], some.sum())
-        kept = step < len(steps)
+        kept: NDArray[np.bool_] = step < len(steps)
         moved = csr_array((sign[kept], (step[kept], owner[kept])), shape=(len(steps), swaps.shape[1]))
         return moved, np.stack([np.bincount(each[some], minlength=len(steps) + 1)[:-1] for each in places], axis=1).astype(np.float64)
 

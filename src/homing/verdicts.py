@@ -97,11 +97,11 @@ def compare(
     untrained = comparison.difference(last, best, tested=False) if best is not first else None
     deployed = next((each for each in models[1:-1] if each.name == "deployed"), None)
     against_deployed = comparison.difference(last, deployed) if deployed is not None else None
-    alone = None if untrained is None else standing(untrained, last, best)
+    above = None if untrained is None else standing(untrained, last, best)
     replaced = standing(against_deployed, last, deployed) or 0 if against_deployed is not None and deployed is not None else None
     blind = groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
     apart = outcome == "undecided" and not ranked and contradictory(difference)
-    action = _action(outcome, [each for each in (alone, replaced) if each is not None], blind or apart)
+    action = _action(outcome, [each for each in (above, replaced) if each is not None], blind or apart)
     chosen = last.name if action == "deploy" else (deployed or first).name
     if outcome == "gained" and action != "deploy" and deployed is None and _wins_with_words(comparison, evaluations, first, last, best):
         action, chosen = "deploy", fusion(last.name)

@@ -83,7 +83,9 @@ def notes(
     best: Evaluation | None = None, untrained: Difference | None = None,
 ) -> tuple[str, ...]:  # fmt: skip
     qrels = last.test.qrels
-    drawn = "test queries" if last.groups is None else f"{len(np.unique(last.groups)):,} groups of test queries that hang together"
+    parts = 0 if last.groups is None else len(np.unique(last.groups))
+    together = 0 < parts < len(qrels.queries)
+    drawn = f"{parts:,} groups of test queries that hang together" if together else "test queries"
     said = [
         "Retrieval is over a closed pool: every document of the data; an unjudged one counts as not relevant.",
         f"The intervals resample {drawn}; "

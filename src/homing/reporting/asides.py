@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from homing.context import Anew, Context, General, Instructions, LearningCurve, Reindexing, Seeds
-from homing.progress import duration
+from homing.context import Anew, Context, General, Instructions, LearningCurve, Seeds
 
 
 def sentences(context: Context) -> tuple[str, ...]:
@@ -13,7 +12,7 @@ def sentences(context: Context) -> tuple[str, ...]:
     parts = (
         _asked(context.instructions), _over_seeds(context.seeds), _begun(context.anew), _more(context.curve), _outside(context.general)
     )  # fmt: skip
-    return (*(said for said in parts if said), *_again(context.reindexing), *_looked(context.looks))
+    return (*(said for said in parts if said), *_looked(context.looks))
 
 
 def _asked(found: Instructions | None) -> str:
@@ -83,14 +82,6 @@ def _outside(found: tuple[General, ...]) -> str:
         gain = f"{each.difference.value:+.4f} [{each.difference.low:+.4f}, {each.difference.high:+.4f}]"
         said.append(f"{each.name} ({each.queries:,} queries) nDCG@10 {before:.4f} to {after:.4f} ({gain})")
     return f"Outside the domain: {'; '.join(said)}." if said else ""
-
-
-def _again(found: Reindexing | None) -> Iterator[str]:
-    if found is not None:
-        yield (
-            f"A new model means a new index: all {found.documents:,} documents must be embedded again, about {duration(found.seconds)} "
-            f"on this machine ({found.tokens:,} tokens at {found.tokens_per_second:,.0f} a second)."
-        )
 
 
 def _looked(looks: int | None) -> Iterator[str]:
