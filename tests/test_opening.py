@@ -25,6 +25,7 @@ from homing.encoders.pair import Pair
 from homing.encoders.truncated import Truncated
 from homing.encoders.tuning import load, tune
 from homing.errors import ModelError, SettingError
+from homing.manifest import write_json
 from homing.protocols import Encoder
 from homing.settings import Training
 
@@ -198,7 +199,7 @@ class Told:
 
 @pytest.mark.parametrize("which", ["tiny_model", "minilm"])
 def test_vllm_is_given_the_token_ids_of_the_local_model(
-    which: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    which: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = request.getfixturevalue(which)
     monkeypatch.setitem(sys.modules, "vllm", type(sys)("vllm"))
@@ -217,3 +218,7 @@ def test_vllm_is_given_the_token_ids_of_the_local_model(
         VLLM(path, max_length=513)
     assert found.encode([*TEXTS, TEXTS[0]], "query").shape == (5, 6)
     assert found.llm.engine["runner"] == "pooling"  # type: ignore[attr-defined]
+    cut = Path(shutil.copytree(path, tmp_path / "cut"))
+    said = json.loads((cut / "config_sentence_transformers.json").read_text())
+    write_json(cut / "config_sentence_transformers.json", said | {"truncate_dim": 4})
+    assert VLLM(cut).encode(TEXTS).shape == (4, 4)

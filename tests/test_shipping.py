@@ -144,6 +144,7 @@ def _modules(index: int, **changed: object) -> Callable[[Path], None]:
         (_json("1_Pooling/config.json", pooling_mode_cls_token="GONE"), "pooling_mode_cls_token"),
         (_json("sentence_bert_config.json", max_seq_length=None), "max_seq_length"),
         (_json("config_sentence_transformers.json", prompts={"query": None}), "prompts"),
+        (_json("config_sentence_transformers.json", truncate_dim=32), "truncate_dim is passed over"),
         (_json("config.json", architectures=["Qwen3ForSequenceClassification"]), "classifier"),
         (_json("config.json", model_type="smollm3"), "not served"),
         (_json("config.json", rope_theta="GONE"), "rope_theta"),

@@ -123,6 +123,8 @@ class Model:
     def manner(self) -> str:
         """How texts are read, in words: the prompts, and the length where it is not the directory's own."""
         said = f"prompts: query {self.prompts['query']!r}, document {self.prompts['document']!r}"
+        if not self.prompts["query"] and (others := [repr(name) for name, text in self.transformer.prompts.items() if text]):
+            said += f" (the directory also names {', '.join(others[:4])}: --query-prompt takes such a text)"
         longer = f"; {self.max_length:,} tokens a text, where its directory says {self.own_length:,}"
         return said + (longer if self.max_length > self.own_length else "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,27 @@ from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
-from homing.encoders.safety import WEIGHTS, architectures, body, modules, refuse_unsafe
+from homing.encoders.safety import WEIGHTS, architectures, body, modules, no_transformer, refuse_unsafe
+from homing.encoders.tokens import token_ids
 from homing.errors import ModelError, PoolingError, SettingError
+from homing.protocols import Kind
 from homing.settings import POOLINGS
 
 transformers_logging.disable_progress_bar()
+LONG = 1200  # words: more tokens than any text is cut to, where nobody says
 _UNBOUNDED = 1 << 30  # tokens: positions are relative, and the configuration names no end
+
+
+class Cut(nn.Module):
+    """The first numbers of each embedding alone: the `truncate_dim` of a directory, which sentence-transformers' `encode` obeys."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.dimension = dimension
+
+    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+        """The features with `sentence_embedding` of shape (texts, dimension)."""
+        return features | {"sentence_embedding": features["sentence_embedding"][..., : self.dimension]}
 
 
 def read(path: Path, pooling: str | None, device: torch.device, dtype: torch.dtype, *, trust_remote_code: bool) -> SentenceTransformer:
@@ -43,6 +59,10 @@ def read(path: Path, pooling: str | None, device: torch.device, dtype: torch.dty
     _demand_whole(model, path)
     if said and device.type == "meta":
         _fill(model, path)
+    if said:
+        _demand_plain_texts(model, path)
+    if model.truncate_dim is not None:
+        model.append(Cut(model.truncate_dim))
     if said and pooling is not None and pooling_of(model).pooling_mode != pooling:
         raise PoolingError(
             "--pooling contradicts the model's directory", where=str(path / "1_Pooling"), got=pooling,
@@ -91,7 +111,7 @@ def _made(path: Path, pooling: str | None, device: torch.device, dtype: torch.dt
 def _demand_whole(model: SentenceTransformer, path: Path) -> None:
     """Raise ModelError where the transformer, its tokenizer or some of its weights are not there."""
     if not isinstance(model[0], Transformer) or model.tokenizer is None:
-        raise ModelError("the model's first module is not a transformer", where=str(path), got=type(model[0]).__name__)
+        raise no_transformer(path, type(model[0]).__name__)
     tokenizer: Any = model.tokenizer
     empty = not tokenizer("a", add_special_tokens=False).get("input_ids")
     if empty or len(tokenizer.get_vocab()) <= len(tokenizer.all_special_ids):  # transformers makes up one that knows no word
@@ -99,6 +119,8 @@ def _demand_whole(model: SentenceTransformer, path: Path) -> None:
             "the directory holds no tokenizer, or an empty one", where=str(path), expected="tokenizer.json",
             remedy="Download the model again.",
         )  # fmt: skip
+    if tokenizer.pad_token is None:  # as in models made to generate: any token will do, since the mask hides it
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     _demand_all_weights(model[0].model, path)
 
 
@@ -124,6 +146,24 @@ def _demand_all_weights(own: Any, path: Path) -> None:
             got=f"{len(missing):,} missing: {', '.join(missing[:3])}" + (", …" if len(missing) > 3 else ""),
             remedy="Give a directory whose config.json and weights are of one model, under the names that transformers gives them.",
         )  # fmt: skip
+
+
+def _demand_plain_texts(model: SentenceTransformer, path: Path) -> None:
+    """Raise ModelError where sentence-transformers does more to a text than to put the prompt before it and to tokenise it.
+
+    It would do so with the merged model too, whose embeddings would then be others than those that were trained and measured.
+    """
+    kinds: tuple[Kind, ...] = ("query", "document")
+    for kind, text in product(kinds, ("A text.", "word " * LONG)):
+        (wanted,) = token_ids(model.tokenizer, [text], model.prompts.get(kind, ""))
+        features = model.preprocess([text], prompt=model.prompts.get(kind), task=kind)
+        if (ids := features["input_ids"][0].tolist()) != wanted:
+            raise ModelError(
+                f"sentence-transformers gives a {kind} to this model otherwise than by its tokenizer", where=str(path),
+                got=f"{len(ids):,} tokens of a text that has {len(wanted):,}",
+                remedy="Take out of sentence_bert_config.json what does that (message in modality_config, which is a chat template; "
+                "query_length, document_length, processing_kwargs): what is trained and served is then the text as it is.",
+            )  # fmt: skip
 
 
 def _fill(model: SentenceTransformer, path: Path) -> None:

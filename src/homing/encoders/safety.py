@@ -86,6 +86,11 @@ def shards(directory: Path) -> list[str]:
         return [WEIGHTS]
     if not (directory / INDEX).is_file():
         _refuse_pickles(directory)
+        if (directory / "adapter_model.safetensors").is_file():
+            raise ModelError(
+                "the directory holds an adapter, and not the weights that it is of", where=str(directory), got="adapter_model.safetensors",
+                expected=WEIGHTS, remedy="Merge it: PeftModel.from_pretrained(BASE, DIRECTORY).merge_and_unload(), saved in their place.",
+            )  # fmt: skip
         others = sorted(file.name for pattern in OTHER_WEIGHTS for file in directory.rglob(pattern))
         raise ModelError(
             f"the directory holds no weights{' that are read here' if others else ''}", where=str(directory), got=", ".join(others[:3]),
@@ -108,6 +113,14 @@ def shards(directory: Path) -> list[str]:
     return [str(name) for name in names]
 
 
+def no_transformer(directory: Path, got: str) -> ModelError:
+    """The error for a pipeline that begins with something else."""
+    return ModelError(
+        "the model's first module is not a transformer", where=str(directory), got=got,
+        remedy="Give a model of one transformer for both sides; of a Router that Homing wrote, the directory that it was made of.",
+    )  # fmt: skip
+
+
 def refuse_unsafe(directory: Path, *, trust_remote_code: bool = False) -> None:
     """Look at a model's directory before anything in it is loaded.
 
@@ -116,9 +129,12 @@ def refuse_unsafe(directory: Path, *, trust_remote_code: bool = False) -> None:
     standard error.
     """
     listed = modules(directory)
+    first = str(listed[0]["type"])
+    if first.startswith(OWN_MODULES) and not first.endswith(".Transformer"):
+        raise no_transformer(directory, first.rsplit(".", 1)[-1])
     _refuse_pointers(body(directory))
     _refuse_quantised(body(directory))
-    if str(listed[0]["type"]).rsplit(".", 1)[-1] == "Transformer":
+    if first.endswith("Transformer"):
         for name in shards(body(directory)):
             _refuse_narrow(body(directory) / name)
     for each in listed[1:]:
@@ -137,7 +153,8 @@ def refuse_unsafe(directory: Path, *, trust_remote_code: bool = False) -> None:
     if not trust_remote_code:
         raise ModelError(
             "the model brings code of its own", where=str(directory), got=named,
-            remedy="Read that code. If you trust it, give --trust-remote-code (trust_remote_code=True): it then runs as you.",
+            remedy="Read that code. If you trust it, give --trust-remote-code (trust_remote_code=True): it then runs as you."
+            + _without_code(directory),
         )  # fmt: skip
     print(f"warning: running code that comes with the model: {named}", file=sys.stderr)
 
@@ -153,6 +170,14 @@ def _foreign(directory: Path, listed: list[dict[str, Any]]) -> list[str]:
             repository, _, name = str(each).rpartition("--")
             found.append(f"{repository} ({name})" if repository else f"{directory} ({name})")
     return found
+
+
+def _without_code(directory: Path) -> str:
+    """Another way, where transformers has the model's kind itself by now."""
+    from transformers import CONFIG_MAPPING
+
+    kind = read_object(body(directory) / "config.json").get("model_type")
+    return f" Or transformers has {kind} itself: without auto_map in a copy's config.json, that is taken." if kind in CONFIG_MAPPING else ""
 
 
 def _refuse_pointers(directory: Path) -> None:

@@ -22,6 +22,8 @@ from homing.encoders.adapter import WHOLE, Adapter, Kind
 from homing.encoders.devices import fast_dtype
 from homing.encoders.memory import available
 from homing.encoders.model import Model
+from homing.encoders.safety import body as body_of
+from homing.encoders.weights import mergeable
 from homing.errors import ModelError, SettingError
 from homing.settings import Training
 
@@ -289,13 +291,17 @@ def tune(model: Model, settings: Training) -> Tuning:
     """Put on the model what shall learn, in place; until a step is made, its embeddings are the base's.
 
     The kind is `settings.tuning`, or that of `default_tuning`. A pooler, that no embedding depends on, never learns. Raises ModelError for
-    a model without a linear layer.
+    a model without a linear layer, or whose files hold other weights than the model has in memory: nothing could be merged into them.
     """
     kind = settings.tuning or default_tuning(model.parameters, available(model.device))
     body = model.transformer[0].model
+    shapes = {name: tuple(parameter.shape) for name, parameter in body.named_parameters()}
+    whole = [name for name in shapes if "pooler" not in name]
     if kind == "full":
-        return Full(model, [name for name, _ in body.named_parameters() if "pooler" not in name])
+        mergeable(body_of(model.path), shapes, whole)
+        return Full(model, whole)
     names, left = targets(body)
+    mergeable(body_of(model.path), shapes, [name for name in whole if name.removesuffix(".weight").rsplit(".", 1)[-1] in names])
     config = LoraConfig(
         task_type="FEATURE_EXTRACTION",
         r=settings.rank,

@@ -66,6 +66,7 @@ class VLLM:
                 "vLLM cannot load the model", where=str(self.path), got=f"{type(error).__name__}: {error}"[:300],
                 remedy="See what it printed above; on a GPU that others use too, gpu_memory_utilization helps.",
             ) from error  # fmt: skip
+        self._cut = said.get("truncate_dim")
         self.dimension = self._embed([self.tokenizer("a")["input_ids"]], progress=False).shape[1]
 
     def _own_length(self) -> int:
@@ -103,7 +104,7 @@ class VLLM:
 
     def _embed(self, ids: Sequence[Sequence[int]], *, progress: bool) -> NDArray[np.float32]:
         answers = self.llm.embed([{"prompt_token_ids": list(row)} for row in ids], use_tqdm=progress)
-        found = np.array([answer.outputs.embedding for answer in answers], dtype=np.float32)
+        found = np.array([answer.outputs.embedding for answer in answers], dtype=np.float32)[:, : self._cut]
         if self.similarity == "cosine":
             found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
         return found

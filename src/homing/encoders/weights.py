@@ -121,6 +121,24 @@ class Weights:
         return found
 
 
+def mergeable(directory: Path, parameters: Mapping[str, tuple[int, ...]], names: Iterable[str]) -> tuple[Weights, dict[str, str]]:
+    """The weights of a body's directory, and the names in its files of the parameters with these shapes, as `Weights.place` finds them.
+
+    Raises ModelError where one of `names`, which are to learn, is not among them: what it learns could not be put into the files.
+    """
+    weights = Weights(directory)
+    placed = weights.place(parameters)
+    missing = [name for name in names if name not in placed]
+    if missing:
+        raise ModelError(
+            "weights that learn are not in the model's files under their names: what they learn could not be merged",
+            where=str(directory), got=f"{len(missing):,} of them, as {missing[0]}",
+            remedy="transformers turns this model into another form when it reads it. Write it once in that form, in a copy of the "
+            "directory: AutoModel.from_pretrained(DIRECTORY).save_pretrained(COPY, save_original_format=False).",
+        )  # fmt: skip
+    return weights, placed
+
+
 def write_shards(weights: Weights, directory: Path, made: Callable[[str], Tensor], done: Callable[[int], None]) -> None:
     """Write every tensor of `weights`, as `made` gives it by name, to files of the same names; never more than one file in memory.
 

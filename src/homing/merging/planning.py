@@ -16,7 +16,7 @@ from homing.encoders.adapter import Adapter
 from homing.encoders.change import Change, change_of
 from homing.encoders.model import Model
 from homing.encoders.safety import body
-from homing.encoders.weights import Weights
+from homing.encoders.weights import Weights, mergeable
 from homing.errors import MergeError, ModelError, SettingError
 from homing.manifest import demand_disk, demand_replaceable
 from homing.shipping.card import DEPLOYING
@@ -140,16 +140,10 @@ def plan(
     demand_replaceable(out, DEPLOYING)
     if out.resolve() in (base.path.resolve(), adapter.path.resolve()):
         raise SettingError("--out is what is merged", got=str(out), remedy="Give --out another name.")
-    weights = Weights(body(base.path))
     shapes = {name: tuple(parameter.shape) for name, parameter in base.transformer[0].model.named_parameters()}
-    change, placed = change_of(adapter, scale), weights.place(shapes)
+    change = change_of(adapter, scale)
     change.demand_fit(shapes, str(base.path))
-    for name in change.names:
-        if name not in placed:
-            raise ModelError(
-                "the weight is not in the base's files under its name", where=str(weights.directory), got=name,
-                remedy="Save the base once with sentence-transformers (save_pretrained), and train on that.",
-            )  # fmt: skip
+    weights, placed = mergeable(body(base.path), shapes, change.names)
     made = Plan(base, adapter, out, scale, chosen, dtype, weights, placed, change)
     demand_disk(out, made.size)
     return made

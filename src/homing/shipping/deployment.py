@@ -7,6 +7,7 @@ from pathlib import Path
 
 from homing.decision import Threshold
 from homing.shipping.facts import Facts
+from homing.shipping.layout import SETTINGS
 from homing.shipping.tei import faults
 
 GPU = 24 * 2**30  # bytes of the card that the line for vLLM is reckoned for
@@ -23,8 +24,17 @@ def _quoted(text: str) -> str:
 
 
 def _told(facts: Facts) -> str:
-    scale = "length 1" if facts.normalised else "not normalised: their length counts"
-    distance = "cosine (or inner product, which is the same here)" if facts.normalised else facts.similarity.replace("dot", "inner product")
+    scale, distance = "not normalised: their length counts", facts.similarity.replace("dot", "inner product")
+    if facts.normalised:
+        scale, distance = "length 1", "cosine (or inner product, which is the same here)"
+    elif facts.similarity == "cosine":
+        scale, distance = "not of length 1 from sentence-transformers", "cosine (inner product and L2 once they are brought to length 1)"
+    cut = ""
+    if facts.whole > facts.dimension:
+        cut = (
+            f"\n\n`truncate_dim` in {SETTINGS} cuts embeddings to their first {facts.dimension} numbers. sentence-transformers and "
+            f"`homing serve` do that; vLLM and text-embeddings-inference give all {facts.whole}: keep the first {facts.dimension} of them."
+        )
     side = ""
     if facts.documents is not None:
         side = (
@@ -38,7 +48,7 @@ def _told(facts: Facts) -> str:
 | embeddings | {scale} |
 | distance | {distance} |
 | query prefix, as JSON: every blank and line break counts | `{_quoted(facts.query_prompt)}` |
-| document prefix, as JSON | `{_quoted(facts.document_prompt)}` |{side}"""
+| document prefix, as JSON | `{_quoted(facts.document_prompt)}` |{cut}{side}"""
 
 
 def _servers(facts: Facts) -> str:

@@ -69,7 +69,11 @@ def _cut(name: str, models: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a written directory says of its model. `documents`: whose embeddings documents keep, for a model of queries alone."""
+    """What a written directory says of its model. `documents`: whose embeddings documents keep, for a model of queries alone.
+
+    `whole`: numbers an embedding before it is cut to `dimension`, which the directory's truncate_dim asks for. `normalised`: whether
+    embeddings come at length 1.
+    """
 
     directory: Path
     origin: Origin
@@ -78,6 +82,7 @@ class Facts:
     pooling: str
     length: int
     dimension: int
+    whole: int
     similarity: str
     normalised: bool
     model_type: str
@@ -97,6 +102,8 @@ def facts_of(directory: Path) -> Facts:
     settings = read_json(directory / SETTINGS)
     pooling = next(directory / str(each["path"]) for each in modules(directory) if str(each["type"]).endswith(".Pooling"))
     pools = read_json(pooling / "config.json")
+    modes = [mode for mode, flag in POOLING_FLAGS.items() if pools[flag]]
+    whole = _dimension(directory, len(modes) * int(pools["word_embedding_dimension"]))
     config = read_json(body(directory) / "config.json")
     evaluated = read_evaluated(directory)
     size = sum(file.stat().st_size for file in body(directory).glob("*.safetensors"))
@@ -105,11 +112,12 @@ def facts_of(directory: Path) -> Facts:
         origin=origin,
         query_prompt=settings["prompts"]["query"],
         document_prompt=settings["prompts"]["document"],
-        pooling="+".join(mode for mode, flag in POOLING_FLAGS.items() if pools[flag]),
+        pooling="+".join(modes),
         length=int(read_json(directory / LENGTH)["max_seq_length"]),
-        dimension=_dimension(directory, int(pools["word_embedding_dimension"])),
+        dimension=min(whole, settings.get("truncate_dim") or whole),
+        whole=whole,
         similarity=settings["similarity_fn_name"],
-        normalised=any(str(each["type"]).endswith(".Normalize") for each in modules(directory)),
+        normalised=str(modules(directory)[-1]["type"]).endswith(".Normalize") and not settings.get("truncate_dim"),
         model_type=str(config.get("model_type", "")),
         bytes=size,
         decision=Decision.read(directory),

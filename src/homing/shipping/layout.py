@@ -44,12 +44,14 @@ def write_layout(base: Model, directory: Path) -> None:
     for name in BODY_FILES:
         if (own / name).is_file():
             shutil.copyfile(own / name, directory / name)
+    write_json(directory / "config.json", _for_older_readers(read_object(directory / "config.json"), base))
+    _name_padding(base, directory)
     if base.trust_remote_code:
         for file in own.glob("*.py"):
             shutil.copyfile(file, directory / file.name)
     write_json(directory / "modules.json", _modules(base, directory))
-    lower = read_object(own / LENGTH).get("do_lower_case", False)
-    write_json(directory / LENGTH, {"max_seq_length": base.max_length, "do_lower_case": bool(lower)})
+    lower = bool(getattr(base.transformer[0], "do_lower_case", False))
+    write_json(directory / LENGTH, {"max_seq_length": base.max_length, "do_lower_case": lower})
     said = read_object(base.path / SETTINGS)
     write_json(
         directory / SETTINGS,
@@ -60,6 +62,26 @@ def write_layout(base: Model, directory: Path) -> None:
             "similarity_fn_name": base.similarity,
         },
     )
+
+
+def _for_older_readers(said: dict[str, Any], base: Model) -> dict[str, Any]:
+    """A configuration with what transformers 5 no longer writes and others still look for.
+
+    Without `rope_theta` they take another one, and give other embeddings without a word; a padding token of null is no number to them.
+    """
+    rope = said.get("rope_parameters")
+    if isinstance(rope, dict) and "rope_theta" in rope:
+        scaled = {name: value for name, value in rope.items() if name != "rope_theta"}
+        said = {"rope_theta": rope["rope_theta"], "rope_scaling": None if scaled == {"rope_type": "default"} else scaled, **said}
+    unset = type(base.transformer[0].model.config)().pad_token_id is None
+    return {name: value for name, value in said.items() if name != "pad_token_id" or value is not None or not unset}
+
+
+def _name_padding(base: Model, directory: Path) -> None:
+    """Name the padding token where the base's files name none: sentence-transformers encodes nothing without one."""
+    file = directory / "tokenizer_config.json"
+    if not any(read_object(each).get("pad_token") for each in (file, directory / "special_tokens_map.json")):
+        write_json(file, {**read_object(file), "pad_token": str(base.transformer.tokenizer.pad_token)})
 
 
 def _modules(base: Model, directory: Path) -> list[dict[str, Any]]:

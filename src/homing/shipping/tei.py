@@ -43,7 +43,10 @@ def faults(directory: Path) -> list[str]:
     length = _read(directory / "sentence_bert_config.json", found)
     if isinstance(length, dict) and not _natural(length.get("max_seq_length")):
         found.append("sentence_bert_config.json: max_seq_length must be a whole number above 0")
-    prompts = (_read(directory / "config_sentence_transformers.json", found) or {}).get("prompts")
+    settings = _read(directory / "config_sentence_transformers.json", found) or {}
+    if settings.get("truncate_dim") is not None:
+        found.append("config_sentence_transformers.json: truncate_dim is passed over")
+    prompts = settings.get("prompts")
     if prompts is not None and not (isinstance(prompts, dict) and all(isinstance(text, str) for text in prompts.values())):
         found.append("config_sentence_transformers.json: prompts must be texts by their names")
     return found + _weights(directory) + _modules(directory)

@@ -73,7 +73,9 @@ class Side:
         if self.received.shape[1] != self.wanted.shape[1]:
             self._find(
                 f"embeddings of {rows.shape[1]} numbers, the model's have {self.wanted.shape[1]}",
-                "Leave dimensions out of the request and of the server's settings, or serve the model's own directory.",
+                "Leave dimensions out of the request and of the server's settings, or serve the model's own directory."
+                if rows.shape[1] < self.wanted.shape[1]
+                else f"Keep the first {self.wanted.shape[1]} of each, as its truncate_dim says, or serve the model's own directory.",
             )
         way: Way | None = Way()
         if float(distances.max()) > ROUNDING and not self._mixed_up() and not self._depends_on_company():
