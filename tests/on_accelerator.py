@@ -57,10 +57,10 @@ Updates = Callable[..., tuple[Session, list[Watch], list[tuple[str, int]]]]
 
 @pytest.fixture
 def updates(tiny_model: Path, splits: Splits, mined: Mined, tmp_path: Path) -> Updates:
-    """Three updates of a training; the session, what was seen in each, and when the device's events were recorded and awaited."""
+    """Some updates of a training; the session, what was seen in each, and when the device's events were recorded and awaited."""
 
     def run(
-        path: Path = tiny_model, *, teacher: Any = None, memory: int = 80_000_000_000, budget: int = 0,
+        path: Path = tiny_model, *, teacher: Any = None, memory: int = 80_000_000_000, budget: int = 0, many: int = 1,
         before: Callable[[Session], None] = lambda made: None, **changed: Any,
     ) -> tuple[Session, list[Watch], list[tuple[str, int]]]:  # fmt: skip
         model = Model(path, device="cpu", dtype=torch.bfloat16, max_length=64)
@@ -73,7 +73,7 @@ def updates(tiny_model: Path, splits: Splits, mined: Mined, tmp_path: Path) -> U
             made.learner.step.budget = budget or made.learner.step.budget
             before(made)
             seen = []
-            for batch in islice(made.learner.batches(0, made.pace.updates_an_epoch), 3):
+            for batch in islice(made.learner.batches(0, made.pace.updates_an_epoch), many):
                 with Watch() as watch:
                     made._update(batch)
                 made.pace.update += 1
@@ -91,7 +91,7 @@ def chunks(watch: Watch) -> int:
 
 
 def test_a_lora_in_bfloat16_waits_for_nothing(updates: Updates) -> None:
-    made, seen, events = updates()
+    made, seen, events = updates(many=3)
     first, *_, last = seen
     assert chunks(last) == 1
     assert last.counts[KERNEL] == LAYERS
@@ -111,7 +111,7 @@ def test_a_lora_in_bfloat16_waits_for_nothing(updates: Updates) -> None:
 
 
 def test_chunks_that_do_not_fit_are_recomputed(updates: Updates) -> None:
-    made, seen, _ = updates(budget=200, memory=LITTLE)
+    made, seen, _ = updates(budget=200, memory=LITTLE, many=2)
     last = seen[-1]
     again = last.counts[KERNEL] // LAYERS - chunks(last)
     assert 0 < again < chunks(last)
@@ -131,7 +131,7 @@ def test_chunks_are_as_small_as_memory_asks(updates: Updates) -> None:
 
 
 def test_checkpointing(updates: Updates) -> None:
-    made, seen, _ = updates(budget=300, memory=5_000, batch_size=2)
+    made, seen, _ = updates(budget=300, memory=5_000, batch_size=1, many=2)
     assert made.learner.step.checkpointing
     assert seen[-1].counts[KERNEL] == 3 * LAYERS * chunks(seen[-1])  # before the loss, after it, and each layer on the way back
 
@@ -180,7 +180,7 @@ def test_teachers_and_fixed_documents(
     elif kind is ScoreTeacher:
         query, document = pairs(mined)
         teacher = ScoreTeacher(query, document, np.linspace(0, 1, len(query)))
-    _, seen, _ = updates(train=train, teacher=teacher, dimensions="32")
+    _, seen, _ = updates(train=train, teacher=teacher, dimensions="32", many=2)
     assert chunks(seen[-1]) == 1
     brought = [watch.counts["aten._pin_memory.default"] for watch in seen]
     assert brought[0] - brought[1] == (train == "queries") + 8  # the corpus, once; and the two rows that were weighed

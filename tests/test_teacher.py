@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -420,11 +421,28 @@ def _divergence(asking: Model, answering: Model, mined: homing.Mined, teacher: E
     return float(np.mean(total))
 
 
-@pytest.mark.parametrize(
-    ("kind", "train"), [("encoder", "both"), ("larger", "both"), ("cross-encoder", "both"), ("encoder", "queries"), ("larger", "queries")]
-)
+@pytest.fixture(scope="module")
+def student(tiny_model: Path, splits: homing.Splits, mined: homing.Mined, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Model]:
+    """A model that was trained with a teacher, or without one (once)."""
+    base = Model(tiny_model, max_length=64)
+    alone: dict[str, Model] = {}
+
+    def train(what: str, teacher: Any) -> Model:
+        if teacher is None and what in alone:
+            return alone[what]
+        settings = Training(train=what, tuning="lora", epochs=4, batch_size=8, evaluations=1, learning_rate=3e-3, scale=1.0, distill=4.0)  # type: ignore[arg-type]
+        out = tmp_path_factory.mktemp("student")
+        tuned = homing.merge(base, homing.train(base, mined, splits.dev, settings, out=out / "adapter", teacher=teacher), out=out / "model")
+        if teacher is None:
+            alone[what] = tuned
+        return tuned
+
+    return train
+
+
+@pytest.mark.parametrize(("kind", "train"), [("encoder", "both"), ("cross-encoder", "both"), ("encoder", "queries"), ("larger", "queries")])
 def test_a_student_with_a_teacher_comes_nearer_to_it(
-    kind: str, train: str, tiny_model: Path, cross_encoder: Path, splits: homing.Splits, mined: homing.Mined, tmp_path: Path,
+    kind: str, train: str, tiny_model: Path, cross_encoder: Path, mined: homing.Mined, tmp_path: Path, student: Callable[..., Model],
     request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
     if kind == "encoder":  # of the student's dimension
@@ -432,13 +450,10 @@ def test_a_student_with_a_teacher_comes_nearer_to_it(
     else:
         source = cross_encoder if kind == "cross-encoder" else request.getfixturevalue("minilm")
     teacher = open_teacher(source, mined, tmp_path / "answers", fixed_documents=train == "queries")
-    settings = Training(train=train, tuning="lora", epochs=4, batch_size=8, evaluations=1, learning_rate=3e-3, scale=1.0, distill=4.0)  # type: ignore[arg-type]
     found = {}
-    base = Model(tiny_model, max_length=64)
     for name, by in (("alone", None), ("taught", teacher)):
-        adapter = homing.train(base, mined, splits.dev, settings, out=tmp_path / name / "adapter", teacher=by)
-        tuned = homing.merge(base, adapter, out=tmp_path / name / "model")
-        found[name] = _divergence(tuned, tuned if train == "both" else base, mined, teacher, TEMPERATURE)
+        tuned = student(train, by)
+        found[name] = _divergence(tuned, tuned if train == "both" else Model(tiny_model, max_length=64), mined, teacher, TEMPERATURE)
     assert found["taught"] < 0.9 * found["alone"]
 
 
