@@ -51,6 +51,18 @@ def minilm() -> Path:
 
 
 @pytest.fixture(scope="session")
+def short_minilm(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two of the six layers of all-MiniLM-L6-v2."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(minilm), device="cpu")
+    body = model[0].model
+    body.encoder.layer, body.config.num_hidden_layers = body.encoder.layer[:2], 2
+    model.save(str(path := tmp_path_factory.mktemp("short") / "minilm"), create_model_card=False)
+    return path
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """Real data sets beside the repository, where they are."""
     path = REPOSITORY.parent / "shared" / "data"

@@ -30,7 +30,7 @@ TEXTS = ("list all files of the directory", "how is a claim paid after an accide
 
 @pytest.fixture(params=["qwen3", "minilm"])
 def directory(request: pytest.FixtureRequest, tiny_model: Path) -> Path:
-    return tiny_model if request.param == "qwen3" else request.getfixturevalue("minilm")
+    return tiny_model if request.param == "qwen3" else request.getfixturevalue("short_minilm")
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def make(directory: Path, dropout: float = 0.0, cpu_dropout: bool = False, fused
 
 @pytest.fixture(params=["qwen3", "minilm"])
 def directory(request: pytest.FixtureRequest, tiny_model: Path) -> Path:
-    return tiny_model if request.param == "qwen3" else request.getfixturevalue("minilm")
+    return tiny_model if request.param == "qwen3" else request.getfixturevalue("short_minilm")
 
 
 @pytest.fixture

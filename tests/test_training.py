@@ -83,7 +83,7 @@ class _Killed(BaseException):
         {"dropout": 0.2},
         {"tuning": "full", "learning_rate": 1e-3},
         {"train": "queries"},
-        {"epochs": 20, "evaluations": 20, "patience": 2},
+        {"epochs": 10, "evaluations": 10, "patience": 2},
     ],
     ids=str,
 )
