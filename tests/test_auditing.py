@@ -146,6 +146,11 @@ def test_resemblance_looks_at_the_querys_own_positives() -> None:
     assert nearest.tolist() == [-1, same, -1, -1]
 
 
+def test_one_query_alone_has_no_others_to_learn_from() -> None:
+    data, base, _ = planted(queries=1, candidates=60, shown=30)
+    assert len(audit(data, [base])) == 30
+
+
 def test_resemblance_compares_no_documents_that_no_query_brings_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """All with all, a template of 50,000 documents would make a thousand million pairs."""
 

@@ -449,6 +449,9 @@ def test_who_interrupts_does_not_wait_for_a_server_that_thinks(tmp_path: Path, a
         ('Here:\n```json\n{"reason": "the braces of {x} and } too", "grade": 2}\n```\nDone {sic}.', (2, "the braces of {x} and } too")),
         ('{"result": {"reason": "r", "grade": 1}}', (1, "r")), ('Well {"grade": 3}?</think>{"grade": 0}', (0, "")),
         ('<think>{"grade": 3}, or', None), ('{"grade": -1}', None), ("3", None), ("", None), ("[3]", None), ('{"grade": null}', None),
+        ('{"reason": "a\nb", "grade": 2}', (2, "a b")), ('{"reason": "\\alpha is 1", "grade": 3}', (3, '{"reason": "\\alpha is 1"')),
+        ('{"reason": "a "quoted" word, and \'"grade": 3}\'", "grade": 1}', (1, '{"reason": "a "quoted" word, and \'"grade": 3}\'"')),
+        ('{"reason"："甲","grade"：2}', (2, '{"reason"："甲"')), ('{"reason": "a "quoted" word, "grade": 21}', None),
     ],
 )  # fmt: skip
 def test_answers_are_read(said: str, found: tuple[int, str] | None) -> None:

@@ -174,9 +174,10 @@ def _voice(heard: _Heard, pairs: _Pairs, near: Ints) -> Floats:
         plain = plain + alike
     evidence = np.column_stack(features)
     known = np.asarray(np.isfinite(evidence).all(axis=1))
-    if min((known & relevant).sum(), (known & ~relevant).sum()) < ENOUGH:
-        return plain
     fold = (np.unique(pairs.query, return_inverse=True)[1] % FOLDS).astype(np.int32)
+    for some in (known & relevant, known & ~relevant):
+        if some.sum() < ENOUGH or len(np.unique(fold[some])) == 1:  # a fold that has them all would learn from none
+            return plain
     return log_odds(np.where(known[:, None], evidence, 0.0), relevant, known, fold)
 
 

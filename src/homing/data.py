@@ -336,7 +336,7 @@ class Builder:
 
     def _add(self, known: dict[str, int], prefix: str, text: str, name: str | None) -> int:
         text = text.strip()
-        spaced = _spaced(text)
+        spaced = text if text in known else _spaced(text)
         if spaced in known:
             self.notes["equal_queries" if prefix == "q" else "equal_documents"] += 1
             return known[spaced]

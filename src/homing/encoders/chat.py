@@ -38,7 +38,8 @@ ASKING: tuple[dict[str, Any], ...] = (
 )
 _TOO_MUCH = re.compile(r"max_(completion_)?tokens|context.?length|too.?long|reduce.the.length", re.IGNORECASE)
 _THOUGHT = re.compile(r"(<think>)?.*?</think>", re.DOTALL)  # some templates write the first tag into the question
-_decode = json.JSONDecoder().raw_decode
+_decode = json.JSONDecoder(strict=False).raw_decode  # models write line breaks into strings
+_LAST = re.compile(r"""[{,，]\s*"grade"\s*[:：]\s*"?([0-3])"?\s*}""")  # of an object that is no JSON, for a quote within its reason
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,8 @@ def parsed(said: str) -> tuple[int, str] | None:
             grade = int(grade)
         if isinstance(grade, int) and not isinstance(grade, bool) and grade in GRADES:
             return grade, " ".join(str(found.get("reason") or "").split())[:500]
-    return None
+    last = [] if _objects(said) else list(_LAST.finditer(said))[-1:]
+    return next(((int(each[1]), " ".join(said[: each.start()].split())[:500]) for each in last), None)
 
 
 def _objects(said: str) -> list[dict[str, Any]]:
