@@ -497,5 +497,9 @@ def test_causes_are_ranked_by_their_evidence(found: list[Evaluation], splits: Sp
     assert not any("nobody judged" in cause.name for cause in likely_causes(hub, replace(hub, test_scores=both[1].test_scores)))
     few = {cause.name: cause for cause in likely_causes(base, base, Circumstances(train=splits.train))}
     assert "too few queries to learn from" in few
+    hurried = Circumstances(train=splits.train, minutes=1, epochs=0.08, updates=1)
+    assert next(each.name for each in likely_causes(base, base, hurried) if "too" in each.name) == "the training was too short"
+    for enough in (replace(hurried, epochs=1.5), replace(hurried, updates=900), replace(hurried, minutes=None)):
+        assert "the training was too short" not in {cause.name for cause in likely_causes(base, base, enough)}
     weights = [cause.weight for cause in likely_causes(base, base, replace(forgot, cut=0.6, max_length=64))]
     assert weights == sorted(weights, reverse=True)

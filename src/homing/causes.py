@@ -13,6 +13,7 @@ from homing.measures import judge
 from homing.words import words
 
 FEW = 500  # training queries
+ENOUGH = 500  # updates that are no short training, however many queries are left
 NOISE = 0.02  # nDCG@10 between two looks at so many queries as these: about one standard error
 LOOKED_AT = 50
 HANDFUL = 10  # queries below which no drop means anything
@@ -35,7 +36,8 @@ class Circumstances:
 
     `train`: its split. `cut`: the share of training positives that are longer than the model's length. `max_length`: that length, in
     tokens. `learning_rate`: the peak. `looks`: nDCG@10 on dev at each look, the untrained model's first, over `dev` queries at most.
-    `general`: the same outside the domain. `scale`: the share of what was learned that dev kept.
+    `general`: the same outside the domain. `scale`: the share of what was learned that dev kept. `minutes`: the time that ended training,
+    after so many `epochs` in so many `updates`.
     """
 
     train: Dataset | None = None
@@ -46,6 +48,9 @@ class Circumstances:
     dev: int = LOOKED_AT
     general: Sequence[float] = ()
     scale: float | None = None
+    minutes: float | None = None
+    epochs: float | None = None
+    updates: int = 0
 
     @property
     def trained(self) -> bool:
@@ -62,6 +67,7 @@ def likely_causes(first: Evaluation, last: Evaluation, told: Circumstances | Non
         *_unjudged(first, last),
         *_cut(told),
         *_unlike(last, told),
+        *_short(told),
         *_few(told),
         *_forgetting(first, last, told),
     ]
@@ -145,6 +151,17 @@ def _unlike(last: Evaluation, told: Circumstances) -> Iterator[Cause]:
         f"{unseen:.0%} of the words of test queries are in no training query; between the halves of training it is {expected:.0%}.",
         "Compare a few training and test queries by eye; judge queries like those of the test, and train on them.",
     )
+
+
+def _short(told: Circumstances) -> Iterator[Cause]:
+    """A time budget that ended before each query was seen once."""
+    if told.minutes is not None and told.epochs is not None:
+        yield Cause(
+            "the training was too short",
+            float(np.clip(1 - told.epochs, 0, 1)) * float(np.clip(1 - told.updates / ENOUGH, 0, 1)),
+            f"In the time of --minutes {told.minutes:g} it saw {told.epochs:.0%} of its queries; updates: {told.updates:,}.",
+            "Train with more --minutes, or on a faster machine.",
+        )
 
 
 def _few(told: Circumstances) -> Iterator[Cause]:

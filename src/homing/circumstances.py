@@ -20,7 +20,8 @@ def circumstances(work: Work) -> Circumstances:
     drawn = np.random.default_rng(0).permutation(positives)[:SAMPLE].tolist()
     counts, _ = work.base.token_counts([train.corpus.texts[document] for document in drawn], "document")
     logs = work.directory / "training"
-    looks = [each for each in records(logs / FILE) if isinstance(each.get("dev_nDCG@10"), (int, float))]
+    log = records(logs / FILE)
+    looks = [each for each in log if isinstance(each.get("dev_nDCG@10"), (int, float))]
     scales = logs / "scales.json"
     return Circumstances(
         train=train,
@@ -30,5 +31,8 @@ def circumstances(work: Work) -> Circumstances:
         looks=[float(each["dev_nDCG@10"]) for each in looks],
         dev=len(work.splits.dev.qrels.positives),
         general=[float(each["general_nDCG@10"]) for each in looks if isinstance(each.get("general_nDCG@10"), (int, float))],
+        minutes=work.recipe.training.minutes,
+        epochs=float(log[-1]["epoch"]) if log else None,
+        updates=int(log[-1]["step"]) if log else 0,
         scale=json.loads(scales.read_text(encoding="utf-8"))["chosen"] if scales.is_file() else None,
     )

@@ -160,6 +160,12 @@ SENTENCES = (
         "Compare a few training and test queries by eye; judge queries like those of the test, and train on them.",
         "抽几条训练查询和测试查询对照着看；标注一些与测试查询相似的查询，再用来训练。",
     ),
+    ("the training was too short", "训练时间太短"),
+    (
+        "In the time of --minutes {minutes} it saw {share} of its queries; updates: {updates}.",
+        "在 --minutes {minutes} 给定的时间里，只学了 {share} 的训练查询，更新 {updates} 步。",
+    ),
+    ("Train with more --minutes, or on a faster machine.", "加大 --minutes 再训练，或换一台更快的机器。"),
     ("too few queries to learn from", "可学习的查询太少"),
     ("Training had {n} queries with a relevant document.", "训练集中有相关文档的查询只有 {n} 条。"),
     (
