@@ -34,6 +34,8 @@ def test_equal_texts_are_one_and_judgments_are_joined() -> None:
     assert data.notes["judged_both_ways"] == 1
     assert data.qrels.positives == {query: frozenset({document})}
     assert data.corpus.ids[0] == text_id("d", "an answer")
+    counted = "Dataset(Corpus(2 texts), Queries(1 texts), Qrels(2 judgments of 1 queries, 1 relevant))"
+    assert repr(data) == counted  # in a notebook, which would print a million texts
 
 
 def test_texts_that_differ_in_white_space_or_composition_alone_are_one() -> None:

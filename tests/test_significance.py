@@ -172,6 +172,7 @@ def _moved(evaluation: Evaluation, name: str, ndcg: np.ndarray | float, scores: 
 
 
 def test_bm25_and_fusions_are_rows_and_what_is_asked_for_is_measured(found: list[Evaluation]) -> None:
+    assert len(repr(found)) < 500  # what a notebook prints
     assert [(each.name, each.kind) for each in found] == [("base", "model"), ("BM25", "bm25"), ("base + BM25", "fused")]
     for each in found:
         assert {"nDCG@10", "Judged@10", "P@5", "AP@100", "R@7"} <= set(each.measures)

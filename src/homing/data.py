@@ -28,7 +28,7 @@ SIDES: tuple[Side, ...] = ("train", "dev", "test")
 UNSURE = -1  # a relevance: neither a positive nor a negative
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Texts:
     """Texts with their ids, in a fixed order. `ids` and `texts` are equally long and without repetition."""
 
@@ -37,6 +37,9 @@ class Texts:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self):,} texts)"
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -48,14 +51,14 @@ class Corpus(Texts):
     """The documents that can be retrieved."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Queries(Texts):
     """The queries. `columns`: what the data says of each beside its text, by name; a value a query, empty where there is none."""
 
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Qrels:
     """Judgments as columns, grouped by query, in list order within a query.
 
@@ -77,6 +80,9 @@ class Qrels:
 
     def __len__(self) -> int:
         return len(self.query)
+
+    def __repr__(self) -> str:
+        return f"Qrels({len(self):,} judgments of {len(self.queries):,} queries, {(self.relevance > 0).sum():,} relevant)"
 
     @cached_property
     def queries(self) -> Ints:
@@ -124,7 +130,7 @@ class Qrels:
         return {query: frozenset(documents) for query, documents in found.items()}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A corpus, queries, and judgments. Splits of one dataset share `corpus` and `queries` and differ in `qrels`.
 
@@ -138,6 +144,9 @@ class Dataset:
     notes: dict[str, int] = field(default_factory=dict)
     changes: Qrels | None = None
 
+    def __repr__(self) -> str:
+        return f"Dataset({self.corpus}, {self.queries}, {self.qrels})"
+
     def with_qrels(self, qrels: Qrels) -> Dataset:
         return replace(self, qrels=qrels)
 
@@ -146,7 +155,7 @@ class Dataset:
         return replace(self, qrels=self.qrels.changed(changes), changes=self.changes.changed(changes) if self.changes else changes)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Splits:
     """Train, dev and test over one corpus; unpacks as `train, dev, test = splits`.
 
@@ -166,6 +175,9 @@ class Splits:
     def queries(self) -> Queries:
         """The queries of all sides."""
         return self.train.queries
+
+    def __repr__(self) -> str:
+        return f"Splits(by {self.by!r}, train={self.train.qrels}, dev={self.dev.qrels}, test={self.test.qrels})"
 
     def __iter__(self) -> Iterator[Dataset]:
         return iter((self.train, self.dev, self.test))
@@ -191,7 +203,7 @@ class Pool:
     seed: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mined:
     """Training rows: a query, one of its positives, and negatives with their record.
 
@@ -219,6 +231,9 @@ class Mined:
 
     def __len__(self) -> int:
         return len(self.query)
+
+    def __repr__(self) -> str:
+        return f"Mined({len(self):,} rows, {(self.negative >= 0).sum():,} negatives)"
 
     @classmethod
     def empty(cls, train: Dataset, query: Ints, positive: Ints, width: int, pool: Pool | None) -> Mined:

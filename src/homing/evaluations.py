@@ -79,7 +79,7 @@ class Background:
     f1: Interval
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Speed:
     """What encoding took. `kept`: embeddings were there from before, so that the seconds are not those of encoding."""
 
@@ -139,6 +139,10 @@ class Evaluation:
     bare: Mapping[str, Interval] = field(default_factory=dict)
     speed: Speed | None = None
     cost: Mapping[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name} {self.measures[name].value:.4f}" for name in ("nDCG@10", "AP", "F1") if name in self.measures)
+        return f"Evaluation({self.name!r}, {len(self.queries):,} test queries: {shown})"
 
     @property
     def relevant(self) -> NDArray[np.bool_]:
