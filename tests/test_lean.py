@@ -13,11 +13,13 @@ from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.glm.modeling_glm import GlmAttention, GlmConfig
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Config, Qwen3DecoderLayer, Qwen3RMSNorm, apply_rotary_pos_emb
 
+from homing.encoders import fused
 from homing.encoders.fused import fuse
 from homing.encoders.lean import make_lean, rms_norm, rotate
 from homing.encoders.model import Model
 from test_packed import BODIES, TEXTS, TOKENS, directory, gradients
 
+NAMES = ("q_proj", "k_proj", "v_proj")
 SMALL = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 1}
 
 
@@ -116,11 +118,11 @@ def test_what_computes_another_thing_keeps_its_own(module: nn.Module, size: floa
 def test_a_low_rank_product_beside_a_weight_that_is_not_float32(bias: bool) -> None:
     """PEFT's own layer in float64: value and gradients for x, A and B."""
     made = []
-    for fused in (False, True):
+    for ours in (False, True):
         torch.manual_seed(0)
         body = nn.Sequential(nn.Linear(12, 7, bias=bias), nn.Tanh()).double()
         tuned = get_peft_model(body, LoraConfig(r=3, lora_alpha=7, target_modules=["0"]), autocast_adapter_dtype=False)
-        assert not fused or fuse(tuned) == 1
+        assert not ours or fuse(tuned) == 1
         learned = [parameter for name, parameter in sorted(tuned.named_parameters()) if parameter.requires_grad]
         with torch.no_grad():
             for parameter in learned:
@@ -130,3 +132,43 @@ def test_a_low_rank_product_beside_a_weight_that_is_not_float32(bias: bool) -> N
         made.append([out, *torch.autograd.grad(out.sin().sum(), [x, *learned])])
     for one, other in zip(*made, strict=True):
         torch.testing.assert_close(one, other)
+
+
+class Heads(nn.Module):
+    """Three projections of one input, or of two."""
+
+    def __init__(self, second: bool, bias: bool) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj = nn.Linear(12, 7, bias=bias), nn.Linear(12, 5, bias=bias), nn.Linear(12, 5)
+        self.second = second
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.cos() if self.second else x
+        return torch.cat([self.q_proj(x), self.k_proj(y), self.v_proj(y), self.q_proj(x)], dim=-1)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("second", [True, False])
+def test_layers_with_the_same_input_are_computed_together(second: bool, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PEFT's own layers in float64, with ranks and scales that differ; and after A and B have changed."""
+    calls: list[int] = []
+    apply = fused._AddedLinears.apply
+    monkeypatch.setattr(fused._AddedLinears, "apply", lambda x, layers, *others: calls.append(len(layers)) or apply(x, layers, *others))
+    made = []
+    for ours in (False, True):
+        torch.manual_seed(0)
+        body = Heads(second, bias).double()
+        config = LoraConfig(r=3, lora_alpha=7, target_modules=[*NAMES], rank_pattern={"k_proj": 2}, alpha_pattern={"v_proj": 5})
+        tuned = get_peft_model(body, config, autocast_adapter_dtype=False)
+        assert not ours or fuse(tuned) == 3
+        learned = [parameter for name, parameter in sorted(tuned.named_parameters()) if parameter.requires_grad]
+        x = drawn(2, 5, 12)
+        for update in range(2):
+            with torch.no_grad():
+                for parameter in learned:
+                    parameter.copy_(drawn(*parameter.shape) * (update + 1))
+            out = tuned(x)
+            made.append([out, *torch.autograd.grad(out.sin().sum(), [x, *learned])])
+    for one, other in zip([*made[0], *made[1]], [*made[2], *made[3]], strict=True):
+        torch.testing.assert_close(one, other)
+    assert calls == ([3, 3, 3] if second else [3, 3]) * 2  # of two inputs the other layers' outputs are made and not used

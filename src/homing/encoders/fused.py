@@ -1,13 +1,15 @@
 """LoRA layers at the cost of the layers that they sit on.
 
-PEFT computes x W' + b, then s (x A') B' beside it and adds the two: three more passes over the activations, forward and
-backward, and a second input kept. In float32 the sum W + s B A is made once an update instead; the forward pass is then the base's own, and
-the backward pass adds four products with the rank as their short side. In half precision, where that sum would round the change away, the
-base's product is added to the change's in place. The gradients are those of PEFT's layer, to rounding.
+PEFT computes x W' + b, then s (x A') B' beside it and adds the two: three more passes over the activations, forward and backward, and a
+second input kept. In float32 the sum W + s B A is made once an update instead; the forward pass is then the base's own, and the backward
+pass adds four products with the rank as their short side. In half precision, where that sum would round the change away, the base's
+product is added to the change's in place, and layers with the same input are computed together. The gradients are those of PEFT's layer,
+to rounding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +18,8 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("query", "key", "value"))  # as transformers names them
 
 _steps = 0  # of all optimisers
 
@@ -49,37 +53,55 @@ class _MergedLinear(torch.autograd.Function):
         return to_x, None, None, to_a, to_b, None
 
 
-class _AddedLinear(torch.autograd.Function):
-    """x (..., in) -> x W' + b + s (x A') B'; gradients for x, A (rank, in) and B (out, rank), in whose number format they are.
+class _AddedLinears(torch.autograd.Function):
+    """x (..., in) -> x W' + b + s (x A') B' for each of some layers; gradients for x, and for each A (rank, in) and B (out, rank).
 
-    `short_a` and `short_b` are A and s B in the number format of x. The product with the short side comes first and the long one is added
-    to it: the long one is bound by arithmetic, and what it reads to add to costs it nothing.
+    `short_a` is all A, one below the other, and `short_b` each s B, in the number format of x; then come A and B of each layer, in theirs.
+    The product with the short side comes first and the long one is added to it: the long one is bound by arithmetic, and what it reads to
+    add to costs it nothing. So are the gradients for x.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float, short_a: Tensor, short_b: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layers: Sequence[_Fused], short_a: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        short_b, learned = others[: len(layers)], others[len(layers) :]
+        weights = [layer.base.weight for layer in layers]
         flat = x.reshape(-1, x.shape[-1])
         inner = flat @ short_a.T
-        ctx.save_for_backward(flat, weight, short_a, short_b, inner)
-        ctx.formats, ctx.scaling = (a.dtype, b.dtype), scaling
-        change = inner @ short_b.T if bias is None else torch.addmm(bias, inner, short_b.T)
-        return change.addmm_(flat, weight.T).view(*x.shape[:-1], -1)
+        ctx.save_for_backward(flat, inner, short_a, *short_b, *weights)
+        ctx.formats, ctx.scalings = [each.dtype for each in learned], [layer.scaling for layer in layers]
+        outs = []
+        for layer, part, b in zip(layers, _parts(inner, short_b), short_b, strict=True):
+            change = part @ b.T if layer.base.bias is None else torch.addmm(layer.base.bias, part, b.T)
+            outs.append(change.addmm_(flat, layer.base.weight.T).view(*x.shape[:-1], -1))
+        return tuple(outs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (out,) = gradients
-        flat, weight, short_a, short_b, inner = ctx.saved_tensors
-        wide = out.reshape(-1, out.shape[-1])
-        to_inner = wide @ short_b
-        to_x = (to_inner @ short_a).addmm_(wide, weight).view(*out.shape[:-1], -1) if ctx.needs_input_grad[0] else None
-        to_a, to_b = (to_inner.T @ flat).to(ctx.formats[0]), (wide.T @ inner).to(ctx.formats[1]).mul_(ctx.scaling)
-        return to_x, None, None, to_a, to_b, None, None, None
+        flat, inner, short_a, *others = ctx.saved_tensors
+        short_b, weights = others[: len(gradients)], others[len(gradients) :]
+        wide = [out.reshape(-1, out.shape[-1]) for out in gradients]
+        to_inner = torch.cat([out @ b for out, b in zip(wide, short_b, strict=True)], dim=1)
+        to_x = None
+        if ctx.needs_input_grad[0]:
+            to_x = to_inner @ short_a
+            for out, weight in zip(wide, weights, strict=True):
+                to_x.addmm_(out, weight)
+            to_x = to_x.view(*gradients[0].shape[:-1], -1)
+        to_a = (to_inner.T @ flat).split([b.shape[1] for b in short_b])
+        to_b = (out.T @ part for out, part in zip(wide, _parts(inner, short_b), strict=True))
+        learned = []
+        for place, (for_a, for_b) in enumerate(zip(to_a, to_b, strict=True)):
+            learned += [for_a.to(ctx.formats[2 * place]), for_b.to(ctx.formats[2 * place + 1]).mul_(ctx.scalings[place])]
+        return to_x, None, None, *[None] * len(gradients), *learned
+
+
+def _parts(inner: Tensor, short_b: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The columns of each layer."""
+    return torch.split(inner, [b.shape[1] for b in short_b], dim=1)
 
 
 class _Fused:
-    """The forward pass of one LoRA layer; what it makes of A and B is made anew when A, B or the scale have changed.
+    """The forward pass of one LoRA layer. In float32, W + s B A is made anew when A, B or the scale have changed.
 
     A change is seen by the version that PyTorch counts; a fused optimiser doesn't raise it, so its caller does
     (`torch.autograd.graph.increment_version`).
@@ -88,28 +110,65 @@ class _Fused:
     def __init__(self, layer: LoraLinear, name: str) -> None:
         self.layer, self.name = layer, name
         self.base: nn.Linear = layer.get_base_layer()
-        self.made: tuple[Tensor, ...] = ()
+        self.merged = torch.empty(0)
         self.made_from: tuple[Any, ...] = ()
+        self.together = _Together([self])
+
+    @property
+    def learned(self) -> tuple[Tensor, Tensor]:
+        """A and B."""
+        return self.layer.lora_A[self.name].weight, self.layer.lora_B[self.name].weight
+
+    @property
+    def scaling(self) -> float:
+        return float(self.layer.scaling[self.name])
+
+    def state(self) -> tuple[Any, ...]:
+        """Other than before where A, B or the scale are."""
+        a, b = self.learned
+        return a._version, b._version, a.untyped_storage()._cdata, b.untyped_storage()._cdata, self.scaling, _steps
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.layer.disable_adapters or self.layer.merged:
             theirs: Tensor = LoraLinear.forward(self.layer, x)
             return theirs
-        a, b, scaling = self.layer.lora_A[self.name].weight, self.layer.lora_B[self.name].weight, self.layer.scaling[self.name]
-        weight, bias = self.base.weight, self.base.bias
-        merges = weight.dtype == torch.float32  # in half precision the sum would round the small change away
-        held = a.untyped_storage()._cdata, b.untyped_storage()._cdata
-        made_from = (a._version, b._version, *held, scaling, _steps, x.dtype)
-        if made_from != self.made_from:
+        if self.base.weight.dtype != torch.float32:  # a sum in half precision would round the small change away
+            return self.together(x, self)
+        a, b = self.learned
+        if (state := self.state()) != self.made_from:
             with torch.inference_mode(False), torch.no_grad():  # made in a look at dev, it serves the next update too
-                self.made = (torch.addmm(weight, b, a, alpha=scaling),) if merges else (a.to(x.dtype), (b * scaling).to(x.dtype))
-            self.made_from = made_from
-        out: Tensor = (
-            _MergedLinear.apply(x, *self.made, bias, a, b, scaling)  # type: ignore[no-untyped-call]
-            if merges
-            else _AddedLinear.apply(x, weight, bias, a, b, scaling, *self.made)  # type: ignore[no-untyped-call]
-        )
+                self.merged = torch.addmm(self.base.weight, b, a, alpha=self.scaling)
+            self.made_from = state
+        out: Tensor = _MergedLinear.apply(x, self.merged, self.base.bias, a, b, self.scaling)  # type: ignore[no-untyped-call]
         return out
+
+
+class _Together:
+    """Layers that get the same input: the first one that does computes for all, and the others fetch theirs."""
+
+    def __init__(self, layers: Sequence[_Fused]) -> None:
+        self.layers = layers
+        self.short: tuple[Tensor, ...] = ()  # all A, and each s B, in the number format of the input
+        self.made_from: tuple[Any, ...] = ()
+        self.x: Tensor | None = None
+        self.waiting: dict[_Fused, Tensor] = {}
+
+    def __call__(self, x: Tensor, layer: _Fused) -> Tensor:
+        if self.x is not x or layer not in self.waiting:
+            self.waiting = {}
+            self.waiting = dict(zip(self.layers, self._outs(x), strict=True))
+        out = self.waiting.pop(layer)
+        self.x = x if self.waiting else None
+        return out
+
+    def _outs(self, x: Tensor) -> tuple[Tensor, ...]:
+        learned = [each for layer in self.layers for each in layer.learned]
+        if (state := (x.dtype, *(layer.state() for layer in self.layers))) != self.made_from:
+            with torch.inference_mode(False), torch.no_grad():
+                short_b = [(b * layer.scaling).to(x.dtype) for layer, b in zip(self.layers, learned[1::2], strict=True)]
+                self.short, self.made_from = (torch.cat(learned[::2]).to(x.dtype), *short_b), state
+        outs: tuple[Tensor, ...] = _AddedLinears.apply(x, self.layers, *self.short, *learned)  # type: ignore[no-untyped-call]
+        return outs
 
 
 def fuse(tuned: PeftModel) -> int:
@@ -117,7 +176,7 @@ def fuse(tuned: PeftModel) -> int:
 
     Layers with dropout, DoRA and other variants keep PEFT's own. Saving, loading and merging see no difference.
     """
-    fused = 0
+    fused: dict[nn.Module, _Fused] = {}
     for module in tuned.modules():
         if not isinstance(module, LoraLinear) or not isinstance(module.get_base_layer(), nn.Linear):
             continue
@@ -125,6 +184,12 @@ def fuse(tuned: PeftModel) -> int:
         dropout = module.lora_dropout[name]
         if name in module.lora_variant or isinstance(dropout, nn.Dropout) or module.lora_bias[name] or module.fan_in_fan_out:
             continue
-        module.forward = _Fused(module, name)
-        fused += 1
-    return fused
+        module.forward = fused[module] = _Fused(module, name)
+    for parent in tuned.modules():
+        for names in SAME_INPUT:
+            layers = [fused[each] for name in names if (each := getattr(parent, name, None)) in fused]
+            if len(layers) == len(names) and len({layer.base.in_features for layer in layers}) == 1:
+                together = _Together(layers)
+                for layer in layers:
+                    layer.together = together
+    return len(fused)
