@@ -245,6 +245,10 @@ def test_groups_are_drawn_together(splits: Splits, found: list[Evaluation]) -> N
     assert any("in only 1 groups: no difference can be shown" in note for note in verdict.notes)
     assert verdict.causes[0].name == "the test is too small to show a gain"
     assert "in 1 groups" in verdict.causes[0].evidence
+    hurried = Circumstances(minutes=1, epochs=0.1, updates=2)
+    together = replace(together, measures={**base.measures, "nDCG@10": Interval(0.4), "ROC AUC": Interval(0.9)})
+    causes = compare([together, _moved(together, "tuned", 0.2, 3.0)], resamples=200, circumstances=hurried).causes
+    assert [cause.name for cause in causes[:2]] == ["the training was too short", "the test is too small to show a gain"]
 
 
 def test_a_query_without_a_relevant_document_is_no_part_of_the_ranking(found: list[Evaluation]) -> None:

@@ -13,6 +13,7 @@ from homing.measures import judge
 from homing.words import words
 
 FEW = 500  # training queries
+SHORT = "the training was too short"
 ENOUGH = 500  # updates that are no short training, however many queries are left
 NOISE = 0.02  # nDCG@10 between two looks at so many queries as these: about one standard error
 LOOKED_AT = 50
@@ -157,7 +158,7 @@ def _short(told: Circumstances) -> Iterator[Cause]:
     """A time budget that ended before each query was seen once."""
     if told.minutes is not None and told.epochs is not None:
         yield Cause(
-            "the training was too short",
+            SHORT,
             float(np.clip(1 - told.epochs, 0, 1)) * float(np.clip(1 - told.updates / ENOUGH, 0, 1)),
             f"In the time of --minutes {told.minutes:g} it saw {told.epochs:.0%} of its queries; updates: {told.updates:,}.",
             "Train with more --minutes, or on a faster machine.",

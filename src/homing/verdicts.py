@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from homing.arguments import demand
-from homing.causes import Cause, Circumstances, likely_causes
+from homing.causes import SHORT, Cause, Circumstances, likely_causes
 from homing.context import Context
 from homing.differences import (
     DECISIVE,
@@ -107,14 +107,20 @@ def compare(
         action, chosen = "deploy", fusion(last.name)
     causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
     if apart:
-        causes = (judged_apart(first, last, difference), *causes)
+        causes = _with_tests(judged_apart(first, last, difference), causes)
     elif outcome == "undecided" and blind:
-        causes = (too_small(last, power), *causes)
+        causes = _with_tests(too_small(last, power), causes)
     return Verdict(
         outcome, sentence(outcome, action, chosen, first, last, difference, untrained, against_deployed, context), differences,
         notes(first, last, context, difference, power, best, untrained), action, untrained, against_deployed, causes, power,
         slices(first, last, comparison.draws, columns, seed), ranked, context, chosen,
     )  # fmt: skip
+
+
+def _with_tests(cause: Cause, causes: tuple[Cause, ...]) -> tuple[Cause, ...]:
+    """The cause that lies in the test comes before all others, but for a training that was too short: more time costs no labels."""
+    place = 1 if causes and causes[0].name == SHORT else 0
+    return (*causes[:place], cause, *causes[place:])
 
 
 def _outcome(difference: Difference, ranked: bool) -> Outcome:
