@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from dataclasses import fields
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -93,6 +96,27 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         (fresh / "b").write_text("3")
     assert [path.name for path in target.iterdir()] == ["b"]
     assert [path.name for path in tmp_path.iterdir()] == ["artefact"]
+
+
+def test_a_directory_that_another_process_writes_is_an_error_and_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(name: str) -> None:
+        with replace_directory(tmp_path / "artefact") as fresh:
+            (fresh / name).write_text(name)
+
+    with replace_directory(tmp_path / "artefact") as fresh:
+        (fresh / "first").write_text("1")
+        with pytest.raises(RunError, match="another process is writing there"):
+            write("second")
+        assert os.listdir(fresh) == ["first"]
+    assert os.listdir(tmp_path / "artefact") == ["first"]
+    left = tmp_path / ".artefact.partial" / "inner"
+    left.mkdir(parents=True)  # by a process that was killed
+    (left / "file").write_text("x")
+    write("third")
+    assert os.listdir(tmp_path / "artefact") == ["third"]
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOSYS, "no locks on this file system")))
+    write("fourth")
+    assert os.listdir(tmp_path / "artefact") == ["fourth"]
 
 
 def test_a_directory_that_somebody_else_filled_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import tomllib
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,7 +27,7 @@ from homing.decision import Decision
 from homing.dependence import changes
 from homing.digests import file_digest
 from homing.errors import RunError
-from homing.rundir import ARTEFACTS, STAGES, artefact, status
+from homing.rundir import ARTEFACTS, STAGES, artefact, is_running, locked, status
 
 FLAGS = ["--epochs", "1", "--max-length", "48", "--batch-size", "8", "--evaluations", "2", "--learning-rate", "2e-3", "--resamples", "200"]
 
@@ -265,8 +269,6 @@ def test_a_failure_ends_with_what_is_done_and_how_to_go_on(
 
 
 def test_one_process_a_run(finished: tuple[Path, str], data: Path, tiny_model: Path) -> None:
-    from homing.rundir import locked
-
     with locked(finished[0]):
         code, printed = homing_run("run", data, "--model", tiny_model, "--out", finished[0], *FLAGS)
         assert code == 1
@@ -286,8 +288,6 @@ def test_status(finished: tuple[Path, str], tmp_path: Path) -> None:
 
 
 def test_status_of_a_run_that_still_opens_its_data(tmp_path: Path) -> None:
-    from homing.rundir import locked
-
     with locked(tmp_path / "run"):
         assert status(tmp_path / "run") == f"{tmp_path / 'run'}: running, opens the model and the data"
     with pytest.raises(RunError, match="no run"):
@@ -310,6 +310,22 @@ def test_status_shows_a_training_at_work(data: Path, tiny_model: Path, tmp_path:
         process.kill()
         process.join()
     assert "go on with" in status(out)
+
+
+def test_a_run_whose_copy_lost_its_hidden_files_is_still_a_run(finished: tuple[Path, str], tmp_path: Path) -> None:
+    copy = shutil.copytree(finished[0], tmp_path / "run", ignore=shutil.ignore_patterns(".*"))
+    with locked(copy):
+        assert is_running(copy)
+    (tmp_path / "extension").mkdir()
+    (tmp_path / "extension" / "manifest.json").write_text('{"manifest_version": 3}')
+    with pytest.raises(RunError, match="not a run"), locked(tmp_path / "extension"):
+        pass
+
+
+def test_a_file_system_without_locks_is_no_other_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOSYS, "no locks on this file system")))
+    with locked(tmp_path / "run"):
+        assert not is_running(tmp_path / "run")
 
 
 def test_a_foreign_directory_is_left_alone(data: Path, tiny_model: Path, tmp_path: Path) -> None:

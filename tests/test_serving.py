@@ -453,6 +453,20 @@ def test_a_fault_of_the_model_is_500_for_that_request_alone(model: Model, monkey
     assert "SECRET" not in "".join(lines)
 
 
+def test_an_embedding_that_is_not_finite_is_a_fault_and_no_null(model: Model, monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    """As half precision gives it for some texts alone."""
+    encode = batching.embed
+
+    def overflowing(model: Model, tokens: Any, texts: Any) -> Any:
+        return np.where(tokens.lengths[texts][:, None] > 100, np.nan, encode(model, tokens, texts))
+
+    monkeypatch.setattr(batching, "embed", overflowing)
+    with Server(model, Serving(port=0)).in_background() as url:
+        assert Client(url).refused("/v1/embeddings", {"input": ["a", "SECRET " * 40]})[:2] == (500, "fault")
+        assert Client(url).embed("well").shape == (1, 64)
+    assert any("not finite" in line for line in lines)
+
+
 def test_memory_that_runs_out_halves_the_batch(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, embed = model.encode(TEXTS), model.embed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -53,36 +54,69 @@ def replace_directory(path: Path, *marks: str) -> Iterator[Path]:
 
     An error leaves `path` as it was, and nothing beside it; so does a process that dies in between, but for what the next call clears
     (or, between two renames, for `.NAME.old`, which the next call puts back). Where a user chose the place, `marks` are the files that
-    tell an earlier result from what must not be replaced, and RunError is raised as by `demand_replaceable`.
+    tell an earlier result from what must not be replaced, and RunError is raised as by `demand_replaceable`; so it is where another
+    process is writing there.
     """
     path = path.resolve()
     if marks:
         demand_replaceable(path, *marks)
     fresh, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
-    if old.exists() and not path.exists():
-        os.replace(old, path)
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    with _alone(fresh, path):
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        shutil.rmtree(old, ignore_errors=True)
+        for leftover in fresh.iterdir():
+            shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
+        try:
+            yield fresh
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        for file in fresh.rglob("*"):
+            if file.is_file():
+                with file.open("rb+") as handle:
+                    os.fsync(handle.fileno())
+        if path.exists():
+            os.replace(path, old)
+        os.replace(fresh, path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _alone(fresh: Path, path: Path) -> Iterator[None]:
+    """Make the directory `fresh` and hold its lock, which is the directory's own, so that it goes where that goes.
+
+    Raises RunError where another process holds it. A file system without locks is written to without one.
+    """
+    held = None
+    while held is None:
+        fresh.mkdir(parents=True, exist_ok=True)
+        held = os.open(fresh, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+            raise RunError(
+                "another process is writing there", where=str(path), remedy="Wait for it to end, or give another --out."
+            ) from None
+        except OSError:
+            pass
+        if not fresh.exists() or not os.path.samestat(os.fstat(held), fresh.stat()):  # whoever held it before has just put it in its place
+            os.close(held)
+            held = None
     try:
-        yield fresh
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    for file in fresh.rglob("*"):
-        if file.is_file():
-            with file.open("rb+") as handle:
-                os.fsync(handle.fileno())
-    if path.exists():
-        os.replace(path, old)
-    os.replace(fresh, path)
-    shutil.rmtree(old, ignore_errors=True)
+        yield
+    finally:
+        os.close(held)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that the file is whole or not there; NaN is an error, not a file that others cannot read."""
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as handle:
+        handle.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        handle.flush()
+        os.fsync(handle.fileno())  # else a machine that loses power may keep the rename and not what was written
     os.replace(temporary, path)
 
 

@@ -7,7 +7,7 @@ import json
 import shlex
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,33 +67,45 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold the run's lock. Raises RunError where another process holds it, or where the directory holds something else than a run."""
+    """Hold the run's lock. Raises RunError where another process holds it, or where the directory holds something else than a run.
+
+    On a file system without locks a run goes on without.
+    """
     if directory.is_file():
         raise RunError("a file stands where the run's directory should be", where=str(directory), remedy="Give another --out.")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / ".lock").exists():
+    if directory.is_dir() and any(directory.iterdir()) and not _is_run(directory):
         raise RunError("the directory holds something that is not a run", where=str(directory), remedy="Give another --out.")
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("a+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise RunError(
                 "another process works on this run",
                 where=str(directory),
                 remedy=f"Wait for it (homing status {directory}), or give another --out.",
             ) from None
+        except OSError:
+            pass
         yield
+
+
+def _is_run(directory: Path) -> bool:
+    """Whether a run left this: by its lock, or in a copy that lost its hidden files by its manifest."""
+    with suppress(RunError):
+        return (directory / ".lock").exists() or read_manifest(directory) is not None
+    return False
 
 
 def is_running(directory: Path) -> bool:
     """Whether a process works on this run now."""
     try:
         with (directory / ".lock").open("r") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    except OSError:
+        return False
     return False
 
 

@@ -266,6 +266,12 @@ class Batcher:
                     taken[text][0].dropped = True
                     taken[text][0].end(fault())
                 continue
+            broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+            if len(broken):
+                log("embeddings are not finite: the weights are damaged, or the number format is too narrow", 40, texts=len(broken))
+            for row in broken.tolist():
+                taken[chunk[row]][0].dropped = True
+                taken[chunk[row]][0].end(fault())
             with self._changed:
                 self.metrics.encoded(len(chunk), int(tokens.lengths[chunk].sum()), time.perf_counter() - begun)
                 for row, text in enumerate(chunk.tolist()):
