@@ -164,6 +164,14 @@ def test_texts_may_be_any_part_of_the_tokens(made: Made) -> None:
     assert close((0.0, found), (0.0, list(wanted)))  # type: ignore[arg-type]
 
 
+def test_a_chunk_that_is_too_large_leaves_room_for_a_smaller_one(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [int(made.tokens.lengths[chunk].sum()) for chunk in made.model.chunks(made.tokens.lengths, 40)]
+    assert min(sizes) < sizes[0]
+    step = roomy(made.step(budget=40), monkeypatch, min(sizes))
+    made.gradients(step)
+    assert step.recomputed == len(sizes) - 1
+
+
 @pytest.mark.parametrize("dropout", ["none", "fused", "pytorch", "cpu"])
 def test_what_is_kept_does_not_change_a_bit(directory: Path, dropout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     drops = dropout in ("pytorch", "cpu")

@@ -83,8 +83,9 @@ class Step:
         values = []
         with self._weights_cast_once():
             for number, chunk in enumerate(planned):
-                room -= self.bytes_a_token * int(lengths[chunk].sum())
-                keep = room >= 0
+                takes = self.bytes_a_token * int(lengths[chunk].sum())
+                keep = takes <= room
+                room -= takes if keep else 0.0
                 with torch.set_grad_enabled(keep):
                     embedded = self._embed(tokens, texts[chunk], seed, number)
                 held.append(embedded if keep else None)
