@@ -103,6 +103,14 @@ def test_a_fixed_set_of_answers_is_told_of_the_split_for_it() -> None:
     assert not any("--split-by" in each for each in check(splits("query", train=asked[:40], dev=asked[40:50], test=asked[50:])).warnings)
 
 
+def test_stars_are_told_from_grades() -> None:
+    stars = check(dataset([(f"q{place % 9}", f"d{place}", place % 5 + 1) for place in range(90)]))
+    assert any("the grades go from 1 to 5" in warning for warning in stars.warnings)
+    assert "grades (judgments): 1 (18), 2 (18)" in str(stars)
+    graded = check(dataset([(f"q{place % 9}", f"d{place}", place % 3) for place in range(90)]))
+    assert not any("grades" in warning for warning in graded.warnings)
+
+
 def test_too_few_queries_are_a_warning() -> None:
     rows = [(f"q{number}", text, grade) for number in range(30) for text, grade in ((f"d{number}", 1), ("e", 0))]
     assert check(dataset(rows)).warnings == []

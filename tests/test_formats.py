@@ -153,6 +153,8 @@ def test_english_names_stand_before_chinese_ones() -> None:
     assert headers.columns(["question", "document", "内容", "相关"]) == ["question", "document", "内容", "is_relevant"]
     assert headers.columns(["query", "答案", "答案"]) == ["query", "positive", "positive"]
     assert headers.columns(["query", "问题类型", "负例数"]) == ["query", "问题类型", "负例数"]
+    assert headers.columns(["問題", "文檔", "是否相關", "類別"]) == ["query", "content", "is_relevant", "類別"]
+    assert headers.columns(["提問", "正確答案", "負樣本1", "問題類型"]) == ["query", "positive", "negative_1", "問題類型"]
 
 
 def test_null_is_an_empty_text_as_an_empty_cell_is(tmp_path: Path) -> None:
@@ -245,6 +247,8 @@ def test_candidates_of_all_lists_are_the_querys(tmp_path: Path) -> None:
         ("否", 0),
         ("相关", 1),
         ("不相关", 0),
+        ("不相關", 0),
+        ("對", 1),
         ("√", 1),
         ("×", 0),
         ("错", 0),

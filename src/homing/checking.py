@@ -60,6 +60,7 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
         near_duplicates=len(near.pairs),
         template=0 if near.complete else near.largest,
         answers=len(np.unique(qrels.document[qrels.relevance > 0])),
+        grades=dict(zip(*(each.tolist() for each in np.unique(qrels.relevance, return_counts=True)), strict=True)),
         removed=removed,
         notes={name: count for name, count in whole.notes.items() if count},
         sides={side: _part(part.qrels) for side, part in parts.items()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from homing.columns import wrapped
@@ -12,6 +12,7 @@ from homing.protocols import Kind
 MANY_CUT = 0.05  # share of the texts that are longer than the model reads, from which it is worth a warning
 SHARED = 5  # queries a relevant document, from which the documents look like a fixed set of answers
 FEW = 30  # queries with a positive; a fifth of fewer is less than the six test queries that can show a difference at all
+SCALE = 3  # grades without a 0 among them, from which they look like a scale whose lower end is no relevance
 MANY_UNKNOWN = 0.05  # share of the tokens that the vocabulary lacks, likewise
 
 NOTES = {
@@ -95,7 +96,7 @@ class Check:
     among those that have one. `near_duplicates` counts pairs of queries; `by` is how the splits were made. `lengths` is empty without a
     tokenizer, `leaks` and `sides` without splits. `columns`: how many different values each column of the queries has. `template`: where
     near-duplicates are too many to be counted, the queries of the largest group of them, and then `near_duplicates` is less than all.
-    `answers`: the documents that are relevant to any query.
+    `answers`: the documents that are relevant to any query. `grades`: how many judgments have each relevance.
     """
 
     queries: int
@@ -117,6 +118,7 @@ class Check:
     columns: dict[str, int]
     template: int = 0
     answers: int = 0
+    grades: dict[int, int] = field(default_factory=dict)
 
     @property
     def warnings(self) -> list[str]:
@@ -125,7 +127,8 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """The same in dictionaries, lists and numbers, fit for JSON."""
-        return asdict(self) | {"leaks": [asdict(leak) for leak in self.leaks], "warnings": self.warnings}
+        grades = {str(grade): count for grade, count in self.grades.items()}
+        return asdict(self) | {"grades": grades, "leaks": [asdict(leak) for leak in self.leaks], "warnings": self.warnings}
 
     def __str__(self) -> str:
         return "\n".join(line.rstrip() for line in self._lines())
@@ -136,6 +139,8 @@ class Check:
         if self.columns:
             said = ", ".join(f"{name} ({values:,})" for name, values in self.columns.items())
             yield wrapped(f"columns of the queries (different values): {said}")
+        if max(self.grades, default=0) > 1:
+            yield wrapped(f"grades (judgments): {', '.join(f'{grade} ({count:,})' for grade, count in self.grades.items())}")
         yield ""
         yield f"{'a query':<20}{'mean':>12}{'min':>12}{'median':>12}{'max':>12}"
         for name, spread in (("positives", self.positives), ("negatives", self.negatives)):
@@ -202,6 +207,11 @@ class Check:
 
     def _of_judgments(self) -> Iterator[str]:
         judged = self.queries - self.without_candidates - self.removed
+        if len(self.grades) >= SCALE and min(self.grades) > 0:
+            yield (
+                f"the grades go from {min(self.grades)} to {max(self.grades)}, and each counts as relevant: only 0 is not. If the low ones "
+                "stand for documents that are not relevant (stars from 1 to 5), write 0 for these."
+            )
         if judged and self.without_negative == judged:
             yield "there are no judged negatives at all: they are mined from the whole corpus, where nobody judged what is found."
         if self.template:

@@ -124,8 +124,8 @@ def _measures(evaluations: Sequence[Evaluation], said: Said) -> list[str]:
     order = [*(name for name in names if name not in (*ORDERING, *DECIDED)), *(name for name in (*ORDERING, *DECIDED) if name in names)]
     rows = [(name, [_value(e.measures.get(name)) for e in evaluations]) for name in order]
     if any(e.threshold is not None for e in evaluations):
-        rows.append((said(phrases.THRESHOLD), ["-" if e.threshold is None else f"{e.threshold:.4f} (dev)" for e in evaluations]))
-        best = [f"{e.test_best[1]:.4f} @ {e.test_best[0]:.4f}" if e.test_best is not None else "-" for e in evaluations]
+        rows.append((said(phrases.THRESHOLD), ["-" if e.threshold is None else f"{e.threshold:z.4f} (dev)" for e in evaluations]))
+        best = [f"{e.test_best[1]:.4f} @ {e.test_best[0]:z.4f}" if e.test_best is not None else "-" for e in evaluations]
         rows.append((said(phrases.TEST_BEST), best))
     named = [e.f1_at for e in evaluations]
     rows += [(said(phrases.F1_AT, threshold=at), [f"{f1[at]:.4f}" if at in f1 else "-" for f1 in named]) for at in NAMED]

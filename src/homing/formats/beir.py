@@ -41,7 +41,7 @@ def _told(path: Path) -> str:
             "Homing learns from judgments, and measures by them: say for some of the queries (a hundred and more) which documents answer "
             f"them, in {QRELS}/train.tsv, a query id, a document id and 1 or 0 a line, with tabs between."
         )
-    return "Add what is missing, or name a JSON, JSONL or CSV file."
+    return "Add what is missing, or name a file: JSON, JSONL, Parquet, CSV or .xlsx."
 
 
 def demand(path: Path) -> None:

@@ -15,8 +15,26 @@ from homing.errors import FormatError
 _HIGHEST = 2**31 - 1
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+")
-RELEVANT = ("true", "yes", "y", "relevant", "是", "相关", "有关", "对", "√", "✓", "✔")
-IRRELEVANT = ("false", "no", "n", "not", "not relevant", "irrelevant", "否", "不相关", "无关", "不是", "错", "×", "✗", "✘")
+RELEVANT = ("true", "yes", "y", "relevant", "是", "相关", "相關", "有关", "有關", "对", "對", "√", "✓", "✔")
+IRRELEVANT = (
+    "false",
+    "no",
+    "n",
+    "not",
+    "not relevant",
+    "irrelevant",
+    "否",
+    "不相关",
+    "不相關",
+    "无关",
+    "無關",
+    "不是",
+    "错",
+    "錯",
+    "×",
+    "✗",
+    "✘",
+)
 _WORDS = {**dict.fromkeys(RELEVANT, True), **dict.fromkeys(IRRELEVANT, False)}
 
 

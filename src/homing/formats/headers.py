@@ -16,6 +16,8 @@ ENGLISH = {
     "is_relevant": ("is_relevant", "label", "relevance", "score"),
     "positive": ("positive", "pos", "answer"),
 }  # what the formats take, the name that stands for them first
+_CHINESE = frozenset((*QUERY, *POSITIVE, *DOCUMENT, *LABEL))
+_SIMPLIFIED = str.maketrans("問題詢內檔關標籤註負樣選對錯無確", "问题询内档关标签注负样选对错无确")
 _NEGATIVE = re.compile(r"(?:负例|负样本|不相关文档)_?(\d*)")
 
 
@@ -26,7 +28,7 @@ def columns(names: Sequence[str]) -> list[str]:
     A Chinese name stands for an English one that is not there itself, the first of several alone. An answer is a document where there is a
     label, and a positive where there is none. Every other name stays.
     """
-    found = [_numbered(name.strip().lower()) for name in names]
+    found = [_numbered(_simplified(name.strip().lower())) for name in names]
     in_rows = any(name in ("positive", "pos", *POSITIVE) or name.startswith("neg") for name in found)  # their label is the column's name
     labelled = not in_rows and any(name in (*ENGLISH["is_relevant"], *LABEL) for name in found)
     others = {"content": DOCUMENT, "is_relevant": LABEL} if labelled else {"positive": (*POSITIVE, *ANSWER)}
@@ -35,6 +37,12 @@ def columns(names: Sequence[str]) -> list[str]:
         if first is not None and not any(name in found for name in ENGLISH[english]):
             found = [english if name == first else name for name in found]
     return found
+
+
+def _simplified(name: str) -> str:
+    """A name or a label in traditional characters in the simplified ones that are looked for; every other name as it is."""
+    turned = name.translate(_SIMPLIFIED)
+    return turned if turned in _CHINESE or _NEGATIVE.fullmatch(turned) else name
 
 
 def _numbered(name: str) -> str:

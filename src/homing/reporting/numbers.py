@@ -12,7 +12,7 @@ NONE = "–"
 
 def number(value: float | None, digits: int = 3) -> str:
     """A value with so many decimals and a real minus sign; a dash for what is no number."""
-    return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}".replace("-", "−")
+    return NONE if value is None or not math.isfinite(value) else f"{value:z.{digits}f}".replace("-", "−")
 
 
 def signed(value: float) -> str:
