@@ -20,6 +20,7 @@ from homing.errors import JudgmentError, SettingError
 from homing.evaluations import Interval
 from homing.formats.evaluation import read_evaluation, save_evaluation, summary
 from homing.reporting import phrases, tables
+from homing.reporting.header import header
 from homing.reporting.numbers import NONE
 from homing.resampling import draw, samples
 from homing.retrievers.dense import search_embeddings
@@ -137,11 +138,17 @@ def _moved(evaluation: Evaluation, name: str, ndcg: float, scores: float) -> Eva
     ],
 )
 def test_verdicts(evaluation: Evaluation, ndcg: float, scores: float, outcome: str) -> None:
-    verdict = compare([evaluation, _moved(evaluation, "tuned", ndcg, scores)], resamples=200)
+    pair = evaluation, _moved(evaluation, "tuned", ndcg, scores)
+    verdict = compare(pair, resamples=200)
     assert verdict.outcome == outcome
     assert verdict.differences[0].measures["nDCG@10"].value == pytest.approx(ndcg)
     assert f"{ndcg:+.4f}" in verdict.sentence
     assert ("is better than base:" in verdict.sentence and "do not show" not in verdict.sentence) == (outcome == "gained")
+    half = (ndcg, scores) == (0.1, 0.0)  # each query's own order is better, and pooled scores are what they were
+    assert ("better than base in nDCG@10, and do not show it in AP" in verdict.sentence) == half
+    assert any("deploy tuned" in cause.experiment for cause in verdict.causes) == half
+    assert not any("too small" in cause.name for cause in verdict.causes) or not half
+    assert ("在 nDCG@10 上优于 base，但看不出在 AP 上也是如此" in header(list(pair), verdict).claim.zh) == half
 
 
 def test_one_model_alone_is_no_verdict(evaluation: Evaluation) -> None:

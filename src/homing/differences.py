@@ -162,6 +162,13 @@ def ranks(difference: Difference, one: Evaluation, other: Evaluation) -> bool:
     return judged_alike(one, other) or difference.sign("nDCG@10") == difference.sign(JUDGED_ONLY) != 0
 
 
+def one_of_two(difference: Difference, ranked: bool) -> tuple[str, str] | None:
+    """The one decisive measure that is clearly better, and the other one, which is not shown to be; None where it is both or neither."""
+    better = [name for name in DECISIVE if name in difference.measures and difference.sign(name) == 1 and (ranked or name == "AP")]
+    other = [name for name in DECISIVE if name in difference.measures and name not in better]
+    return (better[0], other[0]) if better and other else None
+
+
 def standing(difference: Difference, one: Evaluation, other: Evaluation) -> int | None:
     """1 where the one is clearly better than the other, -1 where it is clearly worse, 0 where neither is shown.
 

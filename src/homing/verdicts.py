@@ -18,6 +18,7 @@ from homing.differences import (
     adjusted,
     contradictory,
     groups,
+    one_of_two,
     over_seeds,
     ranks,
     standing,
@@ -25,7 +26,7 @@ from homing.differences import (
 )
 from homing.evaluations import Evaluation, fusion
 from homing.slices import Slice, slices
-from homing.wording import judged_apart, notes, sentence, too_small
+from homing.wording import judged_apart, notes, scales_apart, sentence, too_small
 
 Outcome = Literal["gained", "lost", "mixed", "undecided"]
 Action = Literal["deploy", "keep the base", "label more"]
@@ -105,13 +106,16 @@ def compare(
     chosen = last.name if action == "deploy" else (deployed or first).name
     if outcome == "gained" and action != "deploy" and deployed is None and _wins_with_words(comparison, evaluations, first, last, best):
         action, chosen = "deploy", fusion(last.name)
+    half = one_of_two(difference, ranked) if outcome == "undecided" else None
     causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
     if apart:
         causes = _with_tests(judged_apart(first, last, difference), causes)
+    elif half is not None and half[0] == "nDCG@10":
+        causes = _with_tests(scales_apart(last, difference), causes)
     elif outcome == "undecided" and blind:
         causes = _with_tests(too_small(last, power), causes)
     return Verdict(
-        outcome, sentence(outcome, action, chosen, first, last, difference, untrained, against_deployed, context), differences,
+        outcome, sentence(outcome, action, chosen, first, last, difference, untrained, against_deployed, context, half), differences,
         notes(first, last, context, difference, power, best, untrained), action, untrained, against_deployed, causes, power,
         slices(first, last, comparison.draws, columns, seed), ranked, context, chosen,
     )  # fmt: skip

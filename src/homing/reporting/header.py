@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from homing.differences import DECISIVE, Difference, contradictory
+from homing.differences import DECISIVE, Difference, contradictory, one_of_two
 from homing.evaluations import Evaluation, Interval
 from homing.reporting import phrases
 from homing.reporting.language import Phrase
@@ -130,6 +130,8 @@ def _sentence(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
     if difference is None:
         return in_both(verdict.sentence).zh
     opening = phrases.SENTENCES[verdict.outcome].zh.format(first=first.name, last=last.name)
+    if verdict.outcome == "undecided" and (half := one_of_two(difference, verdict.ranked)):
+        opening = phrases.ONE_OF_TWO.zh.format(first=first.name, last=last.name, better=half[0], other=half[1])
     measured = []
     for name, gain in difference.measures.items():
         if name in DECISIVE and name in first.measures:

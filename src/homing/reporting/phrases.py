@@ -25,6 +25,7 @@ SENTENCES = {
     "undecided": Phrase("", "这些测试查询不足以说明 {last} 优于 {first}"),
 }
 """Openings of the verdict's sentence; the English one is the verdict's own."""
+ONE_OF_TWO = Phrase("", "这些测试查询表明 {last} 在 {better} 上优于 {first}，但看不出在 {other} 上也是如此")
 MEAN_OF_SEEDS = Phrase("", "为 {n} 个种子的平均")
 AGAINST_TOO = Phrase("", "与 {other} 相比，nDCG@10 {gain} {interval}")
 AGAINST_UNTRAINED_TOO = Phrase("", "与无需训练的最佳方案 {other} 相比，nDCG@10 {gain} {interval}")

@@ -104,6 +104,16 @@ SENTENCES = (
         "Judge more test queries, about {needed} in all, and evaluate again: no training is needed for it.",
         "再标注一些测试查询，总数到 {needed} 条左右，然后重新评测：无需重新训练。",
     ),
+    ("the order within a query is better, scores over all queries are not", "查询内的排序变好了，跨查询的分数没有"),
+    (
+        "nDCG@10 differs by {gain}, AP over the pairs of all queries by {pooled}.",
+        "nDCG@10 相差 {gain}，全部查询的标注对合在一起的 AP 相差 {pooled}。",
+    ),
+    (
+        "If documents are only ranked within a query, that is enough: deploy {last}. For one threshold over all queries judge more test queries,"
+        " or train with --cross-query 0.1.",
+        "如果只在每条查询之内给文档排序，这就够了：可以部署 {last}。若要所有查询共用一个阈值，请标注更多测试查询，或用 --cross-query 0.1 训练。",
+    ),
     ("what the two models find is judged to different shares", "两个模型检出的文档，已标注的比例不同"),
     (
         "Judged@10 is {before} for {first} and {after} for {last}: nDCG@10 does not decide between them. With unjudged documents as not"
