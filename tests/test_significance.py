@@ -17,7 +17,7 @@ import homing
 from homing import Evaluating, Evaluation, Model, Splits
 from homing.causes import Circumstances, likely_causes
 from homing.context import Context
-from homing.data import Builder, Dataset, Qrels
+from homing.data import Builder, Dataset, Qrels, Queries
 from homing.decision import Decision
 from homing.differences import JUDGED_ONLY, Difference
 from homing.errors import SettingError
@@ -506,5 +506,12 @@ def test_causes_are_ranked_by_their_evidence(found: list[Evaluation], splits: Sp
     assert next(each.name for each in likely_causes(base, base, hurried) if "too" in each.name) == "the training was too short"
     for enough in (replace(hurried, epochs=1.5), replace(hurried, updates=900), replace(hurried, minutes=None)):
         assert "the training was too short" not in {cause.name for cause in likely_causes(base, base, enough)}
+    phrasings = np.arange(len(splits.queries)) // 3  # three of each question, which share its words
+    texts = tuple(f"alpha{question} beta{question} v{place % 3}" for place, question in enumerate(phrasings.tolist()))
+    asking = np.flatnonzero(~np.isin(phrasings, phrasings[base.queries])).astype(np.int32)
+    rest = Dataset(splits.train.corpus, Queries(splits.queries.ids, texts), Qrels(asking, asking * 0, asking * 0 + 1))
+    for groups, told in ((None, True), (phrasings.astype(np.int32), False)):
+        named = {cause.name for cause in likely_causes(base, base, Circumstances(train=rest, groups=groups))}
+        assert ("train and test unlike each other" in named) == told
     weights = [cause.weight for cause in likely_causes(base, base, replace(forgot, cut=0.6, max_length=64))]
     assert weights == sorted(weights, reverse=True)

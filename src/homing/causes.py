@@ -35,13 +35,14 @@ class Cause:
 class Circumstances:
     """What is known of the training; what is not is None.
 
-    `train`: its split. `cut`: the share of training positives that are longer than the model's length. `max_length`: that length, in
-    tokens. `learning_rate`: the peak. `looks`: nDCG@10 on dev at each look, the untrained model's first, over `dev` queries at most.
-    `general`: the same outside the domain. `scale`: the share of what was learned that dev kept. `minutes`: the time that ended training,
-    after so many `epochs` in so many `updates`.
+    `train`: its split. `groups`: of all queries, which hang together. `cut`: the share of training positives that are longer than the
+    model's length. `max_length`: that length, in tokens. `learning_rate`: the peak. `looks`: nDCG@10 on dev at each look, the untrained
+    model's first, over `dev` queries at most. `general`: the same outside the domain. `scale`: the share of what was learned that dev
+    kept. `minutes`: the time that ended training, after so many `epochs` in so many `updates`.
     """
 
     train: Dataset | None = None
+    groups: Ints | None = None
     cut: float | None = None
     max_length: int | None = None
     learning_rate: float | None = None
@@ -134,16 +135,19 @@ def _cut(told: Circumstances) -> Iterator[Cause]:
 
 
 def _unlike(last: Evaluation, told: Circumstances) -> Iterator[Cause]:
-    """Test queries whose words training has not seen, beyond what two halves of training lack of each other."""
+    """Test queries whose words training has not seen, beyond what two halves of training lack of each other: halves of whole groups, or
+    the phrasings of one question would know each other's words."""
     if told.train is None or not len(told.train.qrels.queries):
         return
     texts = told.train.queries.texts
     seen = [set(words(texts[query])) for query in told.train.qrels.queries.tolist()]
     asked = [set(words(texts[query])) for query in last.queries.tolist()]
     known = set().union(*seen)
-    half = len(seen) // 2
-    one, other = set().union(*seen[::2]), [word for each in seen[1::2] for word in each]
-    expected = float(np.mean([word not in one for word in other])) if half and other else 0.0
+    asking = told.train.qrels.queries
+    second = np.unique(asking if told.groups is None else told.groups[asking], return_inverse=True)[1] % 2
+    one = set().union(*(each for each, side in zip(seen, second, strict=True) if not side))
+    other = [word for each, side in zip(seen, second, strict=True) if side for word in each]
+    expected = float(np.mean([word not in one for word in other])) if other else 0.0
     new = [word for each in asked for word in each]
     unseen = float(np.mean([word not in known for word in new])) if new else 0.0
     yield Cause(

@@ -25,6 +25,7 @@ def circumstances(work: Work) -> Circumstances:
     scales = logs / "scales.json"
     return Circumstances(
         train=train,
+        groups=work.splits.groups,
         cut=float((counts > work.base.max_length).mean()) if len(counts) else None,
         max_length=work.base.max_length,
         learning_rate=work.recipe.training.learning_rate,
