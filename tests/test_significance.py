@@ -409,6 +409,10 @@ def test_a_rival_judged_apart_counts_if_both_readings_agree(found: list[Evaluati
     rival.per_query[JUDGED_ONLY] = base.per_query[JUDGED_ONLY] - 0.2
     left_out = compare([base, rival, tuned], resamples=200)
     assert left_out.action == "deploy"  # nothing can be said of it
+    level = replace(rival, test_scores=tuned.test_scores)  # in AP too
+    for alone, action in ((tuned.per_query[JUDGED_ONLY] - 0.2, "deploy"), (tuned.per_query[JUDGED_ONLY] + 0.0, "label more")):
+        level.per_query[JUDGED_ONLY] = alone
+        assert compare([base, level, tuned], resamples=200).action == action  # it is ahead in one reading, or in none
     assert not any("needs no training, does better" in note for note in left_out.notes)
     better = replace(rival, test_scores=tuned.relevant * 1.0)
     modest = replace(tuned, test_scores=base.test_scores + 0.1 * tuned.relevant)

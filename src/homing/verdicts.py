@@ -11,6 +11,7 @@ from homing.causes import SHORT, Cause, Circumstances, likely_causes
 from homing.context import Context
 from homing.differences import (
     DECISIVE,
+    JUDGED_ONLY,
     LEAST_GROUPS,
     Comparison,
     Difference,
@@ -99,10 +100,12 @@ def compare(
     deployed = next((each for each in models[1:-1] if each.name == "deployed"), None)
     against_deployed = comparison.difference(last, deployed) if deployed is not None else None
     above = None if untrained is None else standing(untrained, last, best)
+    behind = untrained is not None and above is None and 1 not in (untrained.sign("nDCG@10"), untrained.sign(JUDGED_ONLY))
+    above = 0 if behind else above  # nothing ranks the two, and in neither reading of nDCG@10 is the model ahead
     replaced = standing(against_deployed, last, deployed) or 0 if against_deployed is not None and deployed is not None else None
     blind = groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
     apart = outcome == "undecided" and not ranked and contradictory(difference)
-    action = _action(outcome, [each for each in (above, replaced) if each is not None], blind or apart)
+    action = _action(outcome, [each for each in (above, replaced) if each is not None], blind or apart or behind)
     chosen = last.name if action == "deploy" else (deployed or first).name
     if outcome == "gained" and action != "deploy" and deployed is None and _wins_with_words(comparison, evaluations, first, last, best):
         action, chosen = "deploy", fusion(last.name)
