@@ -272,7 +272,8 @@ def test_actions(found: list[Evaluation]) -> None:
     assert blamed not in [cause.name for cause in worse.causes]  # of two models side by side no training is known
     known = compare([base, _moved(base, "tuned", -0.1, -3.0)], resamples=200, circumstances=Circumstances(learning_rate=1e-3))
     assert blamed in [cause.name for cause in known.causes]
-    for looks, forgot in (((1.0, 1.0), False), ((0.9, 0.89), True)):  # a share of 0 alone may mean that nothing was left to gain
+    # a share of 0 alone may mean that nothing was left to gain
+    for looks, forgot in (((1.0, 1.0), False), ((0.8508, 0.8506), False), ((0.9, 0.89), True)):
         same = compare([base, _moved(base, "tuned", 0.0)], resamples=200, circumstances=Circumstances(scale=0.0, looks=looks))
         assert (blamed in [cause.name for cause in same.causes]) == forgot
     unclear = compare([base, _moved(base, "tuned", noise - noise.mean())], resamples=200)

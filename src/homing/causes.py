@@ -197,7 +197,7 @@ def _forgetting(first: Evaluation, last: Evaluation, told: Circumstances) -> Ite
         evidence.append(f"outside the domain from {told.general[0]:.3f} to {told.general[-1]:.3f}")
     if worse:
         evidence.append(f"on test from {first.measures['nDCG@10'].value:.3f} to {last.measures['nDCG@10'].value:.3f}")
-    refused = told.scale == 0 and (not told.looks or told.looks[-1] < told.looks[0])
+    refused = told.scale == 0 and (not told.looks or _drop(told.looks, NOISE / 4) > 0)  # by a little, and dev kept nothing
     if refused:
         evidence.append("dev kept nothing of what was learned")
     if evidence:
