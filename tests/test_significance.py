@@ -432,6 +432,11 @@ def test_the_model_in_use_is_to_be_beaten_by_what_ranks_the_two(found: list[Eval
         used.measures["Judged@10"] = level
         verdict = compare([base, used, tuned], resamples=200)
         assert (verdict.outcome, verdict.chosen) == ("gained", kept)
+    noise = np.random.default_rng(0).normal(0, 0.3, len(base.queries))
+    going_on = _moved(base, "deployed", 0.2 + noise - noise.mean(), 3.0)
+    stayed = compare([base, going_on, replace(going_on, name="tuned")], resamples=200)
+    assert (stayed.outcome, stayed.action, stayed.chosen) == ("gained", "keep the base", "deployed")
+    assert "it is the same model" in stayed.notes[0]
     base.measures["Judged@10"] = level
 
 

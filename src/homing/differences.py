@@ -162,6 +162,11 @@ def ranks(difference: Difference, one: Evaluation, other: Evaluation) -> bool:
     return judged_alike(one, other) or difference.sign("nDCG@10") == difference.sign(JUDGED_ONLY) != 0
 
 
+def same(one: Evaluation, other: Evaluation) -> bool:
+    """Whether two models score every judged test pair alike, as one and the same does, and find the same."""
+    return np.array_equal(one.test_scores, other.test_scores) and np.array_equal(one.per_query["nDCG@10"], other.per_query["nDCG@10"])
+
+
 def one_of_two(difference: Difference, ranked: bool) -> tuple[str, str] | None:
     """The one decisive measure that is clearly better, and the other one, which is not shown to be; None where it is both or neither."""
     better = [name for name in DECISIVE if name in difference.measures and difference.sign(name) == 1 and (ranked or name == "AP")]

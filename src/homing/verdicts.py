@@ -22,12 +22,13 @@ from homing.differences import (
     one_of_two,
     over_seeds,
     ranks,
+    same,
     standing,
     value,
 )
 from homing.evaluations import Evaluation, fusion
 from homing.slices import Slice, slices
-from homing.wording import judged_apart, notes, scales_apart, sentence, too_small
+from homing.wording import judged_apart, notes, scales_apart, sentence, too_small, unmoved
 
 Outcome = Literal["gained", "lost", "mixed", "undecided"]
 Action = Literal["deploy", "keep the base", "label more"]
@@ -106,6 +107,9 @@ def compare(
     blind = groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
     apart = outcome == "undecided" and not ranked and contradictory(difference)
     action = _action(outcome, [each for each in (above, replaced) if each is not None], blind or apart or behind)
+    unchanged = deployed is not None and same(last, deployed)
+    if unchanged:
+        action = "keep the base"  # what is in use, which it is
     chosen = last.name if action == "deploy" else (deployed or first).name
     if outcome == "gained" and action != "deploy" and deployed is None and _wins_with_words(comparison, evaluations, first, last, best):
         action, chosen = "deploy", fusion(last.name)
@@ -119,7 +123,8 @@ def compare(
         causes = _with_tests(too_small(last, power), causes)
     return Verdict(
         outcome, sentence(outcome, action, chosen, first, last, difference, untrained, against_deployed, context, half), differences,
-        notes(first, last, context, difference, power, best, untrained), action, untrained, against_deployed, causes, power,
+        (*(() if deployed is None or not unchanged else (unmoved(last, deployed),)),
+         *notes(first, last, context, difference, power, best, untrained)), action, untrained, against_deployed, causes, power,
         slices(first, last, comparison.draws, columns, seed), ranked, context, chosen,
     )  # fmt: skip
 

@@ -51,6 +51,13 @@ def scales_apart(last: Evaluation, difference: Difference) -> Cause:
     )  # fmt: skip
 
 
+def unmoved(last: Evaluation, deployed: Evaluation) -> str:
+    """The note on a model that is the one in use: what training went on from stayed the best on dev."""
+    return (
+        f"{last.name} scores every pair as {deployed.name} does: it is the same model, and dev liked nothing better that was learned since."
+    )
+
+
 def _signed(gain: Interval) -> str:
     return f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
 

@@ -86,6 +86,10 @@ SENTENCES = (
         " than they are.",
         "测试查询中有 {queries} 条在开发集里，{near} 条与开发集的几乎相同：检查点、保留比例和阈值都是在它们上面选的。结果可能偏好。",
     ),
+    (
+        "{last} scores every pair as {deployed} does: it is the same model, and dev liked nothing better that was learned since.",
+        "{last} 给每一对的分数都与 {deployed} 相同：两者是同一个模型，之后学到的都没有让开发集更好。",
+    ),
     # Causes of no gain: name, evidence, experiment
     ("the test is too small to show a gain", "测试集太小，看不出提升"),
     (
