@@ -42,6 +42,7 @@ def test_the_default_learning_rate_follows_size_and_tuning() -> None:
     assert default_learning_rate(8_000_000_000) == pytest.approx(5e-5)
     assert default_learning_rate(600_000_000, "full") == pytest.approx(2e-5)
     assert default_learning_rate(22_700_000, "full") == pytest.approx(2e-4, rel=0.02)
+    assert default_learning_rate(22_714_000, "full") == 0.000198  # three digits
     assert default_learning_rate(22_700_000, "dora") == default_learning_rate(22_700_000)
     sizes = [10**power for power in range(6, 12)]
     for tuning in ("lora", "full"):

@@ -16,11 +16,10 @@ def default_learning_rate(parameters: int, tuning: str = "lora") -> float:
     """The peak learning rate for a model of this size: LoRA 1e-4 at 0.6B, all weights 2e-5, more for smaller models.
 
     LoRA: 1e-4 at 0.6B and about 1e-3 at 23M, a power law between them; all weights: 2e-4 at 23M. Only the rates for MiniLM (23M) were
-    tried (docs/log.md).
+    tried (docs/log.md). Three digits, as a person would write it in a recipe.
     """
-    if tuning == "full":
-        return float(np.clip(2e-5 * (0.6e9 / parameters) ** 0.7, 5e-6, 2e-4))
-    return float(np.clip(1e-4 * (0.6e9 / parameters) ** 0.7, 5e-5, 1e-3))
+    rate, least, most = (2e-5, 5e-6, 2e-4) if tuning == "full" else (1e-4, 5e-5, 1e-3)
+    return float(f"{np.clip(rate * (0.6e9 / parameters) ** 0.7, least, most):.3g}")
 
 
 def learning_rate(update: int, updates: int, peak: float, warmup: float) -> float:
