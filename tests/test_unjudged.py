@@ -21,7 +21,7 @@ from homing.data import Builder, Corpus, Dataset, Mined, Qrels, Queries
 from homing.errors import SettingError
 from homing.formats.mined import read_mined, save_mined
 from homing.mining import mine, resolved
-from homing.near import alike, near_duplicates
+from homing.near import alike, near_duplicates, sketches
 from homing.negatives import redraw
 from homing.retrievers import shards
 from homing.retrievers.bm25 import BM25
@@ -320,11 +320,11 @@ def test_comparisons_with_positives_are_kept(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(unjudged, "_COMPARED", 16)
     compared: list[int] = []
 
-    def counting(texts: list[str], pairs: np.ndarray) -> np.ndarray:
+    def counting(texts: list[str], pairs: np.ndarray, **given: Any) -> np.ndarray:
         if len(compared) == 2 and not (tmp_path / "go").exists():
             raise KeyboardInterrupt
         compared.append(len(pairs))
-        return alike(texts, pairs)
+        return alike(texts, pairs, **given)
 
     monkeypatch.setattr(unjudged, "alike", counting)
     with pytest.raises(KeyboardInterrupt):
@@ -336,6 +336,26 @@ def test_comparisons_with_positives_are_kept(tmp_path: Path, monkeypatch: pytest
     assert done > 4
     assert np.array_equal(mine(data, BM25_).negative, whole.negative)
     assert len(compared) == done  # all were kept
+
+
+def test_a_text_is_sketched_once_however_often_it_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = Builder()
+    texts = [f"{'abcdefghij'[number % 10] * 9} {number * number} of {number % 7}" for number in range(100)]
+    documents = [builder.document(text) for text in texts]
+    for number in range(40):
+        builder.judge(builder.query(f"query {number}"), documents[number % 20], 1)
+    data, sketched = builder.dataset(), Counter[str]()
+
+    def counting(texts: list[str]) -> Any:
+        sketched.update(texts)
+        return sketches(texts)
+
+    monkeypatch.setattr(unjudged, "_COMPARED", 64)
+    monkeypatch.setattr(unjudged, "sketches", counting)
+    asked, told = (np.array(each, dtype=np.int32).ravel() for each in np.meshgrid(range(40), range(20, 100)))
+    assert not unjudged._like_a_positive(data, asked, told).any()
+    assert set(sketched) == set(texts)
+    assert sketched.total() < 2 * len(texts)  # a document that two shards share twice
 
 
 def test_the_queries_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,10 +86,12 @@ def _connected(pairs: NDArray[np.integer], texts: int) -> NDArray[np.int64]:
     return label
 
 
-def alike(texts: Sequence[str], pairs: NDArray[np.integer], threshold: float = THRESHOLD) -> NDArray[np.bool_]:
+def alike(
+    texts: Sequence[str], pairs: NDArray[np.integer], threshold: float = THRESHOLD, first: csr_array | None = None
+) -> NDArray[np.bool_]:
     """Whether each of these pairs of texts are near-duplicates, as `near_duplicates` means it; shape (pairs,).
 
-    `pairs`: positions in `texts`, shape (pairs, 2).
+    `pairs`: positions in `texts`, shape (pairs, 2). `first`: `sketches(texts)`, where they are there already.
 
     For pairs that are known beforehand: their cost and memory grow with their number, and with that of their distinct texts. Sketches
     tell first which pairs may be: a share of all shingles, the same for all texts, whose similarity is that of the sets within sampling
@@ -99,27 +101,34 @@ def alike(texts: Sequence[str], pairs: NDArray[np.integer], threshold: float = T
     maybe = np.arange(len(pairs))
     for share in _SHARES:
         each, place = np.unique(pairs[maybe], return_inverse=True)
-        maybe = maybe[_perhaps([texts[text] for text in each.tolist()], place.reshape(-1, 2), threshold, share)]
+        made = first if share == _SHARES[0] else None
+        held = _sketches([texts[text] for text in each.tolist()], share) if made is None else made[each]
+        maybe = maybe[_perhaps(held, place.reshape(-1, 2), threshold, share)]
     each, place = np.unique(pairs[maybe], return_inverse=True)
-    known: dict[str, int] = {}
-    form = np.array([known.setdefault(normal_form(texts[text]), len(known)) for text in each.tolist()], dtype=np.int64)
+    forms: dict[str, int] = {}
+    form = np.array([forms.setdefault(normal_form(texts[text]), len(forms)) for text in each.tolist()], dtype=np.int64)
     one, other = form[place.reshape(-1, 2)].T
-    shared, union = _shared(sets(*shingles(list(known)), len(known)), np.stack((one, other), axis=1), 0)
+    shared, union = _shared(sets(*shingles(list(forms)), len(forms)), np.stack((one, other), axis=1), 0)
     found = np.zeros(len(pairs), dtype=bool)
     found[maybe] = (one == other) | (shared / np.maximum(union, 1) >= threshold)
     return found
 
 
-def _perhaps(texts: list[str], pairs: NDArray[np.int64], threshold: float, share: float) -> NDArray[np.bool_]:
+def sketches(texts: Sequence[str]) -> csr_array:
+    """The first sketch of each text, a row, for `alike`: for who compares a text many times. Rows of several calls fit together."""
+    return _sketches(texts, _SHARES[0])
+
+
+def _perhaps(held: csr_array, pairs: NDArray[np.int64], threshold: float, share: float) -> NDArray[np.bool_]:
     """Whether the sketches of these pairs of texts leave it possible that they are alike, shape (pairs,)."""
     least = threshold - 0.02  # two shingles may have one number
-    shared, union = _shared(_sketches(texts, share), pairs, least if share == 1 else 0)
+    shared, union = _shared(held, pairs, least if share == 1 else 0)
     beyond = 4 * np.sqrt(threshold * (1 - threshold) * union) + 2 if share < 1 else 0
     maybe: NDArray[np.bool_] = union - shared <= (1 - least) * union + beyond
     return maybe
 
 
-def _sketches(texts: list[str], share: float) -> csr_array:
+def _sketches(texts: Sequence[str], share: float) -> csr_array:
     """This share of the shingles of each text, chosen by what they are, as sets of numbers of 30 bits, which few shingles share."""
     entries, first, characters, block = [np.empty(0, dtype=np.int64)], 0, 0, list[str]()
     for text in texts:
@@ -133,7 +142,7 @@ def _sketches(texts: list[str], share: float) -> csr_array:
             entries.append(distinct((owner[chosen] + first) << 30 | number[chosen].astype(np.int64)))
             first, characters, block = first + len(block), 0, []
     entry = np.concatenate(entries)
-    return sets(entry >> 30, entry & ((1 << 30) - 1), len(texts))
+    return sets(entry >> 30, entry & ((1 << 30) - 1), len(texts), 1 << 30)
 
 
 def _shared(held: csr_array, pairs: NDArray[np.integer], least: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

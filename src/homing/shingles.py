@@ -64,10 +64,10 @@ def codes(forms: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return owner[whole], (first | second << 21 | third << 42)[whole]
 
 
-def sets(owner: NDArray[np.int64], shingle: NDArray[np.int64], texts: int) -> csr_array:
+def sets(owner: NDArray[np.int64], shingle: NDArray[np.int64], texts: int, shingles: int | None = None) -> csr_array:
     """The shingles of each text as a row of ones, shape (texts, shingles), from columns that are sorted by text."""
     start = np.append(0, np.cumsum(np.bincount(owner, minlength=texts)))
-    return csr_array((np.ones(len(owner), dtype=np.int32), shingle, start), shape=(texts, int(shingle.max(initial=0)) + 1))
+    return csr_array((np.ones(len(owner), dtype=np.int32), shingle, start), shape=(texts, shingles or int(shingle.max(initial=0)) + 1))
 
 
 def distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:

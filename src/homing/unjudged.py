@@ -7,18 +7,18 @@ et al., NV-Retriever, arXiv 2407.15831, which takes 95 % of the positive's score
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
 from tqdm import tqdm
 
 from homing.cache import cache_directory
 from homing.data import UNSURE, Dataset, Floats, Ints, Mined, Qrels, digest, pair_keys
 from homing.errors import SettingError
-from homing.near import THRESHOLD, alike
+from homing.near import THRESHOLD, alike, sketches
 from homing.negatives import EASY, HARD, MEDIUM, RANDOM, keys, mixed, places
 from homing.progress import BAR
 from homing.protocols import Encoder
@@ -224,29 +224,45 @@ def _is_the_query(train: Dataset, query: Ints, document: Ints) -> NDArray[np.boo
 
 def _like_a_positive(train: Dataset, query: Ints, document: Ints) -> NDArray[np.bool_]:
     """Whether each of these documents nearly is a positive of its query. What was compared is kept, pairs of texts a shard."""
-    qrels = train.qrels
-    relevant = qrels.relevance > 0
-    of_query, positive = qrels.query[relevant], qrels.document[relevant]
+    qrels, like = train.qrels, np.zeros(len(query), dtype=bool)
+    by_document = np.argsort(document, kind="stable")  # so that a shard has few documents, and those of no other
+    query, document = query[by_document], document[by_document]
+    relevant = (qrels.relevance > 0) & np.isin(qrels.query, query)
+    of_query = qrels.query[relevant]
     first = np.searchsorted(of_query, query, "left")
     width = np.searchsorted(of_query, query, "right") - first
     end = np.cumsum(width)
-    pairs, like = int(width.sum()), np.zeros(len(query), dtype=bool)
+    pairs, positives = int(width.sum()), _Positives(train, qrels.document[relevant])
     kept = cache_directory("near-duplicates") if pairs > _COMPARED else None
     with tqdm(total=pairs, desc="Near-duplicates of positives", unit=" pairs", unit_scale=True, **BAR) as bar:
         for start in range(0, pairs, _COMPARED):
             pair = np.arange(start, min(start + _COMPARED, pairs))
             one = np.searchsorted(end, pair, "right")
-            other = positive[first[one] + pair - (end[one] - width[one])]
-            distinct, number = np.unique(np.stack((document[one], other), axis=1), return_inverse=True)
-            like[one[_alike([train.corpus.texts[text] for text in distinct.tolist()], number.reshape(-1, 2), kept)]] = True
+            other = first[one] + pair - (end[one] - width[one])
+            like[by_document[one[positives.alike(document[one], other, kept)]]] = True
             bar.update(len(pair))
     return like
 
 
-def _alike(texts: Sequence[str], pairs: NDArray[np.int64], kept: Path | None) -> NDArray[np.bool_]:
-    if kept is None:
-        return alike(texts, pairs)
-    shard = kept / digest([digest(texts), pairs.tobytes().hex(), f"{THRESHOLD}, 2"])
-    if not (shard / "said.json").is_file():
-        put(shard, {"alike": alike(texts, pairs)}, {"pairs": len(pairs)})
-    return mapped(shard, "alike")
+class _Positives:
+    """Positives that documents are compared with, shape (positives,): each is sketched once, however many documents are."""
+
+    def __init__(self, train: Dataset, positive: Ints) -> None:
+        self._texts = train.corpus.texts
+        self._distinct, self._row = np.unique(positive, return_inverse=True)
+        self._sketches: csr_array | None = None
+
+    def alike(self, document: Ints, positive: NDArray[np.int64], kept: Path | None) -> NDArray[np.bool_]:
+        """Whether each document is a near-duplicate of the positive at this place, shapes (pairs,); the answer is put into `kept`."""
+        (documents, one), (rows, other) = (np.unique(each, return_inverse=True) for each in (document, self._row[positive]))
+        told, rivals = ([self._texts[each] for each in some.tolist()] for some in (documents, self._distinct[rows]))
+        pairs = np.stack((one, len(told) + other), axis=1)
+        shard = None if kept is None else kept / digest([digest(told + rivals), pairs.tobytes().hex(), f"{THRESHOLD}, 2"])
+        if shard is not None and (shard / "said.json").is_file():
+            return mapped(shard, "alike")
+        if self._sketches is None:
+            self._sketches = sketches([self._texts[each] for each in self._distinct.tolist()])
+        found = alike(told + rivals, pairs, first=vstack([sketches(told), self._sketches[rows]]))
+        if shard is not None:
+            put(shard, {"alike": found}, {"pairs": len(pairs)})
+        return found
