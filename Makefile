@@ -16,7 +16,7 @@ demo: $(VENV)/demo.stamp ## see the whole path work: data, training, verdict, re
 	$(BIN)/homing demo
 
 test: check ## run all checks and tests
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 check: $(VENV)/dev.stamp ## run the checks alone: style, types, floors
 	$(BIN)/ruff check

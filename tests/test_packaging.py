@@ -60,8 +60,9 @@ def test_constraints_pin_every_direct_dependency_within_its_range() -> None:
     pins = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines if not line.startswith("#")}
     assert "+" not in "".join(pins.values())  # a local version label is on no index
     extras = [text for extra in PROJECT["optional-dependencies"].values() for text in extra if not text.startswith("homing")]
+    assert "triton" not in pins  # PyTorch for CUDA pins the one that it was built with
     for wanted in map(Requirement, PROJECT["dependencies"] + extras):
-        assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)]), wanted
+        assert wanted.name == "triton" or wanted.specifier.contains(pins[canonicalize_name(wanted.name)]), wanted
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
