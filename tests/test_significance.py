@@ -249,6 +249,9 @@ def test_groups_are_drawn_together(splits: Splits, found: list[Evaluation]) -> N
     together = replace(together, measures={**base.measures, "nDCG@10": Interval(0.4), "ROC AUC": Interval(0.9)})
     causes = compare([together, _moved(together, "tuned", 0.2, 3.0)], resamples=200, circumstances=hurried).causes
     assert [cause.name for cause in causes[:2]] == ["the training was too short", "the test is too small to show a gain"]
+    unread = compare([together, _moved(together, "tuned", 0.2, 3.0)], resamples=200, circumstances=replace(hurried, unknown=0.6)).causes
+    assert (unread[0].name, unread[2].name) == ("the base cannot read the texts", "the test is too small to show a gain")
+    assert "60%" in unread[0].evidence
 
 
 def test_a_query_without_a_relevant_document_is_no_part_of_the_ranking(found: list[Evaluation]) -> None:

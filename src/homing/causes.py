@@ -14,6 +14,7 @@ from homing.words import words
 
 FEW = 500  # training queries
 SHORT = "the training was too short"
+UNREAD = "the base cannot read the texts"
 ENOUGH = 500  # updates that are no short training, however many queries are left
 NOISE = 0.02  # nDCG@10 between two looks at so many queries as these: about one standard error
 LOOKED_AT = 50
@@ -36,14 +37,16 @@ class Circumstances:
     """What is known of the training; what is not is None.
 
     `train`: its split. `groups`: of all queries, which hang together. `cut`: the share of training positives that are longer than the
-    model's length. `max_length`: that length, in tokens. `learning_rate`: the peak. `looks`: nDCG@10 on dev at each look, the untrained
-    model's first, over `dev` queries at most. `general`: the same outside the domain. `scale`: the share of what was learned that dev
-    kept. `minutes`: the time that ended training, after so many `epochs` in so many `updates`.
+    model's length. `max_length`: that length, in tokens. `unknown`: the share of their tokens that the base's vocabulary lacks.
+    `learning_rate`: the peak. `looks`: nDCG@10 on dev at each look, the untrained model's first, over `dev` queries at most. `general`: the
+    same outside the domain. `scale`: the share of what was learned that dev kept. `minutes`: the time that ended training, after so many
+    `epochs` in so many `updates`.
     """
 
     train: Dataset | None = None
     groups: Ints | None = None
     cut: float | None = None
+    unknown: float | None = None
     max_length: int | None = None
     learning_rate: float | None = None
     looks: Sequence[float] = ()
@@ -68,6 +71,7 @@ def likely_causes(first: Evaluation, last: Evaluation, told: Circumstances | Non
         *_chance(first),
         *_unjudged(first, last),
         *_cut(told),
+        *_unread(told),
         *_unlike(last, told),
         *_short(told),
         *_few(told),
@@ -131,6 +135,16 @@ def _cut(told: Circumstances) -> Iterator[Cause]:
             float(np.clip(2 * told.cut, 0, 1)),
             f"{told.cut:.0%} of the training positives are longer than {told.max_length} tokens; what lies beyond was never seen.",
             "Train with a higher --max-length, or split documents into passages.",
+        )
+
+
+def _unread(told: Circumstances) -> Iterator[Cause]:
+    if told.unknown is not None:
+        yield Cause(
+            UNREAD,
+            float(np.clip(4 * (told.unknown - 0.05), 0, 1)),
+            f"{told.unknown:.0%} of the tokens of the training positives are unknown to its vocabulary.",
+            "Take a base that knows the language of these texts.",
         )
 
 

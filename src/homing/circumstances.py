@@ -18,7 +18,7 @@ def circumstances(work: Work) -> Circumstances:
     train = work.splits.train
     positives = np.unique(train.qrels.document[train.qrels.relevance > 0])
     drawn = np.random.default_rng(0).permutation(positives)[:SAMPLE].tolist()
-    counts, _ = work.base.token_counts([train.corpus.texts[document] for document in drawn], "document")
+    counts, unknown = work.base.token_counts([train.corpus.texts[document] for document in drawn], "document")
     logs = work.directory / "training"
     log = records(logs / FILE)
     looks = [each for each in log if isinstance(each.get("dev_nDCG@10"), (int, float))]
@@ -27,6 +27,7 @@ def circumstances(work: Work) -> Circumstances:
         train=train,
         groups=work.splits.groups,
         cut=float((counts > work.base.max_length).mean()) if len(counts) else None,
+        unknown=float(unknown.sum() / counts.sum()) if len(counts) else None,
         max_length=work.base.max_length,
         learning_rate=work.recipe.training.learning_rate,
         looks=[float(each["dev_nDCG@10"]) for each in looks],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Literal
 
 from homing.arguments import demand
-from homing.causes import SHORT, Cause, Circumstances, likely_causes
+from homing.causes import SHORT, UNREAD, Cause, Circumstances, likely_causes
 from homing.context import Context
 from homing.differences import (
     DECISIVE,
@@ -130,8 +131,9 @@ def compare(
 
 
 def _with_tests(cause: Cause, causes: tuple[Cause, ...]) -> tuple[Cause, ...]:
-    """The cause that lies in the test comes before all others, but for a training that was too short: more time costs no labels."""
-    place = 1 if causes and causes[0].name == SHORT else 0
+    """The cause that lies in the test comes before all others, but for what costs no labels to mend: a base that cannot read the texts,
+    a training that was too short."""
+    place = len(list(takewhile(lambda each: each.name in (SHORT, UNREAD), causes)))
     return (*causes[:place], cause, *causes[place:])
 
 

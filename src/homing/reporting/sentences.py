@@ -174,6 +174,12 @@ SENTENCES = (
         "Compare a few training and test queries by eye; judge queries like those of the test, and train on them.",
         "抽几条训练查询和测试查询对照着看；标注一些与测试查询相似的查询，再用来训练。",
     ),
+    ("the base cannot read the texts", "基座模型读不懂这些文本"),
+    (
+        "{share} of the tokens of the training positives are unknown to its vocabulary.",
+        "训练正例中有 {share} 的词元不在它的词表里。",
+    ),
+    ("Take a base that knows the language of these texts.", "换一个懂这些文本所用语言的基座模型。"),
     ("the training was too short", "训练时间太短"),
     (
         "In the time of --minutes {minutes} it saw {share} of its queries; updates: {updates}.",
