@@ -12,9 +12,11 @@ import pytest
 from homing.cli import main
 from homing.data import Dataset, Splits
 from homing.errors import InputError, SettingError
+from homing.evaluations import Interval
 from homing.formats.evaluation import save_evaluation
 from homing.loading import save_dataset
 from homing.reporting import Compared, compare_runs, comparison_page
+from homing.reporting.comparison import claim
 from homing.settings import Reporting
 from homing.verdicts import compare
 from test_reporting import Page, evaluated, made_up, searched, trained
@@ -108,6 +110,27 @@ def test_an_evaluation_alone_asks_for_its_dataset(folder: Path, capsys: pytest.C
 def compared(name: str, data: Dataset, seed: int, **more: object) -> Compared:
     found = [evaluated("base", data, seed=1), evaluated("tuned", data, gap=0.3, seed=seed)]
     return replace(Compared(name, found, compare(found)), **more)  # type: ignore[arg-type]
+
+
+def test_a_run_is_the_best_where_interval_and_test_and_both_readings_say_so() -> None:
+    data = made_up()
+    first = compared("a", data, 2)
+    base, tuned = first.evaluations
+    queries = np.arange(len(tuned.queries))
+
+    def beside(gain: np.ndarray, judged: float) -> str:
+        per_query = {**tuned.per_query, "nDCG@10": tuned.per_query["nDCG@10"] + gain}
+        measures = {**tuned.measures, "nDCG@10": Interval(float(per_query["nDCG@10"].mean())), "Judged@10": Interval(judged)}
+        better = replace(tuned, per_query=per_query, measures=measures)
+        level = replace(tuned, measures={**tuned.measures, "Judged@10": Interval(0.5)})
+        runs = [replace(first, evaluations=[base, level]), replace(first, name="b", evaluations=[base, better])]
+        found = compare_runs(runs)
+        assert claim(found).zh != claim(found).en
+        return claim(found).en
+
+    assert beside(queries * 0 + 0.1, 0.5).startswith("b finds the right document best: nDCG@10 0.100 over a")
+    assert ", p 0.0" in beside(np.where(queries < 5, 0.3, 0.0), 0.5)  # of 5 signs one draw in 16 is as far: no run is the best
+    assert "judged to different shares" in beside(queries * 0 + 0.1, 0.6)
 
 
 def test_different_test_sets_are_not_paired(tmp_path: Path) -> None:

@@ -476,6 +476,10 @@ def test_slices_tell_where_it_got_worse(found: list[Evaluation]) -> None:
     assert ("size", "long") in worse
     assert {by for by, _ in worse} >= {"query length", "size"}
     assert ("size", "short") not in worse
+    assert ("size", "short") in {(each.by, each.label) for each in cut if each.better}
+    few = slices(base, _moved(base, "tuned", np.where(np.arange(len(base.queries)) < 4, 0.3, 0.0)), draws, {"size": column})
+    assert any(each.difference.low >= 0 for each in few)
+    assert not any(each.better or each.worse for each in few)  # of 4 signs one in 8 draws is as far
     for each in cut:
         assert each.after - each.before == pytest.approx(each.difference.value)
         assert each.difference.low <= each.difference.value + 1e-9

@@ -6,9 +6,10 @@ import re
 import unicodedata
 
 WIDTH = 80
-_PARTS = re.compile(r"\s+|[^\s\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]+|.", re.DOTALL)
 _CLOSING = "，。；：！？、）》」』】”’%…"
-"""What never begins a line."""
+"""What never begins a line: it stays with what is before it."""
+_WORD = r"[^\s\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]+"
+_PARTS = re.compile(rf"\s+|(?:{_WORD}|.)[{_CLOSING}]*", re.DOTALL)
 
 
 def width(text: str) -> int:
@@ -51,7 +52,7 @@ def wrapped(text: str, columns: int = WIDTH, indent: str = "  ") -> str:
     for part in _PARTS.findall(text):
         if part.isspace():
             line += " " if line.strip() else "" if lines else part[: len(indent)]
-        elif width(line + part) <= columns or not line.strip() or part in _CLOSING:
+        elif width(line + part) <= columns or not line.strip():
             line += part
         else:
             lines.append(line.rstrip())

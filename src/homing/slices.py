@@ -27,7 +27,8 @@ class Slice:
     """Some of the test queries: what they have in common, and what a model gained on them over another.
 
     `by` names the property, `label` its value or range. `queries`, shape (queries,), are their positions; `difference` is that of
-    `measure`, paired, of the last model against the first. `worse`: the mean fell, with p < .05 Holm-adjusted over all slices.
+    `measure`, paired, of the last model against the first. `worse`, `better`: the mean fell or rose, with p < .05 Holm-adjusted over all
+    slices.
     """
 
     by: str
@@ -38,6 +39,7 @@ class Slice:
     after: float
     difference: Interval
     worse: bool = False
+    better: bool = False
 
 
 def columns_of(queries: Queries, names: str) -> dict[str, tuple[str, ...]]:
@@ -72,7 +74,11 @@ def slices(
             p_values[len(found)] = randomisation_p(swaps, change[mine], unit[mine])
             found.append(Slice(by, label, queries[mine], MEASURE, before, after, interval(gain)))
     adjusted = holm(p_values)
-    return tuple(replace(each, worse=each.difference.value < 0 and adjusted[place] < 0.05) for place, each in enumerate(found))
+    clear = [adjusted[place] < 0.05 for place in range(len(found))]
+    return tuple(
+        replace(each, worse=told and each.difference.value < 0, better=told and each.difference.value > 0)
+        for each, told in zip(found, clear, strict=True)
+    )
 
 
 def _members(evaluation: Evaluation, columns: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:

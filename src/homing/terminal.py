@@ -171,7 +171,7 @@ def comparison_table(found: Comparison, language: Language = "en") -> str:
     """Several runs in 80 columns, the best first: what each reached, and what it gained over its own base and over the first run."""
     columns = (phrases.RUN, Phrase("nDCG@10", "nDCG@10"), phrases.FROM_BASE, *((phrases.FROM_FIRST_RUN,) if found.together else ()))
     heads = [getattr(each, language) for each in columns]
-    against = {each.name: each for each in found.together.differences} if found.together is not None else {}
+    against = {each.name: each for each in found.together or ()}
     rows = []
     for place in found.ranked:
         run, model = found.runs[place], found.models[place]

@@ -84,6 +84,7 @@ def canvas(width: int, height: int) -> tuple[Figure, Axes]:
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(TONES["muted"])
     axes.tick_params(length=0, pad=5, labelsize=11, labelcolor=TONES["muted"])
+    axes.yaxis.labelpad = 12  # a narrow page writes larger
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set(color=TONES["muted"], size=11)
     return figure, axes

@@ -95,7 +95,7 @@ def summary(evaluations: Sequence[Evaluation], verdict: Verdict) -> dict[str, An
             "slices": [
                 {
                     "by": each.by, "label": each.label, "queries": len(each.queries), "measure": each.measure, "before": each.before,
-                    "after": each.after, "difference": asdict(each.difference), "worse": each.worse,
+                    "after": each.after, "difference": asdict(each.difference), "worse": each.worse, "better": each.better,
                 }
                 for each in verdict.slices
             ],

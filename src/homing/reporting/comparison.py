@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from homing.differences import Difference
+from homing.differences import Comparison as Paired
+from homing.differences import Difference, adjusted, ranks
 from homing.errors import InputError, SettingError
 from homing.evaluations import Evaluation, Interval, same_test
 from homing.figures.canvas import Line, series
@@ -25,9 +26,10 @@ from homing.reporting.numbers import NONE, between, duration, number, signed
 from homing.reporting.page import filled, write
 from homing.reporting.tables import Cell, Row, cells, clear
 from homing.settings import Reporting
-from homing.verdicts import Verdict, compare
+from homing.verdicts import Verdict
 
 MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10", "AP", "F1")
+RESAMPLES, SEED = 1000, 42  # as of a verdict
 UNTOLD = ("data", "dev", "test")
 """Settings that are shown by their digest alone, if at all."""
 
@@ -61,11 +63,15 @@ class Standing:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What comparing runs came to. `together` is None where the runs were measured on different test sets."""
+    """What comparing runs came to. `together`: each against the first one, `lead`: the best against the second best, paired by query.
+
+    None where the runs were measured on different test sets.
+    """
 
     runs: Sequence[Compared]
     models: Sequence[Evaluation]
-    together: Verdict | None
+    together: tuple[Difference, ...] | None = None
+    lead: Difference | None = None
 
     @property
     def ranked(self) -> list[int]:
@@ -78,7 +84,7 @@ class Comparison:
         def interval(found: Interval | None) -> dict[str, float | None] | None:
             return None if found is None else {name: value if math.isfinite(value) else None for name, value in asdict(found).items()}
 
-        against = {each.name: each for each in self.together.differences} if self.together is not None else {}
+        against = {each.name: each for each in self.together or ()}
         ranked = []
         for run, model in ((self.runs[place], self.models[place]) for place in self.ranked):
             from_base, from_first = own(run.verdict, base_and_tuned(run.evaluations)[1]), against.get(run.name)
@@ -106,8 +112,13 @@ def compare_runs(runs: Sequence[Compared]) -> Comparison:
     if len(set(names)) < len(names):
         raise SettingError("two runs have the same name", got=", ".join(names))
     models = [replace(base_and_tuned(run.evaluations)[1], name=run.name) for run in runs]
-    same = all(same_test(models[0], each) for each in models[1:])
-    return Comparison(runs, models, compare(models) if same else None)
+    found = Comparison(runs, models)
+    if not all(same_test(models[0], each) for each in models[1:]):
+        return found
+    paired = Paired(models, RESAMPLES, SEED)
+    best, second = (models[place] for place in found.ranked[:2])
+    together = adjusted([paired.difference(each, models[0]) for each in models[1:]])
+    return replace(found, together=together, lead=paired.difference(best, second))
 
 
 def comparison_page(found: Comparison, out: Path | str, settings: Reporting | None = None, figures: Path | str | None = None) -> Path:
@@ -140,19 +151,19 @@ def comparison_page(found: Comparison, out: Path | str, settings: Reporting | No
 def claim(found: Comparison) -> Phrase:
     """The comparison in one sentence: whether the best can be told from the second best."""
     best, second = (found.models[place] for place in found.ranked[:2])
-    if found.together is None:
+    if found.lead is None:
         return phrases.COMPARED_APART.format(n=len(found.runs))
-    (gain,) = [each.measures.get("nDCG@10") for each in compare([second, best]).differences]
-    if gain is None:
-        gain = Interval(float("nan"))
-    said = phrases.COMPARED_BEST if gain.low > 0 else phrases.COMPARED_OPEN
-    return said.format(best=best.name, second=second.name, gain=number(gain.value), interval=between(gain, signed))
+    gain, clear = found.lead.measures.get("nDCG@10", Interval(float("nan"))), found.lead.sign("nDCG@10") == 1
+    said = phrases.COMPARED_OPEN if not clear else phrases.COMPARED_BEST if ranks(found.lead, best, second) else phrases.COMPARED_UNRANKED
+    doubt = found.lead.doubt("nDCG@10") if "nDCG@10" in found.lead.measures else None
+    chance = "" if doubt is None else f", p {number(doubt)}"
+    return said.format(best=best.name, second=second.name, gain=number(gain.value), interval=between(gain, signed), chance=chance)
 
 
 def _standings(found: Comparison, models: Sequence[Model]) -> list[Standing]:
     names = [name for name in MEASURES if any(name in e.measures for e in found.models)]
     columns = {name: cells([e.measures.get(name) for e in found.models]) for name in names}
-    against = {each.name: each for each in found.together.differences} if found.together is not None else {}
+    against = {each.name: each for each in found.together or ()}
     bases = [own(run.verdict, base_and_tuned(run.evaluations)[1]) for run in found.runs]
     gains = [each.measures["nDCG@10"] for each in (*bases, *against.values()) if each is not None and "nDCG@10" in each.measures]
     scale = reach(gains)

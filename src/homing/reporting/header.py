@@ -11,7 +11,7 @@ from homing.evaluations import Evaluation, Interval
 from homing.reporting import phrases
 from homing.reporting.language import Phrase
 from homing.reporting.models import base_and_tuned
-from homing.reporting.numbers import NONE, between, count, duration, number, percent, signed
+from homing.reporting.numbers import NONE, between, count, duration, number, percent, precise, signed
 from homing.reporting.sentences import in_both
 from homing.reporting.tables import clear
 from homing.verdicts import Verdict
@@ -141,8 +141,8 @@ def _sentence(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
                     measure=name,
                     before=number(before, 4),
                     after=number(before + gain.value, 4),
-                    gain=signed(gain.value),
-                    interval=between(gain, signed),
+                    gain=precise(gain.value),
+                    interval=between(gain, precise),
                     chance="" if doubt is None else f"，p {number(doubt)}",
                 )
             )
@@ -153,7 +153,7 @@ def _sentence(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
     for other, said in ((verdict.untrained, phrases.AGAINST_UNTRAINED_TOO), (verdict.deployed, phrases.AGAINST_TOO)):
         if other is not None and "nDCG@10" in other.measures:
             gain = other.measures["nDCG@10"]
-            parts.append(said.zh.format(other=other.against, gain=signed(gain.value), interval=between(gain, signed)))
+            parts.append(said.zh.format(other=other.against, gain=precise(gain.value), interval=between(gain, precise)))
     parts.append(phrases.TEST_QUERIES.zh.format(n=count(len(last.queries))))
     return f"{opening}：{'；'.join(parts)}：{phrases.ACTIONS[verdict.action].zh.format(chosen=verdict.chosen)}"
 

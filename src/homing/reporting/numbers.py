@@ -15,11 +15,16 @@ def number(value: float | None, digits: int = 3) -> str:
     return NONE if value is None or not math.isfinite(value) else f"{value:z.{digits}f}".replace("-", "−")
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 3) -> str:
     """A difference with its sign; what rounds to nothing has none."""
     if not math.isfinite(value):
         return NONE
-    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}".replace("-", "−")
+    return number(0.0, digits) if round(value, digits) == 0 else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def precise(value: float) -> str:
+    """A difference with four decimals, as the verdict's sentence has it."""
+    return signed(value, 4)
 
 
 def between(interval: Interval, write: Callable[[float], str] = number) -> str:

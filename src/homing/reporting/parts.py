@@ -15,7 +15,6 @@ from homing.reporting.movers import query_text
 from homing.reporting.numbers import between, count, number, signed
 from homing.reporting.passages import Passage
 from homing.reporting.sentences import label_in_both
-from homing.reporting.tables import sign
 from homing.slices import Slice
 
 SHOWN = 5
@@ -53,6 +52,7 @@ def properties(slices: Sequence[Slice], first: Evaluation, last: Evaluation, *, 
     for each in slices:
         parts = found.setdefault(each.by, [])
         known = texts or each.by in phrases.SLICE_NAMES
+        sign = "loss" if each.worse else "gain" if each.better else "open"
         label = label_in_both(each.label) if known else phrases.HIDDEN_VALUE.format(n=len(parts) + 1)
         parts.append(
             Part(
@@ -62,7 +62,7 @@ def properties(slices: Sequence[Slice], first: Evaluation, last: Evaluation, *, 
                 number(each.after),
                 signed(each.difference.value),
                 between(each.difference, signed),
-                sign(each.difference) if each.worse or each.difference.low > 0 else "open",
+                sign,
                 whisker(each.difference, scale),
                 each.worse,
                 _lost(each, first, last, texts) if each.worse else [],

@@ -10,14 +10,14 @@ OUTCOMES = {
     "gained": Phrase("gained", "有提升"),
     "lost": Phrase("lost", "变差"),
     "mixed": Phrase("mixed", "有得有失"),
-    "undecided": Phrase("undecided", "未见分晓"),
+    "undecided": Phrase("undecided", "尚无定论"),
 }
 ACTIONS = {
     "deploy": Phrase("Deploy {chosen}.", "部署 {chosen}。"),
     "keep the base": Phrase("Keep {chosen}.", "保留 {chosen}。"),
     "label more": Phrase("Label more before you decide.", "先补充标注，再作决定。"),
 }
-ACTION = Phrase("What to do", "该做什么")
+ACTION = Phrase("What to do", "建议")
 SENTENCES = {
     "gained": Phrase("", "{last} 优于 {first}"),
     "lost": Phrase("", "{last} 不如 {first}"),
@@ -39,12 +39,12 @@ REEMBED_TIME = Phrase(
 )
 POWER = Phrase(
     "This test set would show a difference in {measure} of {detectable} four times out of five.",
-    "这个测试集有五分之四的把握看出 {measure} 上 {detectable} 的差异。",
+    "这个测试集有八成把握检出 {measure} 上 {detectable} 的差异。",
 )
 POWER_MORE = Phrase(
     "This test set would show a difference in {measure} of {detectable} four times out of five; to show one of {worthwhile} as surely,"
     " {needed} test queries are needed instead of {queries}.",
-    "这个测试集有五分之四的把握看出 {measure} 上 {detectable} 的差异；要同样有把握地看出 {worthwhile} 的差异，需要 {needed} 条测试查询，现有 {queries} 条。",
+    "这个测试集有八成把握检出 {measure} 上 {detectable} 的差异；要以同样的把握检出 {worthwhile} 的差异，需要 {needed} 条测试查询，现有 {queries} 条。",
 )
 UNRANKED = Phrase(
     "The models found unjudged documents at different rates (Judged@10 differs by more than 0.05), and nDCG@10 says one thing with them and"
@@ -52,10 +52,10 @@ UNRANKED = Phrase(
     "各模型检出的未标注文档比例不同（Judged@10 相差超过 0.05），计入与不计这些文档时 nDCG@10 的结论不同，因此不按它排名。",
 )
 FACTS = {
-    "queries": Phrase("test queries", "测试查询"),
-    "documents": Phrase("documents", "文档"),
-    "pairs": Phrase("judged pairs", "标注对"),
-    "share": Phrase("of them relevant", "其中相关"),
+    "queries": Phrase("test queries", "条测试查询"),
+    "documents": Phrase("documents", "篇文档"),
+    "pairs": Phrase("judged pairs", "个标注对"),
+    "share": Phrase("of them relevant", "相关"),
 }
 NOTES = Phrase("What these numbers are, and are not", "这些数字说明什么、不说明什么")
 
@@ -94,7 +94,7 @@ P_NOTE_PLAIN = Phrase("randomisation test by group", "按组随机化检验")
 ORDERING = Phrase("Ordering", "排序")
 ORDERING_NOTE = Phrase(
     "the judged pairs alone: AP and ROC AUC over all of them together, the others list by list",
-    "只看标注对：AP 与 ROC AUC 在全部标注对上合并计算，其余逐列表计算",
+    "只看标注对：AP 与 ROC AUC 在全部标注对上合并计算，其余按列表分别计算",
 )
 BARE = Phrase("Bare queries", "不带提示词的查询")
 BARE_NOTE = Phrase("sent without their prompt, as many clients do", "查询不带提示词直接发送，许多客户端正是如此")
@@ -138,7 +138,7 @@ SCORES_NOTE = Phrase("each kind as a share of its own pairs", "各类分别占�
 RELIABILITY_CAPTION = Phrase("Can the probability be trusted?", "概率可信吗？")
 RELIABILITY_NOTE = Phrase(
     "calibrated on dev (Platt), checked on test; on the dotted line, what was promised came",
-    "在开发集上校准（Platt），在测试集上检验；落在点线上即言行一致",
+    "在开发集上校准（Platt），在测试集上检验；落在点线上表示预测与实际一致",
 )
 RELIABILITY_ERROR = Phrase("expected calibration error {error}", "期望校准误差 {error}")
 AT_THRESHOLD = Phrase("Over all judged pairs of test", "测试集全部标注对")
@@ -150,7 +150,7 @@ F1_BEST_NOTE = Phrase("in hindsight; what choosing on dev costs is the differenc
 PRECISION_ROW = Phrase("precision at it", "此阈值下的精确率")
 RECALL_ROW = Phrase("recall at it", "此阈值下的召回率")
 F1_LIST_ROW = Phrase("F1 averaged over queries", "按查询平均的 F1")
-F1_BORROWED_ROW = Phrase("F1 at the threshold of {first}", "用 {first} 的阈值时的 F1")
+F1_BORROWED_ROW = Phrase("F1 at the threshold of {first}", "沿用 {first} 的阈值时的 F1")
 F1_BORROWED_NOTE = Phrase("what a service gets that changes the model and keeps its threshold", "换了模型却沿用旧阈值的服务得到的结果")
 F1_OFFSET_ROW = Phrase("F1 with each query’s background taken off", "减去各查询背景分后的 F1")
 F1_OFFSET_NOTE = Phrase("background: mean score of a query’s nearest documents", "背景分：该查询最近邻文档的平均分")
@@ -185,11 +185,11 @@ RECALL = Phrase("recall", "召回率")
 
 SLICES = Phrase("Where it gained, and where it got worse", "哪里变好，哪里变差")
 SLICES_LEAD = Phrase(
-    "{measure} of {last} against {first} on parts of the test queries, with 95 % intervals. Marked as worse where it fell with p < 0.05,"
-    " adjusted for the number of parts looked at.",
-    "{last} 与 {first} 在部分测试查询上的 {measure}，附 95% 区间。按所看切片数校正后仍以 p < 0.05 下降的标为变差。",
+    "{measure} of {last} against {first} on parts of the test queries, with 95 % intervals. Green, or marked as worse, is what rose or fell"
+    " with p < 0.05, adjusted for the number of parts looked at.",
+    "{last} 与 {first} 在各部分测试查询上的 {measure}，附 95% 区间。按所看切片数校正后 p < 0.05 的，上升标绿，下降标为变差。",
 )
-SLICE = Phrase("queries", "查询")
+TEST_QUERIES_OF_PART = Phrase("{n} queries", "{n} 条查询")
 WORSE = Phrase("worse", "变差")
 WORSE_QUERIES = Phrase("The {n} queries of this part that lost most", "此切片中下降最多的 {n} 条查询")
 SLICE_NAMES = {
@@ -238,7 +238,7 @@ EMPTY = Phrase("(empty)", "（空）")
 
 # Suspects
 
-SUSPECTS = Phrase("Negatives that may be relevant", "可能其实相关的负例")
+SUSPECTS = Phrase("Negatives that may be relevant", "可能相关的负例")
 SUSPECTS_LEAD = Phrase(
     "Of {lists} test queries with documents judged not relevant, {n} have one that {last} scores above every relevant document. Some are the model’s"
     " mistakes, some the judgments’: read them, and judge again those that answer the query.",
@@ -367,7 +367,7 @@ MISREAD = (
 
 # How it was made
 
-MADE = Phrase("How it was made", "如何得到")
+MADE = Phrase("How it was made", "复现信息")
 PROMPTS = Phrase("The prompts", "提示词")
 PROMPTS_LEAD = Phrase(
     "What stood before each text, in quotation marks; {newline} is a line break.",
@@ -407,7 +407,7 @@ NAVIGATION = {
     "training": Phrase("Training", "训练"),
     "data": Phrase("Data", "数据"),
     "reading": Phrase("Reading", "解读"),
-    "made": Phrase("Made", "来历"),
+    "made": Phrase("Made", "复现"),
     "beside": Phrase("Beside the test", "测试之外"),
     "runs": Phrase("Runs", "运行"),
     "settings": Phrase("Settings", "设置"),
@@ -509,8 +509,13 @@ COMPARED_BEST = Phrase(
     "{best} 的检索效果最好：nDCG@10 比 {second} 高 {gain}，95% 区间 {interval}。",
 )
 COMPARED_OPEN = Phrase(
-    "No run is shown to be the best: {best} leads {second} by {gain} in nDCG@10, 95 % interval {interval}.",
-    "还看不出哪次运行最好：{best} 的 nDCG@10 比 {second} 高 {gain}，95% 区间 {interval}。",
+    "No run is shown to be the best: {best} leads {second} by {gain} in nDCG@10, 95 % interval {interval}{chance}.",
+    "还看不出哪次运行最好：{best} 的 nDCG@10 比 {second} 高 {gain}，95% 区间 {interval}{chance}。",
+)
+COMPARED_UNRANKED = Phrase(
+    "No run is shown to be the best: {best} leads {second} by {gain} in nDCG@10, 95 % interval {interval}, but what the two find is judged to"
+    " different shares, and without the unjudged documents nDCG@10 does not say the same.",
+    "还看不出哪次运行最好：{best} 的 nDCG@10 比 {second} 高 {gain}，95% 区间 {interval}，但两者检出的文档已标注的比例不同，不计未标注文档时 nDCG@10 的结论不同。",
 )
 COMPARED_APART = Phrase(
     "The {n} runs were measured on different test sets: compare what each gained over its own base, not their figures.",
@@ -534,7 +539,7 @@ FIRST_AND_BEST = Phrase("Queries: {first} and {other}", "逐条查询：{first} 
 # In a terminal
 
 VERDICT = Phrase("VERDICT ({outcome}): ", "结论（{outcome}）：")
-ACTION_OF = Phrase("ACTION: ", "该做什么：")
+ACTION_OF = Phrase("ACTION: ", "建议：")
 THRESHOLD = Phrase("threshold", "阈值")
 TEST_BEST = Phrase("test's best F1", "测试集最优 F1")
 FLOOR = Phrase(

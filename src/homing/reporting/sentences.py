@@ -98,7 +98,7 @@ SENTENCES = (
     ),
     (
         "It shows a difference in nDCG@10 of {detectable} or more (in four of five draws), not one of {worthwhile}.",
-        "它（五次中有四次）能看出 {detectable} 及以上的 nDCG@10 差异，看不出 {worthwhile} 的差异。",
+        "它有八成把握检出 {detectable} 及以上的 nDCG@10 差异，检不出 {worthwhile} 的差异。",
     ),
     (
         "Judge more test queries, some hundred in all, and evaluate again: no training is needed for it.",
