@@ -52,11 +52,13 @@ class BM25:
         name, kept = digest([digest(documents), rule.key, f"{self.k1} {self.b}"]), cache_directory("bm25")
         if kept is None:
             postings = build(documents, rule, self.k1, self.b)
-        else:
-            if not (kept / name / "said.json").is_file():
-                build(documents, rule, self.k1, self.b, kept / f"{name}.partial").save(kept / name)
-                shutil.rmtree(kept / f"{name}.partial", ignore_errors=True)
+        elif (kept / name / "said.json").is_file():
             postings = Postings.read(kept / name)
+        else:
+            postings = build(documents, rule, self.k1, self.b, kept / f"{name}.partial")
+            if postings.save(kept / name):
+                postings = Postings.read(kept / name)
+            shutil.rmtree(kept / f"{name}.partial", ignore_errors=True)
         self._fitted = postings, rule, name
 
     @property

@@ -41,10 +41,10 @@ class Postings:
     document: Ints
     weight: NDArray[np.float32]
 
-    def save(self, directory: Path) -> None:
-        """Write the postings as a directory, which appears whole or not at all; one that is there already stays."""
+    def save(self, directory: Path) -> bool:
+        """Write the postings as a directory, which appears whole or not at all; one that is there already stays. False for a full disk."""
         files = {name: getattr(self, name) for name in _ARRAYS}
-        put(directory, files, {"documents": self.documents, "terms": list(self.terms)})
+        return put(directory, files, {"documents": self.documents, "terms": list(self.terms)})
 
     @classmethod
     def read(cls, directory: Path) -> Postings:
@@ -82,8 +82,8 @@ def build(documents: Sequence[str], rule: Rule, k1: float, b: float, directory: 
                 shard = _read_shard(place)
             else:
                 shard = counter.count(documents[first : first + SHARD], first)
-                if place is not None:
-                    put(place, {name: getattr(shard, name) for name in ("document", "term", "count", "length")}, {"terms": shard.terms})
+                arrays = {name: getattr(shard, name) for name in ("document", "term", "count", "length")}
+                if place is not None and put(place, arrays, {"terms": shard.terms}):
                     shard = _read_shard(place)
             counter.learn(shard.terms)
             shards.append(shard)

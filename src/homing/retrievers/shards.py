@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,10 @@ def search_kept(retriever: Retriever, queries: Sequence[str], top_k: int) -> Run
             shard = place / digest(some)
             if not (shard / "said.json").is_file():
                 run = retriever.search(some, top_k)
-                put(shard, {"document": run.document, "score": run.score}, {"queries": len(some)})
+                if not put(shard, {"document": run.document, "score": run.score}, {"queries": len(some)}):
+                    found.append((run.document, run.score))
+                    bar.update(len(some))
+                    continue
             found.append((mapped(shard, "document"), mapped(shard, "score")))
             bar.update(len(some))
     width = max(document.shape[1] for document, _ in found)
@@ -53,20 +58,33 @@ def search_kept(retriever: Retriever, queries: Sequence[str], top_k: int) -> Run
     return Run(np.arange(len(queries), dtype=np.int32), document, score)
 
 
-def put(directory: Path, arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> None:
-    """Write arrays and said.json as a directory that appears whole; where another process was faster, its directory stays."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+def put(directory: Path, arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> bool:
+    """Write arrays and said.json as a directory that appears whole; where another process was faster, its directory stays.
+
+    False where the disk is full or may not be written, which costs the keeping alone.
+    """
+    fresh = None
     try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
         for name, values in arrays.items():
             np.save(fresh / f"{name}.npy", values)
         (fresh / "said.json").write_text(json.dumps(said), encoding="utf-8")
         os.rename(fresh, directory)
-    except OSError:
+    except OSError as error:
         if not (directory / "said.json").is_file():
-            raise
+            _say(f"what can be made again is not kept in {directory.parent}: {error.strerror}")
+            return False
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        if fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
+    return True
+
+
+@cache
+def _say(line: str) -> None:
+    """Once, not for each shard."""
+    print(line, file=sys.stderr)
 
 
 def mapped(directory: Path, name: str) -> NDArray[Any]:
