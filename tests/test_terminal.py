@@ -51,7 +51,7 @@ def test_the_verdict_fits_into_80_columns(language: Language) -> None:
     assert max(width(line) for line in printed.splitlines()) <= 80
     said = {
         "en": "VERDICT (undecided): These|ACTION: Label more|1. too few queries|Next experiment: Judge twice|It got worse on|p 0.42",
-        "zh": "结论（尚无定论）：这些测试查询|建议：先补充标注|1. 可学习的查询太少|下一个实验: 把训练查询|变差的部分|种子"
+        "zh": "结论（尚无定论）：这些测试查询|建议：先补充标注|1. 可学习的查询太少|下一个实验：把训练查询|变差的部分|种子"
         "|查询 281, base 0.700, tuned 0.600, 差异 −0.100|至今评测过的调优模型数（含本次）：4",
     }
     for words in said[language].split("|"):

@@ -26,6 +26,7 @@ COLUMN = 22
 """Columns of a value with its interval."""
 
 
+_COLON = Phrase(": ", "：")
 Said = Callable[..., str]
 """A phrase in the language of the reader, its fields filled in."""
 
@@ -60,8 +61,8 @@ def _causes(causes: Sequence[Cause], said: Said) -> list[str]:
         return []
     lines = [said(phrases.CAUSES)]
     for number, cause in enumerate(causes, 1):
-        lines.append(wrapped(f"{number}. {said(in_both(cause.name))}: {said(in_both(cause.evidence))}", indent="   "))
-    return [*lines, wrapped(f"{said(phrases.NEXT)}: {said(in_both(causes[0].experiment))}")]
+        lines.append(wrapped(f"{number}. {said(in_both(cause.name))}{said(_COLON)}{said(in_both(cause.evidence))}", indent="   "))
+    return [*lines, wrapped(f"{said(phrases.NEXT)}{said(_COLON)}{said(in_both(causes[0].experiment))}")]
 
 
 def _parts(title: Phrase, parts: Sequence[Slice], said: Said) -> list[str]:
@@ -75,11 +76,11 @@ def _remarks(evaluations: Sequence[Evaluation], said: Said) -> list[str]:
     models = [e for e in evaluations if e.kind == "model"]
     for prompts in dict.fromkeys(_prompts(e, said) for e in models):
         names = ", ".join(e.name for e in models if _prompts(e, said) == prompts)
-        lines.append(wrapped(f"- {said(phrases.PROMPTS_OF, model=names)}: {prompts}"))
+        lines.append(wrapped(f"- {said(phrases.PROMPTS_OF, model=names)}{said(_COLON)}{prompts}"))
     for evaluated in evaluations:
         if "nDCG@10" in evaluated.bare and "nDCG@10 lost" in evaluated.bare:
             figures = f"nDCG@10 {evaluated.bare['nDCG@10'].value:.4f} ({_gain(evaluated.bare['nDCG@10 lost'])})"
-            lines.append(wrapped(f"- {said(phrases.BARE_OF, model=evaluated.name)}: {figures}"))
+            lines.append(wrapped(f"- {said(phrases.BARE_OF, model=evaluated.name)}{said(_COLON)}{figures}"))
     return lines
 
 
@@ -163,7 +164,7 @@ def _difference(each: Difference, said: Said) -> list[str]:
         chance = "" if p is None else f"  p {p_value(p)}"
         lines.append(f"  {left(name, 8)} {value.value:+.4f} [{value.low:+.4f}, {value.high:+.4f}]{chance}")
     if each.borrowed is not None:
-        lines.append(wrapped(f"  {said(phrases.F1_BORROWED_ROW, first=each.against)}: {each.borrowed:.4f}", indent="    "))
+        lines.append(wrapped(f"  {said(phrases.F1_BORROWED_ROW, first=each.against)}{said(_COLON)}{each.borrowed:.4f}", indent="    "))
     return lines
 
 
