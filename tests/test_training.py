@@ -23,7 +23,7 @@ from transformers import AutoModel
 
 import homing
 from alone import exit_code
-from homing import Adapter, Mining, Model, Splits, Training
+from homing import Adapter, Mining, Model, Splits, Training, session
 from homing.batches import Batch
 from homing.encoders.change import LowRankChange
 from homing.errors import JudgmentError, MergeError, ModelError, TrainingError
@@ -260,6 +260,21 @@ def test_checkpoints_take_of_the_trainings_time(
     first, *_, last = (json.loads(file.read_text())["pace"]["other_seconds"] for file in states)
     assert len(states) == SETTINGS.evaluations
     assert last - first >= 0.2 * (SETTINGS.evaluations - 1)
+
+
+@pytest.mark.parametrize(("share", "often"), [(1e6, True), (1e-6, False)])
+def test_checkpoints_between_looks_take_a_small_share_of_the_time(
+    share: float, often: bool, base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    save = Journal.save
+    monkeypatch.setattr(Journal, "save", lambda self, update, *others: written.append(update) or save(self, update, *others))
+    monkeypatch.setattr(session, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(session, "SAVING_SHARE", share)
+    homing.train(base, mined, splits.dev, replace(SETTINGS, epochs=1, evaluations=2), out=tmp_path / "adapter")
+    updates = written[-1]
+    assert updates > 3
+    assert len(written) == (updates if often else 3)  # the first one tells what one takes
 
 
 def test_it_stops_when_dev_no_longer_gains(base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ from homing.tracking import Trackers
 LOOKS_SHARE = 0.1  # of the training's time is for looks at dev
 ENCODING_SPEED = 3.0  # tokens encoded in the time that training takes for one: forward against forward and backward
 A_MOMENT = 8192  # tokens that a look may always take: a second or two on a CPU
-SECONDS_BETWEEN_CHECKPOINTS = 120.0
+SECONDS_BETWEEN_CHECKPOINTS = 120.0  # beside those at each look; more where writing one takes more than SAVING_SHARE of that
+SAVING_SHARE = 0.05
 
 
 def deciding(settings: Training) -> dict[str, Any]:
@@ -73,6 +74,7 @@ class Session:
         self.base_look: Look | None = None
         self.best_look: Look | None = None
         self.best_update, self.unimproved = 0, 0
+        self.saving = 0.0  # seconds that the last checkpoint took
         self.waiting: _Figures | None = None
 
     def _fixed_documents(self, data: Dataset | None) -> NDArray[np.float32] | None:
@@ -143,7 +145,7 @@ class Session:
                 if self.pace.look_is_due:
                     self._evaluate()
                     saved = time.monotonic()
-                elif time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                elif time.monotonic() - saved > max(SECONDS_BETWEEN_CHECKPOINTS, self.saving / SAVING_SHARE):
                     self._save()
                     saved = time.monotonic()
         self._flush()
@@ -268,7 +270,8 @@ class Session:
             "looks": {name: None if look is None else [look.figures, look.per_query.tolist()] for name, look in kept_looks.items()},
         }
         self.journal.save(self.pace.update, self.learner.tuning.save, self.learner.moments(), state, self.best_update)
-        self.pace.other_seconds += time.monotonic() - start
+        self.saving = time.monotonic() - start
+        self.pace.other_seconds += self.saving
 
     def _resume(self) -> dict[str, Any] | None:
         """Go on from the last whole checkpoint of the same training, whose state is returned; anything else is cleared away."""
