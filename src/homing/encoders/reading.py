@@ -111,7 +111,7 @@ def _made(path: Path, pooling: str | None, device: torch.device, dtype: torch.dt
 def _demand_whole(model: SentenceTransformer, path: Path) -> None:
     """Raise ModelError where the transformer, its tokenizer or some of its weights are not there."""
     if not isinstance(model[0], Transformer) or model.tokenizer is None:
-        raise no_transformer(path, type(model[0]).__name__)
+        raise no_transformer(path, f"{type(model[0]).__module__}.{type(model[0]).__name__}")
     tokenizer: Any = model.tokenizer
     empty = not tokenizer("a", add_special_tokens=False).get("input_ids")
     if empty or len(tokenizer.get_vocab()) <= len(tokenizer.all_special_ids):  # transformers makes up one that knows no word

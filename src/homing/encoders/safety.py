@@ -116,7 +116,7 @@ def shards(directory: Path) -> list[str]:
 def no_transformer(directory: Path, got: str) -> ModelError:
     """The error for a pipeline that begins with something else."""
     return ModelError(
-        "the model's first module is not a transformer", where=str(directory), got=got,
+        "the model's first module is not sentence-transformers' Transformer", where=str(directory), got=got,
         remedy="Give a model of one transformer for both sides; of a Router that Homing wrote, the directory that it was made of.",
     )  # fmt: skip
 
@@ -153,8 +153,7 @@ def refuse_unsafe(directory: Path, *, trust_remote_code: bool = False) -> None:
     if not trust_remote_code:
         raise ModelError(
             "the model brings code of its own", where=str(directory), got=named,
-            remedy="Read that code. If you trust it, give --trust-remote-code (trust_remote_code=True): it then runs as you."
-            + _without_code(directory),
+            remedy="Read that code. If you trust it, give --trust-remote-code (trust_remote_code=True): it then runs as you.",
         )  # fmt: skip
     print(f"warning: running code that comes with the model: {named}", file=sys.stderr)
 
@@ -170,14 +169,6 @@ def _foreign(directory: Path, listed: list[dict[str, Any]]) -> list[str]:
             repository, _, name = str(each).rpartition("--")
             found.append(f"{repository} ({name})" if repository else f"{directory} ({name})")
     return found
-
-
-def _without_code(directory: Path) -> str:
-    """Another way, where transformers has the model's kind itself by now."""
-    from transformers import CONFIG_MAPPING
-
-    kind = read_object(body(directory) / "config.json").get("model_type")
-    return f" Or transformers has {kind} itself: without auto_map in a copy's config.json, that is taken." if kind in CONFIG_MAPPING else ""
 
 
 def _refuse_pointers(directory: Path) -> None:

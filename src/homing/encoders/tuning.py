@@ -295,13 +295,10 @@ def tune(model: Model, settings: Training) -> Tuning:
     """
     kind = settings.tuning or default_tuning(model.parameters, available(model.device))
     body = model.transformer[0].model
-    shapes = {name: tuple(parameter.shape) for name, parameter in body.named_parameters()}
-    whole = [name for name in shapes if "pooler" not in name]
+    mergeable(body_of(model.path), {name: tuple(parameter.shape) for name, parameter in body.named_parameters()})
     if kind == "full":
-        mergeable(body_of(model.path), shapes, whole)
-        return Full(model, whole)
+        return Full(model, [name for name, _ in body.named_parameters() if "pooler" not in name])
     names, left = targets(body)
-    mergeable(body_of(model.path), shapes, [name for name in whole if name.removesuffix(".weight").rsplit(".", 1)[-1] in names])
     config = LoraConfig(
         task_type="FEATURE_EXTRACTION",
         r=settings.rank,

@@ -121,18 +121,18 @@ class Weights:
         return found
 
 
-def mergeable(directory: Path, parameters: Mapping[str, tuple[int, ...]], names: Iterable[str]) -> tuple[Weights, dict[str, str]]:
+def mergeable(directory: Path, parameters: Mapping[str, tuple[int, ...]]) -> tuple[Weights, dict[str, str]]:
     """The weights of a body's directory, and the names in its files of the parameters with these shapes, as `Weights.place` finds them.
 
-    Raises ModelError where one of `names`, which are to learn, is not among them: what it learns could not be put into the files.
+    Raises ModelError where one is not among them, but for a pooler: what was learned could not be put into the files, nor verified there.
     """
     weights = Weights(directory)
     placed = weights.place(parameters)
-    missing = [name for name in names if name not in placed]
+    missing = [name for name in parameters if name not in placed and "pooler" not in name]
     if missing:
         raise ModelError(
-            "weights that learn are not in the model's files under their names: what they learn could not be merged",
-            where=str(directory), got=f"{len(missing):,} of them, as {missing[0]}",
+            "the model's files hold its weights in another form than transformers has them: what is learned could not be merged",
+            where=str(directory), got=f"{len(missing):,} of {len(parameters):,} missing, as {missing[0]}",
             remedy="transformers turns this model into another form when it reads it. Write it once in that form, in a copy of the "
             "directory: AutoModel.from_pretrained(DIRECTORY).save_pretrained(COPY, save_original_format=False).",
         )  # fmt: skip

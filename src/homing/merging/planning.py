@@ -142,8 +142,8 @@ def plan(
         raise SettingError("--out is what is merged", got=str(out), remedy="Give --out another name.")
     shapes = {name: tuple(parameter.shape) for name, parameter in base.transformer[0].model.named_parameters()}
     change = change_of(adapter, scale)
-    change.demand_fit(shapes, str(base.path))
-    weights, placed = mergeable(body(base.path), shapes, change.names)
+    weights, placed = mergeable(body(base.path), shapes)
+    change.demand_fit({name: shapes[name] for name in placed}, str(base.path))
     made = Plan(base, adapter, out, scale, chosen, dtype, weights, placed, change)
     demand_disk(out, made.size)
     return made
