@@ -187,6 +187,29 @@ def test_two_models_of_one_name_and_a_test_without_positives_are_errors(splits: 
         homing.evaluate([Model(tiny_model)], splits.dev, bare)
 
 
+def test_a_model_does_not_take_the_name_of_a_row_that_is_added(splits: Splits, tiny_model: Path) -> None:
+    for names in (["BM25"], ["base", "base + BM25"]):
+        with pytest.raises(SettingError, match="name of a row that evaluation adds"):
+            homing.evaluate([Model(tiny_model, name=name) for name in names], splits.dev, splits.test)
+
+
+def test_more_relevant_documents_than_are_searched_and_scores_beyond_cosines() -> None:
+    builder = Builder()
+    for number in range(12):
+        query = builder.query(f"alpha{number} beta{number}")
+        for place in range(30):
+            builder.judge(query, builder.document(f"alpha{number} beta{number} of {place}"), 1)
+        builder.judge(query, builder.document(f"gamma{number} delta{number}"), 0)
+    data = builder.dataset()
+    (words,) = homing.evaluate([], data, data, Evaluating(resamples=100, top_k=10, measures="Rprec"))
+    assert words.measures["Rprec"].value == 1  # it reads 30 ranks, and nDCG@10 no more than ten
+    thresholds, values = words.curve
+    assert thresholds[0] < words.test_scores.min() < words.test_scores.max() < thresholds[-1]
+    assert words.test_best is not None
+    assert values.max() == pytest.approx(words.test_best[1])
+    assert replace(words, kind="model").f1_at == {}  # 0.4 to 0.7 are cosines
+
+
 def test_sides_of_two_data_sets_and_evaluations_of_two_tests_are_errors(evaluation: Evaluation, splits: Splits, tiny_model: Path) -> None:
     turned = Corpus(splits.test.corpus.ids[::-1], splits.test.corpus.texts[::-1])
     with pytest.raises(SettingError, match="not of one corpus"):

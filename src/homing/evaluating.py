@@ -25,7 +25,7 @@ from homing.retrievers.dense import search_embeddings
 from homing.retrievers.fused import fuse
 from homing.settings import Evaluating
 from homing.significance import resample
-from homing.thresholds import GRID, bagged_threshold, best_threshold, f1, f1_curve, precision_recall, threshold_for
+from homing.thresholds import GRID, bagged_threshold, best_threshold, f1, f1_curve, grid, precision_recall, threshold_for
 
 OVER_CORPUS = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
 NEIGHBOURS = (1, 3, 10, 30)  # a query's background, tried on dev
@@ -44,8 +44,8 @@ def evaluate(
     Thresholds, calibration and offset are chosen on dev and applied on test. After the models come, unless `settings.bm25` is off, BM25
     and each model fused with it by reciprocal ranks. `groups`, shape (queries,): what is resampled together (`Splits.groups`).
 
-    Raises JudgmentError where test has no relevant document, SettingError where two models have one name (a model's name is its column),
-    and where dev and test are not of one corpus and one set of queries.
+    Raises JudgmentError where test has no relevant document, SettingError where two models have one name (a model's name is its column)
+    or one has that of a row that is added, and where dev and test are not of one corpus and one set of queries.
     """
     demand(list | tuple, models=models)
     demand_encoder(**{f"models[{place}]": each for place, each in enumerate(models)})
@@ -55,6 +55,12 @@ def evaluate(
     names = [model.name for model in models]
     if len(set(names)) < len(names):
         raise SettingError("two models have the same name", got=", ".join(names), remedy="Give one of them another: Model(..., name=...).")
+    if settings.bm25 and (taken := {"BM25", *map(fusion, names)} & set(names)):
+        raise SettingError(
+            "a model has the name of a row that evaluation adds",
+            got=taken.pop(),
+            remedy="Give it another: Model(..., name=...), or --no-bm25.",
+        )
     if dev.corpus.texts != test.corpus.texts or dev.queries.texts != test.queries.texts:
         raise SettingError(
             "dev and test are not of one corpus and one set of queries", got=f"{len(dev.corpus):,} and {len(test.corpus):,} documents",
@@ -88,6 +94,8 @@ class _Exam:
             replace(each, cutoff=depth) if _open(each) else each for each in (*map(Measure.parse, OVER_CORPUS), *said)
         )
         self.depth = max(depth, *(each.cutoff or 0 for each in self.measures))
+        if any(each.name == "Rprec" for each in self.measures):  # reads as many ranks as documents are relevant
+            self.depth = max(self.depth, *map(len, test.qrels.positives.values()))
         self.ties = _ties(test)
         relevant = [data.qrels.relevance > 0 for data in (dev, test)]
         self.decides = not any(each.all() or not each.any() for each in relevant)
@@ -221,10 +229,13 @@ def _evaluation(answers: _Answers, exam: _Exam) -> Evaluation:
     if scored and exam.orders:
         per_query |= _over_lists(answers.test_scores, threshold, exam)
     relevant = exam.test.qrels.relevance > 0
-    curve = f1_curve(answers.test_scores, relevant) if decides else np.zeros_like(GRID)
+    curve = GRID, np.zeros_like(GRID)
+    if decides:
+        at = grid(answers.test_scores)
+        curve = at, f1_curve(answers.test_scores, relevant, at)
     evaluation = Evaluation(
         answers.name, answers.digest, answers.prompts, exam.dev, exam.test, answers.dev_scores, answers.test_scores,
-        exam.queries, per_query, {}, threshold, dev_f1, (GRID, curve), answers.seconds,
+        exam.queries, per_query, {}, threshold, dev_f1, curve, answers.seconds,
         kind=answers.kind, groups=exam.groups, found=found, speed=answers.speed, cost=answers.cost or {},
     )  # fmt: skip
     draws = draw(evaluation, exam.settings.resamples, exam.settings.seed)

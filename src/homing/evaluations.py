@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from homing.calibration import Reliability
 from homing.data import Dataset, Floats, Ints, Run
 from homing.decision import Decision
-from homing.thresholds import NAMED, f1_curve
+from homing.thresholds import NAMED, cosines, f1_curve
 
 
 def fusion(name: str) -> str:
@@ -161,8 +161,8 @@ class Evaluation:
 
     @property
     def f1_at(self) -> dict[float, float]:
-        """F1 on test at each of the `NAMED` thresholds, of a model alone: they are cosines. Empty where nothing is decidable."""
-        if self.kind != "model" or not self.decidable:
+        """F1 on test at each of the `NAMED` thresholds, which are cosines. Empty for other scores, and where nothing is decidable."""
+        if self.kind != "model" or not self.decidable or not cosines(self.test_scores):
             return {}
         return {at: self.f1_under(at) for at in NAMED}
 

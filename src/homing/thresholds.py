@@ -11,6 +11,19 @@ NAMED = (0.4, 0.5, 0.6, 0.7)
 GRID: Floats = np.round(np.arange(-20, 101) / 100, 2)
 
 
+def cosines(scores: Floats) -> bool:
+    """Whether the scores can be those of embeddings of length 1."""
+    return bool((np.abs(scores) <= 1.001).all())
+
+
+def grid(scores: Floats) -> Floats:
+    """Thresholds that a curve over these scores is drawn at: `GRID` for cosines, else as many from the lowest score to the highest."""
+    if cosines(scores):
+        return GRID
+    room = max(0.01 * float(np.ptp(scores)), 0.01)
+    return np.linspace(scores.min() - room, scores.max() + room, len(GRID))
+
+
 def f1(hits: ArrayLike, called: ArrayLike, relevant: ArrayLike) -> Floats:
     """F1 from counts: relevant pairs called relevant, pairs called relevant, relevant pairs. 0 where nothing is called or relevant."""
     total = np.asarray(called, dtype=np.float64) + np.asarray(relevant, dtype=np.float64)

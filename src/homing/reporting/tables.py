@@ -150,7 +150,7 @@ def _speed(evaluations: Sequence[Evaluation]) -> list[Row]:
         elif speed.kept or speed.document_seconds <= 0:
             rates.append(Cell(NONE, phrases.KEPT_EMBEDDINGS))
         else:
-            rates.append(Cell(number(speed.documents / speed.document_seconds, 0)))
+            rates.append(Cell(count(round(speed.documents / speed.document_seconds))))
     dimensions = [Cell(NONE if speed is None else count(speed.dimension)) for speed in speeds]
     return [
         Row(phrases.SPEED_ROW, rates),
