@@ -85,6 +85,21 @@ def test_a_time_out_is_tried_again(server: FakeServer) -> None:
     assert found.cost["retries"] == 1
 
 
+def test_an_answer_that_was_damaged_on_its_way_is_asked_for_again(server: FakeServer) -> None:
+    found = endpoint(server)
+    server.faults = [lambda answer: answer, lambda answer: Response(b"no gzip", headers={"content-encoding": "gzip"})]
+    assert np.allclose(found.encode(["x"], "document"), embed(["x"]), atol=1e-6)
+    assert found.cost["retries"] == 1
+
+
+@pytest.mark.parametrize("usage", ["none", ["7"], {"prompt_tokens": "7 tokens"}, {"total_tokens": None}], ids=str)
+def test_tokens_that_are_not_counted_in_numbers_are_none(server: FakeServer, usage: Any) -> None:
+    server.faults = [lambda answer: {**answer, "usage": usage}] * 2
+    found = endpoint(server)
+    assert np.allclose(found.encode(["x"], "document"), embed(["x"]), atol=1e-6)
+    assert "tokens" not in found.cost
+
+
 def test_what_does_not_pass_is_given_up_and_said(server: FakeServer) -> None:
     server.faults = [500] * 99
     with pytest.raises(EndpointError, match=r"does not answer.*500.*4 tries"):

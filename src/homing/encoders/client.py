@@ -118,7 +118,7 @@ class Client:
         content = self._ask("POST", "/embeddings", orjson.dumps(body), tries)
         try:
             answer = _json(content)
-            data, usage = answer["data"], answer.get("usage") or {}
+            data, usage = answer["data"], answer.get("usage")
             places = [int(each.get("index", place)) for place, each in enumerate(data)]
             rows: list[Any] = [None] * len(data)
             for place, each in zip(places, data, strict=True):
@@ -138,7 +138,7 @@ class Client:
         if not np.isfinite(found).all():
             bad = int((~np.isfinite(found).all(axis=1)).sum())
             raise self._wrong("holds numbers that are not finite", f"{bad} of {len(rows)} embeddings", "finite numbers")
-        return found, int(usage.get("prompt_tokens") or usage.get("total_tokens") or 0)
+        return found, _tokens(usage, "prompt_tokens") or _tokens(usage, "total_tokens")
 
     def chat(self, model: str, messages: Sequence[dict[str, str]], **parameters: Any) -> Said:
         """The answer of a chat model.
@@ -148,14 +148,14 @@ class Client:
         content = self._ask("POST", "/chat/completions", orjson.dumps({"model": model, "messages": messages, **parameters}))
         try:
             answer = _json(content)
-            choice, usage = answer["choices"][0], answer.get("usage") or {}
+            choice, usage = answer["choices"][0], answer.get("usage")
             message = choice["message"]
             said, refusal = _text(message.get("content")), message.get("refusal") or ""
             if not said and choice.get("finish_reason") == "stop":  # vLLM's reasoning parsers take an answer without thoughts for a thought
                 said = message.get("reasoning_content") or message.get("reasoning") or ""
             if choice.get("finish_reason") == "content_filter":
                 refusal = refusal or "content filter"
-            used = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+            used = _tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens")
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             raise self._wrong(
                 "is no chat completion", content[:80].decode("utf-8", "replace"), 'like {"choices": [{"message": ...}]}', "chat"
@@ -175,7 +175,7 @@ class Client:
             asked, status = 0.0, 0
             try:
                 answer = self._http.request(method, self.url + path, content=body, headers={"Content-Type": "application/json"})
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             else:
                 status = answer.status_code
@@ -267,6 +267,12 @@ def _row(said: Any) -> NDArray[np.float32]:
     if row.ndim != 1 or not len(row):
         raise ValueError
     return row
+
+
+def _tokens(usage: Any, name: str) -> int:
+    """Tokens that a server counted, 0 where it doesn't say so in a number."""
+    said = usage.get(name) if isinstance(usage, dict) else None
+    return said if isinstance(said, int) else 0
 
 
 def _failed(content: bytes) -> Any:
