@@ -54,6 +54,29 @@ def test_retrieval_equals_sentence_transformers_evaluator(evaluation: Evaluation
         assert evaluation.measures[name].value == pytest.approx(wanted[f"cosine_{theirs}"], abs=1e-6), name
 
 
+def test_a_query_that_stands_in_the_corpus_is_no_answer_to_itself(tiny_model: Path) -> None:
+    """As in pairs of questions that mean the same, where each is asked and found; what is judged for it is ranked as any other."""
+    builder = Builder()
+    for number in range(12):
+        query, side = builder.query(f"How do I mend chain {number}?"), "dev" if number < 6 else "test"
+        itself = builder.document(f"how do I mend chain {number}")
+        builder.judge(query, builder.document(f"repair of links {number}"), 1, side)
+        if number == 11:
+            builder.judge(query, itself, 0, side)
+    dev, test = builder.dataset("dev"), builder.dataset("test")
+    found = homing.evaluate([Model(tiny_model)], dev, test, Evaluating(resamples=100, top_k=10))
+    for each in found:
+        assert each.found is not None
+        assert each.found.document.shape[0] == 6
+        itself = {
+            query
+            for query, ranked in zip(each.queries.tolist(), each.found.document.tolist(), strict=True)
+            if f"how do I mend chain {query}" in {test.corpus.texts[document] for document in ranked if document >= 0}
+        }
+        assert itself == {11}
+    assert (found[0].found.document >= 0).sum(axis=1).tolist() == [23] * 5 + [24]  # type: ignore[union-attr]  # all others
+
+
 def test_deciding_equals_sklearn(evaluation: Evaluation) -> None:
     relevant, scores = evaluation.test.qrels.relevance > 0, evaluation.test_scores
     assert evaluation.threshold is not None

@@ -168,6 +168,18 @@ def test_a_sample_is_drawn_by_the_seed_and_has_all_its_lists() -> None:
     assert not np.array_equal(other.documents, few.documents)
 
 
+def test_a_query_that_stands_in_the_corpus_is_not_ranked_for_itself() -> None:
+    corpus, queries = Corpus(("d0", "d1", "d2"), ("0", "2", "3")), Queries(("q0", "q1"), ("0", "1"))
+    table = np.array([[1, 0, 0], [0, 1, 0], [0.6, 0.4, 0], [0, 0.8, 0]], dtype=np.float32)
+    told = {}
+    for judged in (0, 1):  # whether the first query's own text is judged for it: then it counts as it is
+        pairs = [(0, 1, 1), (1, 0, 0), (1, 2, 1), *[(0, 0, 0)] * judged]
+        data = Dataset(corpus, queries, Qrels(*np.array(pairs, dtype=np.int32).T))
+        told[judged] = DevLists(Told(table), data, 2, TEMPERATURE, 0).look().per_query.tolist()  # type: ignore[arg-type]
+    assert sorted(told[0]) == [1.0, 1.0]
+    assert min(told[1]) < 1.0
+
+
 def test_dev_without_a_relevant_document_is_an_error() -> None:
     with pytest.raises(JudgmentError, match="no query with a relevant"):
         DevLists(Told(np.eye(4, dtype=np.float32)), dataset([[0, 0], [0]]), 50, TEMPERATURE, 0)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import homing
 from homing import unjudged
 from homing.batches import LEFT_OUT, MINED, NEGATIVE, POSITIVE, Groups
-from homing.data import Builder, Corpus, Dataset, Mined, Qrels, Queries
+from homing.data import UNSURE, Builder, Corpus, Dataset, Mined, Qrels, Queries
 from homing.errors import SettingError
 from homing.formats.mined import read_mined, save_mined
 from homing.mining import mine, resolved
@@ -192,6 +192,7 @@ def test_a_query_is_no_negative_of_its_own() -> None:
         mined = mine(data, settings)
         for query, document, *_ in negatives(mined):
             assert data.corpus.texts[document].lower() != data.queries.texts[query] + "?"
+        assert (mined.train.qrels.relevance == UNSURE).sum() == 6  # nor in a batch that another query brings it into
         assert (mined.negative >= 0).all()
 
 

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from homing.arguments import demand, demand_encoder
 from homing.calibration import fit_platt, reliability
-from homing.data import Dataset, Floats, Ints, Run, digest
+from homing.data import Dataset, Floats, Ints, Run, digest, pair_keys
 from homing.decision import ChosenOn, Decision, Offset, Threshold
 from homing.errors import JudgmentError, SettingError
 from homing.evaluations import Background, Evaluation, Interval, Returned, Row, Speed, Trade, fusion
 from homing.measures import Measure, Ranking, judge, parse_measures, rank, roc_auc
+from homing.near import equal
 from homing.protocols import Encoder
 from homing.resampling import Draws, decided, draw, interval, samples, units
 from homing.retrievers.bm25 import BM25
@@ -42,7 +43,9 @@ def evaluate(
     """Score every judged pair of dev and test, and search the whole corpus for every judged query, with each model.
 
     Thresholds, calibration and offset are chosen on dev and applied on test. After the models come, unless `settings.bm25` is off, BM25
-    and each model fused with it by reciprocal ranks. `groups`, shape (queries,): what is resampled together (`Splits.groups`).
+    and each model fused with it by reciprocal ranks. A document that is a query itself, but for case and punctuation, is in no ranking of
+    that query's unless it is judged for it: a corpus of questions holds each. `groups`, shape (queries,): what is resampled together
+    (`Splits.groups`).
 
     Raises JudgmentError where test has no relevant document, SettingError where two models have one name (a model's name is its column)
     or one has that of a row that is added, and where dev and test are not of one corpus and one set of queries.
@@ -96,6 +99,11 @@ class _Exam:
         self.depth = max(depth, *(each.cutoff or 0 for each in self.measures))
         if any(each.name == "Rprec" for each in self.measures):  # reads as many ranks as documents are relevant
             self.depth = max(self.depth, *map(len, test.qrels.positives.values()))
+        row, document = equal(self.texts(), test.corpus.texts)
+        known = [pair_keys(data.qrels.query, data.qrels.document) for data in (dev, test)]
+        unjudged = ~np.isin(pair_keys(self.asked[row], document), np.concatenate(known))
+        self.own = row[unjudged], document[unjudged]
+        self.spare = int(np.bincount(self.own[0]).max(initial=0))
         self.ties = _ties(test)
         relevant = [data.qrels.relevance > 0 for data in (dev, test)]
         self.decides = not any(each.all() or not each.any() for each in relevant)
@@ -129,6 +137,17 @@ class _Exam:
     def rows(self, data: Dataset) -> NDArray[np.intp]:
         """The place in `asked` of the query of each judgment."""
         return np.searchsorted(self.asked, data.qrels.query)
+
+    def searched(self, run: Run) -> Run:
+        """A run over `asked`, `spare` deeper than it is read, without the documents that are the query itself, unjudged for it."""
+        if not self.spare:
+            return run
+        itself = np.zeros(run.document.shape, dtype=bool)
+        for row, document in zip(*(each.tolist() for each in self.own), strict=True):
+            itself[row] |= run.document[row] == document
+        document, score = np.where(itself, -1, run.document), np.where(itself, -np.inf, run.score).astype(run.score.dtype)
+        last = np.argsort(itself, axis=1, kind="stable")[:, : self.depth]
+        return Run(run.query, np.take_along_axis(document, last, axis=1), np.take_along_axis(score, last, axis=1))
 
     def ranked(self, run: Run, queries: Ints) -> Run:
         """The rows of a run over `asked` that are these queries', equal scores by id and not by place in the file."""
@@ -192,7 +211,7 @@ def _encoded(model: Encoder, exam: _Exam, kept: dict[str, NDArray[np.float32]]) 
         len(exam.test.corpus), round(between - start, 3), len(exam.asked), round(end - between, 3), model.dimension,
         kept=encoded is not None and model.encoded - encoded < texts,  # type: ignore[attr-defined]
     )  # fmt: skip
-    run = search_embeddings(embedded, documents, exam.depth, exam.ties, progress=f"{model.name}: search")
+    run = exam.searched(search_embeddings(embedded, documents, exam.depth + exam.spare, exam.ties, progress=f"{model.name}: search"))
     return _Answers(
         model.name, "model", model.digest, {str(kind): prompt for kind, prompt in model.prompts.items()},
         scores(exam.dev), scores(exam.test), run, end - start,
@@ -206,7 +225,7 @@ def _bm25(exam: _Exam) -> _Answers:
     retriever.fit(exam.test.corpus.texts)
     texts = exam.texts()
     dev, test = (retriever.score(texts, exam.rows(data), data.qrels.document).astype(np.float64) for data in (exam.dev, exam.test))
-    run = retriever.search(texts, exam.depth)
+    run = exam.searched(retriever.search(texts, exam.depth + exam.spare))
     return _Answers("BM25", "bm25", retriever.digest, {"query": "", "document": ""}, dev, test, run, time.perf_counter() - start)
 
 

@@ -18,7 +18,7 @@ from homing.retrievers.bm25 import BM25, score_lists
 from homing.retrievers.dense import Dense
 from homing.retrievers.fused import Fused, K
 from homing.settings import Mining
-from homing.unjudged import Unjudged, by_chance, found, members, of_equal_queries, retriever_of
+from homing.unjudged import Unjudged, by_chance, found, members, of_equal_queries, of_the_queries, retriever_of
 
 _WINDOW = 10  # of a list: hard are ranks 1 to 10, easy the last 10
 _RECORD = ("kind", "rank", "score", "judged", "source")
@@ -34,7 +34,8 @@ def mine(
     nothing is said; `unjudged.found` what is left out); and where it holds fewer than a row needs, documents by chance. A row draws judged
     ones first, then found ones, then chance, of each kind as many as the settings say (`negatives.draw`; training draws anew from
     `Mined.pool` in each epoch). A query without a positive gives no row. Nothing but the judgments of `train` is looked at; what these call
-    relevant to an equal query stands as UNSURE in the train of the rows (`unjudged.of_equal_queries`), so that no batch contrasts with it.
+    relevant to an equal query stands as UNSURE in the train of the rows (`unjudged.of_equal_queries`), so that no batch contrasts with it,
+    and so does a document that is the query itself (`unjudged.of_the_queries`).
 
     Judged candidates are ranked within their list, relevant ones too, ties by list position: hard are the negatives at ranks 1 to 10, easy
     those among the last 10 that are not hard, the others medium. `list` ranks them by BM25 with the list's own statistics, another
@@ -63,6 +64,9 @@ def mine(
     if len(likely := of_equal_queries(train)):
         say(f"{len(likely):,} documents are no negatives: they are relevant to a query that is equal but for case and punctuation")
         train = train.changed(likely)
+    if len(own := of_the_queries(train)):
+        say(f"{len(own):,} documents are no negatives of the query that they are themselves, but for case and punctuation")
+        train = train.changed(own)
     parts = [listed] if retriever is None else [listed, _columns(found(train, asked, settings, retriever))]
     short = asked[np.bincount(_joined(parts)["query"], minlength=len(train.queries))[asked] < settings.negatives]
     if len(short):

@@ -79,6 +79,20 @@ def join(texts: Sequence[str], threshold: float = THRESHOLD, most: int | None = 
     return Near(found, _connected(found, len(texts)).astype(np.int32), complete)
 
 
+def equal(ones: Sequence[str], others: Sequence[str]) -> tuple[Ints, Ints]:
+    """The pairs of a text of one side and one of the other that have one normal form: positions on either side, shapes (pairs,).
+
+    Of `others`, those more than twice as long as any of `ones` are not looked at: passages beside questions.
+    """
+    forms: dict[str, list[int]] = {}
+    for place, text in enumerate(ones):
+        forms.setdefault(normal_form(text), []).append(place)
+    longest = 2 * max(map(len, ones), default=0)
+    pairs = [(one, other) for other, text in enumerate(others) if len(text) <= longest for one in forms.get(normal_form(text), ())]
+    one, other = np.array(pairs, dtype=np.int32).reshape(-1, 2).T
+    return one, other
+
+
 def _connected(pairs: NDArray[np.integer], texts: int) -> NDArray[np.int64]:
     """The connected group of each text, shape (texts,)."""
     graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(texts, texts))

@@ -14,6 +14,7 @@ from homing.encoders.model import Model
 from homing.encoders.tuning import Tuning
 from homing.errors import JudgmentError
 from homing.measures import average_precision, ndcg, order
+from homing.near import equal
 from homing.retrievers.bm25 import BM25
 from homing.settings import Training
 
@@ -88,7 +89,11 @@ class DevLists:
         for row, (_, candidates, relevance) in enumerate(judged):
             self.candidates[row, : len(candidates)] = np.searchsorted(self.documents, candidates)
             self.relevance[row, : len(candidates)] = relevance
-        self._queries = model.tokenize([dev.queries.texts[query] for query, _, _ in judged], "query")
+        asked = [dev.queries.texts[query] for query, _, _ in judged]
+        self._itself = equal(asked, [dev.corpus.texts[document] for document in self.documents.tolist()])
+        kept = [column not in self.candidates[row] for row, column in zip(*self._itself, strict=True)]  # unless it is judged
+        self._itself = self._itself[0][kept], self._itself[1][kept]
+        self._queries = model.tokenize(asked, "query")
         self._fixed = None if documents is None else documents[self.documents]
         texts = [dev.corpus.texts[document] for document in self.documents.tolist()] if documents is None else []
         self._documents = model.tokenize(texts, "document")
@@ -126,7 +131,9 @@ class DevLists:
         )
 
     def _ndcg(self, scores: Floats) -> Floats:
-        """nDCG@10 of each query over all documents of the sample; what isn't judged for it counts as not relevant."""
+        """nDCG@10 of each query over all documents of the sample but the query itself; what isn't judged for it counts as not relevant."""
+        scores = scores.copy()
+        scores[self._itself] = -np.inf
         top = np.argpartition(-scores, min(20, scores.shape[1] - 1), axis=1)[:, :20].astype(np.int32)
         top = np.take_along_axis(top, order(np.take_along_axis(scores, top, axis=1), top), axis=1)
         gains = np.zeros(scores.shape, dtype=np.int32)
@@ -146,11 +153,13 @@ def _filled(dev: Dataset, judged: list[tuple[int, Ints, Ints]], seed: int) -> li
     retriever, filled = BM25(), []
     retriever.fit(dev.corpus.texts)
     most = max(len(candidates) for _, candidates, _ in judged)
-    run = retriever.search([dev.queries.texts[query] for query, _, _ in judged], STAND_INS + most)
-    for (query, candidates, relevance), ranked in zip(judged, run.document, strict=True):
+    asked = [dev.queries.texts[query] for query, _, _ in judged]
+    run = retriever.search(asked, STAND_INS + most)
+    itself = set(zip(*(each.tolist() for each in equal(asked, dev.corpus.texts)), strict=True))
+    for row, ((query, candidates, relevance), ranked) in enumerate(zip(judged, run.document, strict=True)):
         chance = np.random.default_rng([seed, query]).choice(len(dev.corpus), min(len(dev.corpus), 2 * STAND_INS + most), replace=False)
         others = list(dict.fromkeys(np.concatenate([ranked[ranked >= 0], chance.astype(np.int32)]).tolist()))
-        others = [document for document in others if document not in candidates][:STAND_INS]
+        others = [document for document in others if document not in candidates and (row, document) not in itself][:STAND_INS]
         none = np.zeros(len(others), dtype=np.int32)
         filled.append((query, np.append(candidates, np.array(others, dtype=np.int32)), np.append(relevance, none)))
     return filled

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from homing.cache import cache_directory
 from homing.data import UNSURE, Dataset, Floats, Ints, Mined, Qrels, digest, pair_keys
 from homing.errors import SettingError
-from homing.near import THRESHOLD, alike, sketches
+from homing.near import THRESHOLD, alike, equal, sketches
 from homing.negatives import EASY, HARD, MEDIUM, RANDOM, keys, mixed, places
 from homing.progress import BAR
 from homing.protocols import Encoder
@@ -77,6 +77,16 @@ def of_equal_queries(train: Dataset) -> Qrels:
     return Qrels(query[new], document[new], np.full(new.sum(), UNSURE))
 
 
+def of_the_queries(train: Dataset) -> Qrels:
+    """The documents that are a query itself, but for case and punctuation, and that train does not judge for it, as UNSURE: a corpus of
+    questions holds each of them, and nothing that is relevant to one can be nearer."""
+    asked = train.qrels.queries
+    row, document = equal([train.queries.texts[query] for query in asked.tolist()], train.corpus.texts)
+    query = asked[row]
+    new = ~_judged(train, query, document)
+    return Qrels(query[new], document[new], np.full(new.sum(), UNSURE))
+
+
 def found(train: Dataset, queries: Ints, settings: Mining, retriever: BM25 | Dense | Fused) -> Unjudged:
     """What a fitted retriever finds for these queries (queries,) in the window of ranks, less what is judged or probably relevant.
 
@@ -86,7 +96,7 @@ def found(train: Dataset, queries: Ints, settings: Mining, retriever: BM25 | Den
     window = run.document[:, settings.first_rank - 1 :]
     row, column = np.nonzero(window >= 0)
     query, document = queries[row], window[row, column]
-    keep = np.flatnonzero(~_judged(train, query, document) & ~_is_the_query(train, query, document))
+    keep = np.flatnonzero(~_judged(train, query, document))
     for member in members(retriever):
         if isinstance(member, Dense):
             keep = keep[_below(train, query[keep], document[keep], settings.cap, member)]
@@ -159,12 +169,11 @@ class _Deck:
         return query[keep], document[keep]
 
     def _sifted(self, row: NDArray[np.int64], query: Ints, document: Ints, wanted: int) -> NDArray[np.int64]:
-        """The first `wanted` of each row that are neither its query nor nearly a positive: no more are compared than it takes."""
+        """The first `wanted` of each row that are not nearly a positive: no more are compared than it takes."""
         kept, left, step = np.empty(0, dtype=np.int64), np.arange(len(row)), wanted
         while len(left):
             ahead = places(row[left]) < step
             now = left[ahead]
-            now = now[~_is_the_query(self._train, query[now], document[now])]
             kept = np.sort(np.append(kept, now[~_like_a_positive(self._train, query[now], document[now])]))
             left = left[~ahead]
             left, step = left[~_occur(row[kept], row[left], wanted)], _SPARE * step
@@ -209,17 +218,6 @@ def _below(train: Dataset, query: Ints, document: Ints, cap: float, dense: Dense
     limit = lowest - (1 - cap) * np.abs(lowest)  # cap * lowest where that is positive
     below: NDArray[np.bool_] = dense.score(texts, row[: len(query)], document) <= limit[row[: len(query)]]
     return below
-
-
-def _is_the_query(train: Dataset, query: Ints, document: Ints) -> NDArray[np.bool_]:
-    """Whether each of these documents is its query, but for case and punctuation, as in a corpus of questions."""
-    forms: dict[str, int] = {}
-    asked, row = np.unique(query, return_inverse=True)
-    of_query = np.array([forms.setdefault(normal_form(train.queries.texts[each]), len(forms)) for each in asked.tolist()], dtype=np.int64)
-    told, place = np.unique(document, return_inverse=True)
-    of_document = np.array([forms.get(normal_form(train.corpus.texts[each]), -1) for each in told.tolist()], dtype=np.int64)
-    same: NDArray[np.bool_] = of_query[row] == of_document[place]
-    return same
 
 
 def _like_a_positive(train: Dataset, query: Ints, document: Ints) -> NDArray[np.bool_]:
