@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -140,15 +141,15 @@ def _flat(lists: pa.ChunkedArray) -> pa.Array:
     return lists.combine_chunks().flatten()
 
 
-def _positions(names: pa.Array, known: Sequence[str], what: str, path: Path) -> NDArray[np.int32]:
+def _positions(names: pa.Array | pa.ChunkedArray, known: Sequence[str], what: str, path: Path) -> NDArray[np.int32]:
     """Where each name is in `known`."""
-    position = {name: number for number, name in enumerate(known)}
-    try:
-        return np.array([position[name] for name in names.to_pylist()], dtype=np.int32)
-    except KeyError as error:
+    found = pc.index_in(names, value_set=pa.array(known, pa.string()))
+    if found.null_count:
         raise JudgmentError(
-            f"{what} {error.args[0]!r} of a mined row is unknown",
+            f"{what} {names.filter(found.is_null())[0].as_py()!r} of a mined row is unknown",
             where=str(path),
-            expected=f"one of the training split's {len(position):,}",
+            expected=f"one of the training split's {len(known):,}",
             remedy="The rows were mined from other data: run `homing mine` again.",
-        ) from None
+        )
+    positions: NDArray[np.int32] = found.to_numpy(zero_copy_only=False)
+    return positions
