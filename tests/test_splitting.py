@@ -203,9 +203,10 @@ def test_a_frozen_test_stays_and_nothing_of_it_is_left_in_train_or_dev() -> None
     answer = old.test.corpus.texts[int(old.test.qrels.document[old.test.qrels.query == old.test.qrels.queries[0]][0])]
     new = [(question(3 * number), f"document {number}", 1) for number in range(300, 340)]
     leaking = [(asked + "!", "new answer", 1), ("another question of the same answer", answer, 1), (asked, "newly judged", 1)]
-    found = freeze(dataset(apart(60) + new + leaking), old, Splitting())
+    broken = ("a question of this answer in two lines", answer.replace(" ", "\n"), 1)
+    found = freeze(dataset([broken, *apart(60), *new, *leaking]), old, Splitting())
     assert judged(found) == judged(old)
-    assert {found.train.queries.texts[query] for query in found.removed} == {asked + "!", "another question of the same answer"}
+    assert {found.train.queries.texts[query] for query in found.removed} == {asked + "!", broken[0], "another question of the same answer"}
     assert found.test.notes["newer_judgments_of_test"] == 1
     train, dev, _, _ = sides(found)
     assert texts(old.train) <= train

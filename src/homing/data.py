@@ -283,7 +283,7 @@ def text_id(prefix: str, text: str) -> str:
     return f"{prefix}-{blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
-def _spaced(text: str) -> str:
+def spaced(text: str) -> str:
     """What equal texts have in common: composed characters (NFC), and one blank for each run of white space."""
     spaced = " ".join((text if text.isascii() else normalize("NFC", text)).split())
     return text if spaced == text else spaced  # the same object, where it is the same text
@@ -351,14 +351,14 @@ class Builder:
 
     def _add(self, known: dict[str, int], prefix: str, text: str, name: str | None) -> int:
         text = text.strip()
-        spaced = text if text in known else _spaced(text)
-        if spaced in known:
+        key = text if text in known else spaced(text)
+        if key in known:
             self.notes["equal_queries" if prefix == "q" else "equal_documents"] += 1
-            return known[spaced]
-        known[spaced] = len(known)
+            return known[key]
+        known[key] = len(known)
         self._texts[prefix].append(text)
         self._ids[prefix].append(text_id(prefix, text) if name is None else name)
-        return known[spaced]
+        return known[key]
 
     def describe(self, query: int, values: Mapping[str, str]) -> None:
         """Note what a record says of a query beside its text, by the column's name; what a query had first stays."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.arguments import demand
-from homing.data import SIDES, Corpus, Dataset, Ints, Qrels, Queries, Side, Splits, Texts, text_id
+from homing.data import SIDES, Corpus, Dataset, Ints, Qrels, Queries, Side, Splits, Texts, spaced, text_id
 from homing.errors import SplitError
 from homing.near import MOST
 from homing.settings import Splitting
@@ -158,16 +158,21 @@ def _columns(ours: Queries, theirs: Queries, place: Ints, queries: int) -> dict[
 
 
 def _with(ours: Texts, theirs: Texts, prefix: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], Ints]:
-    """Ids and texts of both, and where each text of `theirs` stands in them; an id that is taken gives way to one made of the text."""
-    place = {text: position for position, text in enumerate(ours.texts)}
+    """Ids and texts of both, and where each text of `theirs` stands in them; an id that is taken gives way to one made of the text.
+
+    Of texts that differ in white space alone, theirs stays.
+    """
+    place = {spaced(text): position for position, text in enumerate(ours.texts)}
     ids, texts, taken = list(ours.ids), list(ours.texts), set(ours.ids)
     for name, text in zip(theirs.ids, theirs.texts, strict=True):
-        if text not in place:
-            place[text] = len(texts)
+        if (key := spaced(text)) in place:
+            texts[place[key]] = text
+        else:
+            place[key] = len(texts)
             ids.append(text_id(prefix, text) if name in taken else name)
             texts.append(text)
             taken.add(ids[-1])
-    return (tuple(ids), tuple(texts)), np.array([place[text] for text in theirs.texts], dtype=np.int32)
+    return (tuple(ids), tuple(texts)), np.array([place[spaced(text)] for text in theirs.texts], dtype=np.int32)
 
 
 def _pairs(qrels: Qrels) -> set[tuple[int, int]]:
