@@ -234,6 +234,20 @@ def test_a_query_encoder_names_its_documents_model(for_queries: Shipped) -> None
     assert "queries alone" in (for_queries.path / "README.md").read_text()
 
 
+def test_documents_of_a_query_encoder_keep_the_conventions_that_flags_gave(tiny_model: Path, tmp_path: Path) -> None:
+    """As E5 wants: its directory names no prompts; and as a directory wants that says no pooling."""
+    bare = Path(shutil.copytree(tiny_model, tmp_path / "bare", ignore=shutil.ignore_patterns("modules.json", "1_Pooling", "config_s*")))
+    base = Model(bare, pooling="lasttoken", query_prompt="query: ", document_prompt="passage: ", max_length=64, device="cpu")
+    adapter = learned(base, "lora", tmp_path / "adapter")
+    write_json(adapter.path / "homing.json", json.loads((adapter.path / "homing.json").read_text()) | {"train": "queries"})
+    homing.merge(base, adapter, out=tmp_path / "model")
+    pair = homing.open_model(tmp_path / "model", device="cpu")
+    assert pair.prompts == {"query": "query: ", "document": "passage: "}
+    assert np.array_equal(pair.encode(QUERIES, "document"), base.encode(QUERIES, "document"))
+    assert pair.digest_of("document") == base.digest_of("document")
+    assert 'documents = base.encode(["..."], prompt="passage: ")' in (tmp_path / "model" / "README.md").read_text()
+
+
 def test_both_sides_as_one_router(for_queries: Shipped, tmp_path: Path) -> None:
     router = write_router(for_queries.path, for_queries.base.path, tmp_path / "router")
     pair, theirs = homing.open_model(for_queries.path, device="cpu"), SentenceTransformer(str(router), device="cpu")

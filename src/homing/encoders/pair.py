@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing import conventions
+from homing.encoders.directory import directory_of
 from homing.encoders.model import Model
 from homing.errors import ModelError
 from homing.protocols import Kind
@@ -63,19 +64,30 @@ class Pair:
 def open_model(path: str | Path, *, documents: Model | None = None, name: str | None = None, **keywords: Any) -> Model | Pair:
     """The model of a directory, or the pair that it stands for: where `homing.json` says that its documents are another model's.
 
+    Documents are encoded under the document prompt that stands in the query encoder's directory: the one that they were trained beside.
+
     `documents`: that other model, where it is loaded already. Raises ModelError where it is not the one that the directory names.
     """
     model = Model(path, name=name, **keywords)
     said = model.document_model
     if said is None:
         return model
-    documents = documents or Model(said["model"], device=model.device, dtype=model.dtype, max_length=said["max_length"])
+    documents = documents or _documents_of(model, said)
     if documents.weights_digest != said["digest"]:
         raise ModelError(
             "the documents' model is not the one that the query encoder was trained beside", where=str(documents.path),
             got=f"digest {documents.weights_digest}", expected=said["digest"], remedy=f"Give {said['model']} as it was then.",
         )  # fmt: skip
     return Pair(model, documents, name)
+
+
+def _documents_of(model: Model, said: Mapping[str, Any]) -> Model:
+    """The model that the documents of a query encoder keep, under the conventions that the query encoder has for them."""
+    pools = (directory_of(said["model"]) / "modules.json").is_file()
+    return Model(
+        said["model"], document_prompt=model.prompts["document"], pooling=None if pools else model.pooling, max_length=said["max_length"],
+        trust_remote_code=model.trust_remote_code, device=model.device, dtype=model.dtype,
+    )  # fmt: skip
 
 
 def write_document_model(directory: Path, documents: Model) -> None:

@@ -112,7 +112,9 @@ def _use(facts: Facts) -> list[str]:
         ]
     return [
         'queries = SentenceTransformer("path/of/this/directory").encode_query(["..."])',
-        f'documents = SentenceTransformer("{facts.documents["model"]}").encode_document(["..."])',
+        f'base = SentenceTransformer("{facts.documents["model"]}")',
+        f"base.max_seq_length = {facts.documents['max_length']}",
+        f'documents = base.encode(["..."], prompt={json.dumps(facts.document_prompt, ensure_ascii=False)})',
     ]
 
 
