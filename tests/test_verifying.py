@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import homing
 from fake_server import FakeServer, serving
 from homing.cli import main
 from homing.encoders.client import Client
@@ -21,6 +23,7 @@ from homing.encoders.model import Model
 from homing.encoders.pair import Pair
 from homing.errors import EndpointError, SettingError
 from homing.verifying import Verification, verify
+from test_merging import learned
 from tiny import tiny_qwen3
 
 Rows = NDArray[np.float32]
@@ -236,6 +239,15 @@ def test_other_weights_are_named(model: Model, tmp_path: Path) -> None:
     assert not found.equal
     assert "other embeddings altogether" in found.findings[0].what
     assert found.flips > 0
+
+
+def test_the_untrained_base_is_named_whatever_flags_it_was_opened_with(tiny_model: Path, tmp_path: Path) -> None:
+    bare = Path(shutil.copytree(tiny_model, tmp_path / "bare", ignore=shutil.ignore_patterns("modules.json", "1_Pooling")))
+    base = Model(bare, pooling="lasttoken", document_prompt="passage: ", max_length=96, device="cpu")
+    tuned = homing.merge(base, learned(base, "lora", tmp_path / "adapter"), out=tmp_path / "model")
+    assert verified(tuned, right(base)).findings[0].what == "the weights of the untrained base"
+    (bare / "config.json").unlink()
+    assert "other embeddings altogether" in verified(tuned, right(base)).findings[0].what
 
 
 def test_shorter_embeddings_are_named(model: Model) -> None:

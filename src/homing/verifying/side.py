@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from homing.encoders.endpoint import LENGTH_OFF, Endpoint
 from homing.encoders.faults import LENGTHS, Way, Workshop
 from homing.encoders.model import Model
 from homing.encoders.pair import Pair
+from homing.errors import ModelError
 from homing.protocols import Kind
 from homing.shipping.origin import Origin
 from homing.verifying.verification import Compared, Finding, Sent
@@ -177,11 +179,13 @@ class Side:
         origin = Origin.read(self.model.path)
         base = self.model.path if self.model.change else None if origin is None else Path(origin.base)
         if base is not None and base.is_dir():
-            others.append(("the untrained base", Model(base, device=self.model.device, dtype=self.model.dtype)))
+            pooling, trust = None if (base / "modules.json").is_file() else self.model.pooling, self.model.trust_remote_code
+            with suppress(ModelError):  # whatever lies there by now
+                untrained = Model(base, pooling=pooling, trust_remote_code=trust, device=self.model.device, dtype=self.model.dtype)
+                others.append(("the untrained base", untrained))
         for name, model in others:
-            prompted = [self.prompt + text for text in texts]
-            rows = _unit(model.encode_tokens(model.tokenize(prompted, "document"))) if not model.prompts["document"] else None
-            if rows is not None and float(np.median(self._distances(received, rows))) <= min(self.tolerance, 0.2 * before):
+            rows = _unit(model.encode_tokens(model.tokenize([self.prompt + text for text in texts], None)))
+            if float(np.median(self._distances(received, rows))) <= min(self.tolerance, 0.2 * before):
                 return f"the weights of {name}", "Start the server with the directory of the model that is to be served."
         return None
 
