@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def test_a_corpus_beside_pairs_is_mined_from(pairs: Path, tmp_path: Path, kind: 
     path = tmp_path / f"corpus.{kind}"
     if kind == "txt":
         texts[0] += "\f on the\u2028same line"
-        path.write_text("\n".join([*texts, "", "word1 is a thing\n"]), encoding="utf-8")
+        path = tmp_path / "corpus.txt.gz"
+        path.write_bytes(gzip.compress("\r\n".join(["\ufeff" + texts[0], *texts[1:], "", "word1 is a thing\r\n"]).encode()))
     elif kind == "jsonl":
         path.write_text(
             "".join(
@@ -62,7 +64,8 @@ def test_splits_share_the_corpus(pairs: Path, tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("c.jsonl", b'{"body": "x"}\n', "no text"),
-        ("c.txt", b"\xff\xfe\xff", "not UTF-8"),
+        ("c.txt", b"one\n\xff\xfe\xff", "line 2: the file is not UTF-8; got the byte 0xff at offset 4"),
+        ("c.txt.gz", gzip.compress(b"one\n" * 100)[:-9], "cannot be read"),
         ("c.jsonl", b'{"text": 3}\n', "wrong type"),
         ("none.txt", None, "cannot be read"),
     ],

@@ -285,8 +285,8 @@ def text_id(prefix: str, text: str) -> str:
 
 def spaced(text: str) -> str:
     """What equal texts have in common: composed characters (NFC), and one blank for each run of white space."""
-    spaced = " ".join((text if text.isascii() else normalize("NFC", text)).split())
-    return text if spaced == text else spaced  # the same object, where it is the same text
+    form = " ".join((text if text.isascii() else normalize("NFC", text)).split())
+    return text if form == text else form  # the same object, where it is the same text
 
 
 class _Merged(NamedTuple):

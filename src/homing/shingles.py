@@ -15,24 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-_FOLDED = re.compile(r"[\W_]+")
+# Vowel signs are marks, which `\w` leaves out. In Indic scripts, Thai, Lao, Burmese and Khmer they tell words apart and stay, unlike these
+# scripts' own punctuation; Arabic's and Hebrew's points, which most writers leave out, go, as do accents that no letter has taken in.
+_VOWELS = "\u0900-\u0dff\u0e00-\u0eff\u0f71-\u0fbc\u1000-\u109f\u1780-\u17d3"
+_PUNCTUATION = "_\u0964\u0965\u0df4\u0e3f\u0e4f\u0e5a\u0e5b\u104a-\u104f"
+_FOLDED = re.compile(f"(?:[^\\w{_VOWELS}]|[{_PUNCTUATION}])+")
+_POINTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed]")
 _ASCII_FOLDED = bytes(ord(character.lower()) if (character := chr(code)).isalnum() and code < 128 else ord(" ") for code in range(256))
 _TWO_CHARACTERS = ((0x1100, 0x11FF), (0x2E80, 0x9FFF), (0xA960, 0xA97F), (0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
-_WIDE = "".join(f"{chr(low)}-{chr(high)}" for low, high in _TWO_CHARACTERS)
-_BESIDE_WIDE = re.compile(f"(?<=[{_WIDE}]) | (?=[{_WIDE}])")
+_UNSPACED = "".join(f"{chr(low)}-{chr(high)}" for low, high in _TWO_CHARACTERS) + "\u0e01-\u0e4e\u0e81-\u0ece\u1000-\u109f\u1780-\u17d3"
+_BESIDE_UNSPACED = re.compile(f"(?<=[{_UNSPACED}]) | (?=[{_UNSPACED}])")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")  # soft hyphen, zero width, direction, byte order mark
 
 
 def normal_form(text: str) -> str:
     """The text as near-duplicates are compared: NFKC, case-folded, each run of punctuation and white space one space.
 
-    Beside a Han character, kana or Hangul it is none: writers put spaces there as they like ("安装 Python 环境", "安装Python环境"), and one
-    would touch three shingles of a dozen. A text of nothing but punctuation keeps it, without the white space.
+    Beside a Han character, kana, Hangul, Thai, Lao, Burmese or Khmer it is none: writers put spaces there as they like ("安装 Python 环境",
+    "安装Python环境"), and one would touch three shingles of a dozen. A text of nothing but punctuation keeps it, without the white space.
     """
     if text.isascii() and (form := b" ".join(text.encode().translate(_ASCII_FOLDED).split())):
         return form.decode()
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).casefold()).replace("\0", " ")
-    return _BESIDE_WIDE.sub("", _FOLDED.sub(" ", folded).strip()) or re.sub(r"\s+", "", folded)
+    return _BESIDE_UNSPACED.sub("", _FOLDED.sub(" ", _POINTS.sub("", folded)).strip()) or re.sub(r"\s+", "", folded)
 
 
 def shingles(forms: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,10 +6,13 @@ JSON, JSONL, CSV, Parquet or a spreadsheet with a `text` (or `content`, `documen
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from homing.data import Builder
 from homing.errors import FormatError
+from homing.formats import files
 from homing.formats.fields import keys, text_field, undecodable, unreadable
 from homing.formats.records import records
 
@@ -21,20 +24,25 @@ def read(path: Path, into: Builder) -> None:
 
     Raises FormatError at the first that is wrong.
     """
-    if path.suffix.lower() == ".txt":
-        try:
-            texts = iter(path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n"))  # splitlines() cuts at form feeds too
-        except OSError as error:
-            raise unreadable(path, error) from None
-        except UnicodeDecodeError as error:
-            raise undecodable(error, path) from None
-    else:
-        texts = (_text(record.value, record.where) for record in records(path, into.notes))
-    for text in texts:
+    plain = path.name.lower().removesuffix(files.ENDING).endswith(".txt")
+    for text in _lines(path) if plain else (_text(record.value, record.where) for record in records(path, into.notes)):
         if text.strip():
             into.document(text)
         else:
             into.notes["empty_documents"] += 1
+
+
+def _lines(path: Path) -> Iterator[str]:
+    offset = lines = 0
+    try:
+        with files.opened(path) as file:
+            for line in file:
+                yield line.decode().removeprefix("\ufeff")
+                offset, lines = offset + len(line), lines + 1
+    except (OSError, EOFError, zlib.error) as error:
+        raise unreadable(path, error) from None
+    except UnicodeDecodeError as error:
+        raise undecodable(error, path, offset=offset, lines=lines) from None
 
 
 def _text(record: dict[str, object], where: str) -> str:
