@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -75,6 +76,41 @@ def test_a_query_that_stands_in_the_corpus_is_no_answer_to_itself(tiny_model: Pa
         }
         assert itself == {11}
     assert (found[0].found.document >= 0).sum(axis=1).tolist() == [23] * 5 + [24]  # type: ignore[union-attr]  # all others
+
+
+class Backgrounds:
+    """Query n scores its positive n + .5 and its negative n: taking off what is nearest to a query lays all on one scale."""
+
+    name = digest = "backgrounds"
+    prompts: ClassVar = {"query": "", "document": ""}
+    similarity, dimension = "dot", 25
+
+    def digest_of(self, kind: str) -> str:
+        return kind
+
+    def encode(self, texts: list[str], kind: str, *, progress: str = "") -> np.ndarray:
+        found = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for row, text in enumerate(texts):
+            number = int(text.split()[-1])
+            found[row, 0] = number if kind == "query" else 1
+            found[row, 1 + number] = {"query": 1, "good": 0.5, "bad": 0.0}[text.split()[0]]
+        return found
+
+
+@pytest.mark.parametrize(("queries", "helps"), [(5, False), (12, True)])
+def test_a_handful_of_dev_queries_recommends_no_offset(queries: int, helps: bool) -> None:
+    builder = Builder()
+    for number in range(24):
+        side = "test" if number >= 12 else "dev"
+        if number < queries or side == "test":
+            query = builder.query(f"query {number}")
+            builder.judge(query, builder.document(f"good {number}"), 1, side)
+            builder.judge(query, builder.document(f"bad {number}"), 0, side)
+    settings = Evaluating(resamples=100, bm25=False)
+    found = homing.evaluate([Backgrounds()], builder.dataset("dev"), builder.dataset("test"), settings)[0]
+    assert found.background is not None
+    assert found.background.dev_f1 > 0.99
+    assert found.background.helps == helps
 
 
 def test_deciding_equals_sklearn(evaluation: Evaluation) -> None:

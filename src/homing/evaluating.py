@@ -15,6 +15,7 @@ from homing.arguments import demand, demand_encoder
 from homing.calibration import fit_platt, reliability
 from homing.data import Dataset, Floats, Ints, Run, digest, pair_keys
 from homing.decision import ChosenOn, Decision, Offset, Threshold
+from homing.differences import LEAST_GROUPS
 from homing.errors import JudgmentError, SettingError
 from homing.evaluations import Background, Evaluation, Interval, Returned, Row, Speed, Trade, fusion
 from homing.measures import Measure, Ranking, judge, parse_measures, rank, roc_auc
@@ -334,9 +335,9 @@ def _background(answers: _Answers, own: float, without: float, exam: _Exam, draw
     """A query's mean score to its nearest documents taken off its scores, by as many neighbours as dev likes best; `own` is the threshold
     without that, and `without` its F1 on dev.
 
-    It helps where dev has several groups and F1 on it is higher by more than the standard error of that difference, by groups. The nearest
-    documents are those of the whole corpus, judged or not, as a service would find them. Source: the local scaling of Conneau et al. 2018
-    (CSLS), one-sided.
+    It helps where F1 on dev is higher by more than the standard error of that difference, by groups, of which a handful tell nothing. The
+    nearest documents are those of the whole corpus, judged or not, as a service would find them. Source: the local scaling of Conneau et
+    al. 2018 (CSLS), one-sided.
     """
     dev, test = exam.dev.qrels.relevance > 0, exam.test.qrels.relevance > 0
     scores = np.where(answers.run.document >= 0, answers.run.score, 0).astype(np.float64)
@@ -357,8 +358,7 @@ def _background(answers: _Answers, own: float, without: float, exam: _Exam, draw
     judged = exam.test.qrels.queries
     owner = units(exam.groups, len(judged))[np.searchsorted(judged, exam.test.qrels.query)]
     on_test = decided(less(exam.test, answers.test_scores, neighbours) >= threshold, test, owner, draws)[0]
-    several = exam.redrawn.shape[1] > 1  # resamples of one group are all alike
-    helps = several and dev_f1 - without > float(np.std(gains[0] - gains[1]))
+    helps = exam.redrawn.shape[1] >= LEAST_GROUPS and dev_f1 - without > float(np.std(gains[0] - gains[1]))
     return Background(neighbours, threshold, dev_f1, without, helps, interval(on_test))
 
 
