@@ -111,6 +111,11 @@ def test_a_handful_of_dev_queries_recommends_no_offset(queries: int, helps: bool
     assert found.background is not None
     assert found.background.dev_f1 > 0.99
     assert found.background.helps == helps
+    one_group = homing.evaluate(
+        [Backgrounds()], builder.dataset("dev"), builder.dataset("test"), settings, groups=np.zeros(queries + 12, dtype=np.int32)
+    )[0]  # all of its resamples are alike, and their standard error is 0
+    assert one_group.background is not None
+    assert not one_group.background.helps
 
 
 def test_deciding_equals_sklearn(evaluation: Evaluation) -> None:
@@ -267,25 +272,6 @@ def test_more_relevant_documents_than_are_searched_and_scores_beyond_cosines() -
     assert words.test_best is not None
     assert values.max() == pytest.approx(words.test_best[1])
     assert replace(words, kind="model").f1_at == {}  # 0.4 to 0.7 are cosines
-
-
-def test_a_background_is_no_help_where_dev_is_one_group() -> None:
-    """All of its resamples are alike, and their standard error is 0."""
-    builder = Builder()
-    for side in ("dev", "test"):
-        for number, length in enumerate(
-            (8, 2)
-        ):  # no one threshold: what is wrong for a long query scores above what is right for a short one
-            words = [f"{side}{number}word{place}" for place in range(length)]
-            query = builder.query(" ".join(words))
-            builder.judge(query, builder.document(" ".join(words)), 1, side)
-            builder.judge(query, builder.document(" ".join(words[: length // 2])), 0, side)
-    data = [builder.dataset(side) for side in ("dev", "test")]
-    for groups, helps in ((None, True), (np.zeros(4, dtype=np.int32), False)):
-        (words_alone,) = homing.evaluate([], *data, Evaluating(resamples=100), groups=groups)
-        assert words_alone.background is not None
-        assert words_alone.background.dev_f1 > words_alone.background.dev_f1_without
-        assert words_alone.background.helps == helps
 
 
 def test_sides_of_two_data_sets_and_evaluations_of_two_tests_are_errors(evaluation: Evaluation, splits: Splits, tiny_model: Path) -> None:
