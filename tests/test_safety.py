@@ -157,6 +157,29 @@ def test_a_dense_layer_that_is_a_pickle_is_refused(model: Path, tmp_path: Path) 
     assert not (tmp_path / "ran").exists()
 
 
+def test_no_pickle_is_fetched_and_what_is_missing_then_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that the hub has as a pickle alone ends before its gigabytes are there."""
+    asked: list[str] = []
+
+    def fetched(name: str, ignore_patterns: list[str]) -> str:
+        asked.extend(ignore_patterns)
+        return str(model)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    assert Model("somebody/model", device="meta").path == model
+    assert {"*.bin", "*.pt", "*.ckpt", "*.onnx", "*.gguf"} <= set(asked)
+    modules = json.loads((model / "modules.json").read_text())
+    dense = {"idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense"}
+    write_json(model / "modules.json", [*modules, dense])
+    (model / "3_Dense").mkdir()
+    write_json(model / "3_Dense" / "config.json", {"in_features": 64, "out_features": 8})
+    with pytest.raises(ModelError, match=r"missing; expected 3_Dense/model.safetensors.*\n.*pickles.*are not fetched"):
+        Model("somebody/model", device="meta")
+    (model / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"holds no weights.*\n.*pickles.*are not fetched"):
+        Model("somebody/model", device="meta")
+
+
 def test_a_cross_encoder_that_is_a_pickle_is_refused(model: Path, tmp_path: Path) -> None:
     from homing.encoders import teacher
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from homing.conventions import FILE
 from homing.digests import remembered, update
+from homing.encoders.safety import OTHER_WEIGHTS, PICKLES
 from homing.errors import ModelError
 from homing.protocols import Kind
 from homing.settings import Encoding
@@ -60,7 +61,7 @@ def directory_of(path: str | Path) -> Path:
         from huggingface_hub import snapshot_download
 
         try:
-            directory = Path(snapshot_download(name, ignore_patterns=["*.onnx", "*.gguf", "onnx/*", "openvino/*", "*.h5", "*.msgpack"]))
+            directory = Path(snapshot_download(name, ignore_patterns=[*OTHER_WEIGHTS, *PICKLES, "onnx/*", "openvino/*"]))
         except Exception as error:
             raise ModelError(
                 "the model is neither a directory here nor reachable on the hub",

@@ -17,6 +17,8 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 OTHER_WEIGHTS = ("*.gguf", "*.onnx", "*.h5", "*.msgpack")  # made from a model's own, for other programs
 NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+NEEDED = {"Pooling": ("config.json",), "Dense": ("config.json", WEIGHTS)}
+OF_SAFETENSORS = "; from the hub, a revision that has safetensors: pickles (pytorch_model.bin) are not fetched"
 OWN_MODULES = "sentence_transformers."
 _POINTER = b"version https://git-lfs"
 _NUMBERS = ("F64", "F32", "BF16", "F16")  # formats of weights that can be trained and merged into, as safetensors names them
@@ -95,7 +97,8 @@ def shards(directory: Path) -> list[str]:
         raise ModelError(
             f"the directory holds no weights{' that are read here' if others else ''}", where=str(directory), got=", ".join(others[:3]),
             expected=WEIGHTS,
-            remedy="Take the model's original directory, which these were made from." if others else "Download the model again.",
+            remedy="Take the model's original directory, which these were made from." if others else
+            f"Download the model again{OF_SAFETENSORS}.",
         )  # fmt: skip
     index = read_json(directory / INDEX)
     placed = index.get("weight_map") if isinstance(index, dict) else None
@@ -139,13 +142,15 @@ def refuse_unsafe(directory: Path, *, trust_remote_code: bool = False) -> None:
             _refuse_narrow(body(directory) / name)
     for each in listed[1:]:
         own = directory / str(each["path"])
-        if str(each["type"]).rsplit(".", 1)[-1] in ("Pooling", "Dense") and not (own / "config.json").is_file():
-            raise ModelError(
-                "a file of the model is missing", where=str(directory), expected=f"{each['path']}/config.json",
-                remedy="Download the model again.",
-            )  # fmt: skip
+        needed = NEEDED.get(str(each["type"]).rsplit(".", 1)[-1], ())
         if own != directory and own.is_dir() and not any(own.glob("*.safetensors")):
             _refuse_pickles(own)
+        for name in needed:
+            if not (own / name).is_file():
+                raise ModelError(
+                    "a file of the model is missing", where=str(directory), expected=f"{each['path']}/{name}",
+                    remedy=f"Download the model again{OF_SAFETENSORS if name == WEIGHTS else ''}.",
+                )  # fmt: skip
     foreign = dict.fromkeys(_foreign(directory, listed))
     if not foreign:
         return
