@@ -24,12 +24,16 @@ def test_a_chinese_character_takes_two_columns_and_an_accent_none() -> None:
     assert right("调优", 6) == "  调优"
 
 
-@given(st.text(alphabet="ab 调优，。é-", max_size=200), st.integers(10, 60))
+@given(st.text(alphabet="ab 调优（，。é-", max_size=200), st.integers(10, 60))
 def test_wrapped_lines_fit_and_lose_nothing_but_blanks(text: str, columns: int) -> None:
     lines = wrapped(text, columns).split("\n")
     assert "".join("".join(lines).split()) == "".join(text.split())
     for line in lines:
-        assert width(line) <= columns or max(map(width, re.findall("(?:[ab\u00e9-]+|.)[，。]*", line))) > columns - 2
+        assert width(line) <= columns or max(map(width, re.findall("（*(?:[ab\u00e9-]+|.)[，。]*", line))) > columns - 2
+
+
+def test_brackets_stay_with_what_they_hold() -> None:
+    assert wrapped("从一二三（+0.1）到", 10) == "从一二三\n  （+0.1）\n  到"
 
 
 @given(st.text(alphabet="ab/-调优", min_size=1, max_size=60), st.integers(3, 30))

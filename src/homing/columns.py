@@ -8,8 +8,10 @@ import unicodedata
 WIDTH = 80
 _CLOSING = "，。；：！？、）》」』】”’%…"
 """What never begins a line: it stays with what is before it."""
+_OPENING = "（《「『【“‘"
+"""What never ends a line."""
 _WORD = r"[^\s\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]+"
-_PARTS = re.compile(rf"\s+|(?:{_WORD}|.)[{_CLOSING}]*", re.DOTALL)
+_PARTS = re.compile(rf"\s+|[{_OPENING}]*(?:{_WORD}|.)[{_CLOSING}]*", re.DOTALL)
 
 
 def width(text: str) -> int:
@@ -47,7 +49,7 @@ def shortened(text: str, columns: int) -> str:
 
 def wrapped(text: str, columns: int = WIDTH, indent: str = "  ") -> str:
     """The text in lines of at most so many columns, all but the first indented, which keeps its own; broken at blanks, and before or after
-    any Chinese character except closing punctuation. A word that is longer than a line stands alone."""
+    any Chinese character, but not between punctuation and what that holds to. A word that is longer than a line stands alone."""
     lines, line = list[str](), ""
     for part in _PARTS.findall(text):
         if part.isspace():

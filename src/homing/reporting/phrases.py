@@ -544,10 +544,10 @@ THRESHOLD = Phrase("threshold", "阈值")
 TEST_BEST = Phrase("test's best F1", "测试集最优 F1")
 FLOOR = Phrase(
     "{share} of the test pairs are relevant; calling all of them relevant has F1 {f1}.",
-    "测试集标注对中 {share} 相关；全判为相关时 F1 为 {f1}。",
+    "测试集标注对中有 {share} 相关；全判为相关时 F1 为 {f1}。",
 )
 PAIRED = Phrase("{last} - {first}, paired, 95 %", "{last} − {first}，配对，95%")
-OWN_PARTS = Phrase("By the data's own columns", "按数据自己的列")
+OWN_PARTS = Phrase("By the data's own columns", "按数据自带的列")
 WORSE_PARTS = Phrase("It got worse on", "变差的部分")
 PROMPTS_OF = Phrase("prompts of {model}", "{model} 的提示词")
 BARE_OF = Phrase(
