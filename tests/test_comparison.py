@@ -11,8 +11,9 @@ import pytest
 
 from homing.cli import main
 from homing.data import Dataset, Splits
-from homing.errors import InputError, SettingError
+from homing.errors import FormatError, InputError, SettingError
 from homing.evaluations import Interval
+from homing.finished import finished
 from homing.formats.evaluation import save_evaluation
 from homing.loading import save_dataset
 from homing.reporting import Compared, compare_runs, comparison_page
@@ -164,3 +165,11 @@ def test_fewer_than_two_and_equal_names(tmp_path: Path) -> None:
         compare_runs([compared("a", data, 2)])
     with pytest.raises(SettingError, match="same name"):
         compare_runs([compared("a", data, 2), compared("a", data, 3)])
+
+
+def test_a_run_that_is_not_evaluated_yet_says_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"holds no evaluation.*\nGive a run's directory"):
+        finished(tmp_path)
+    (tmp_path / "recipe.toml").touch()
+    with pytest.raises(FormatError, match=r"not come to it yet: go on with homing run .*recipe\.toml"):
+        finished(tmp_path)

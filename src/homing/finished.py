@@ -33,7 +33,10 @@ def finished(path: Path, dataset: str | None = None) -> Finished:
     """
     folder = path / "evaluation" if (path / "evaluation").is_dir() else path
     if not (folder / "metrics.json").is_file():
+        begun = path / "recipe.toml"
         remedy = "Give a run's directory, or what homing evaluate wrote."
+        if begun.is_file():
+            remedy = f"This run has not come to it yet: go on with homing run {begun}."
         raise FormatError("the directory holds no evaluation", where=str(path), expected="metrics.json", remedy=remedy)
     around = folder.absolute().parent
     run = around if folder.name == "evaluation" and (around / "recipe.toml").is_file() else None
