@@ -114,7 +114,10 @@ def test_stars_are_told_from_grades() -> None:
 def test_too_few_queries_are_a_warning() -> None:
     rows = [(f"q{number}", text, grade) for number in range(30) for text, grade in ((f"d{number}", 1), ("e", 0))]
     assert check(dataset(rows)).warnings == []
-    assert check(dataset([*rows[:-1], ("q30", "e", 0)][1:])).warnings[-1].startswith("only 29 queries have a relevant document")
+    assert check(dataset([*rows[:-1], ("q30", "e", 0)][1:])).warnings[-1].startswith("only 29 queries have a relevant document: of")
+    assert check(dataset([("q", "d", 1), ("q", "e", 0)])).warnings == [
+        "only 1 query has a relevant document: a run needs three, one for each side."
+    ]
 
 
 def test_sides_are_counted_together_and_apart() -> None:

@@ -231,7 +231,12 @@ class Check:
             )
         if (able := judged - self.without_positive) < FEW and not self.sides:
             have = "query has" if able == 1 else "queries have"
-            yield f"only {able:,} {have} a relevant document: of fewer than {FEW} too few are left for a test that shows anything."
+            few = (
+                "a run needs three, one for each side"
+                if able < 3
+                else f"of fewer than {FEW} too few are left for a test that shows anything"
+            )
+            yield f"only {able:,} {have} a relevant document: {few}."
         if both := self.notes.get("judged_both_ways"):
             yield f"{both:,} pairs are judged both ways and were taken as relevant."
 
