@@ -137,10 +137,20 @@ def _template(directory: Path) -> None:
     (directory / "chat_template.jinja").write_text("{% for each in messages %}<|im_start|>{{ each['content'] }}<|im_end|>{% endfor %}")
 
 
-@pytest.mark.parametrize("spoil", [_lengths, _template])
-def test_texts_that_sentence_transformers_would_read_otherwise_are_refused(spoil: Callable[[Path], None], directory: Path) -> None:
+def _images(directory: Path) -> None:
+    how = {"method": "forward", "method_output_name": "last_hidden_state"}
+    changed(directory / "sentence_bert_config.json", modality_config={"image": how}, module_output_name="token_embeddings")
+
+
+OTHERWISE = r"a query to this model otherwise than by its tokenizer; got \d+ tokens.*\nTake out of"
+
+
+@pytest.mark.parametrize(("spoil", "said"), [(_lengths, OTHERWISE), (_template, OTHERWISE), (_images, "no text to this model")])
+def test_texts_that_sentence_transformers_would_read_otherwise_are_refused(
+    spoil: Callable[[Path], None], said: str, directory: Path
+) -> None:
     spoil(directory)
-    with pytest.raises(ModelError, match=r"a query to this model otherwise than by its tokenizer; got \d+ tokens.*\nTake out of"):
+    with pytest.raises(ModelError, match=said):
         Model(directory, device="meta")
 
 

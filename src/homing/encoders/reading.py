@@ -156,8 +156,14 @@ def _demand_plain_texts(model: SentenceTransformer, path: Path) -> None:
     kinds: tuple[Kind, ...] = ("query", "document")
     for kind, text in product(kinds, ("A text.", "word " * LONG)):
         (wanted,) = token_ids(model.tokenizer, [text], model.prompts.get(kind, ""))
-        features = model.preprocess([text], prompt=model.prompts.get(kind), task=kind)
-        if (ids := features["input_ids"][0].tolist()) != wanted:
+        try:
+            ids = model.preprocess([text], prompt=model.prompts.get(kind), task=kind)["input_ids"][0].tolist()
+        except Exception as error:  # a model of images or sounds, or code of its own
+            raise ModelError(
+                "sentence-transformers gives no text to this model", where=str(path), got=f"{type(error).__name__}: {error}"[:200],
+                remedy="Give a model that embeds texts.",
+            ) from error  # fmt: skip
+        if ids != wanted:
             raise ModelError(
                 f"sentence-transformers gives a {kind} to this model otherwise than by its tokenizer", where=str(path),
                 got=f"{len(ids):,} tokens of a text that has {len(wanted):,}",
