@@ -668,10 +668,13 @@ def test_health_says_that_it_stops(model: Model, gate: threading.Event) -> None:
         assert waits.result().shape == (1, 64)
 
 
-def test_addresses(model: Model, lines: list[str]) -> None:
+def test_addresses(model: Model, lines: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     taken = socket.create_server(("127.0.0.1", 0))
     with pytest.raises(SettingError, match="cannot listen there"):
         Server(model, Serving(port=taken.getsockname()[1]))
+    with pytest.raises(SystemExit):
+        main(["serve", "no/such/model", "--port", str(taken.getsockname()[1])])
+    assert "cannot listen there" in capsys.readouterr().err  # before the model is looked for
     taken.close()
     with Server(model, Serving(port=0)).in_background() as url:
         assert url.startswith("http://127.0.0.1:")

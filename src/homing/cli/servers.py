@@ -30,9 +30,11 @@ def serve(model: str, **options: Any) -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
     from homing.encoders.opening import open_local
+    from homing.serving import demand_address
     from homing.serving import serve as run
 
     chosen = make(options, "serving")
+    demand_address(chosen)
     with ThreadPoolExecutor(1) as loading:  # as the server warms up apart
         opened = loading.submit(open_local, model, **asdict(make(options, "encoding"))).result()
     run(opened, chosen)

@@ -10,6 +10,6 @@
 | `running` | the server, from its start to the last answer |
 """
 
-from homing.serving.running import Server, serve
+from homing.serving.running import Server, demand_address, serve
 
-__all__ = ["Server", "serve"]
+__all__ = ["Server", "demand_address", "serve"]

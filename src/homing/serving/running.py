@@ -139,6 +139,11 @@ def _signals_are_no_errors() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def demand_address(settings: Serving) -> None:
+    """Raise SettingError where the address cannot be had: before a model is loaded for it."""
+    _bound(settings.host, settings.port).close()
+
+
 def _bound(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
