@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from homing import Model, estimating
+from homing.data import Qrels
 from homing.encoders.memory import peak
 from homing.errors import ResourceError
-from homing.estimating import Estimate, demand_room, estimate
+from homing.estimating import DISTINCT, Estimate, _documents, demand_room, estimate
 from homing.loading import load
 from homing.settings import Mining, Splitting, Training
 from tiny import made_data
@@ -122,3 +123,13 @@ def test_the_model_is_estimated_as_it_is(tiny_model: Path, tmp_path: Path) -> No
         assert [name for name, _ in model.transformer.named_modules()] == modules
         assert not any(parameter.grad is not None for parameter in model.transformer.parameters())
         assert np.array_equal(model.encode(data.corpus.texts[:8]), before)
+
+
+def test_a_batch_has_all_positives_of_its_queries_and_no_more_negatives_than_are_judged() -> None:
+    pairs = [(query, 10 * query + place, int(place < 3)) for query in range(40) for place in range(7)]  # 3 relevant, 4 not
+    judged = Qrels(*np.array(pairs, dtype=np.int32).T)
+    assert _documents(judged, 8, 3) == 8 * 7  # each of the three draws 3 of the same 4
+    assert _documents(judged, 8, 1) == 8 * 6
+    few = Qrels(*np.array([each for each in pairs if each[1] % 10 < 4], dtype=np.int32).T)  # 3 relevant, 1 not
+    assert _documents(few, 8, 3) == pytest.approx(8 * (4 + DISTINCT * 8))
+    assert _documents(Qrels(*np.zeros((3, 0), dtype=np.int32)), 8, 3) == 0

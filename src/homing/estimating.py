@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from homing.data import Dataset, Splits
+from homing.data import Dataset, Qrels, Splits
 from homing.encoders.devices import token_budget
 from homing.encoders.fused import fuse
 from homing.encoders.memory import MARGIN, available, held, total
@@ -27,7 +27,8 @@ OUTSIDE = 30_000  # tokens of the set outside the domain that is made here, whic
 A_WHILE = 1.5  # seconds that the encoding rate is measured for
 A_FEW = 2048  # tokens that it is measured on: a few short texts would not tell
 A_TEXT = 128  # tokens of the text that activations are measured on, as far as there is one
-DISTINCT = 0.85  # distinct texts among those of a batch's rows: assumed, on the high side
+DISTINCT = 0.85  # distinct texts among the unjudged negatives of a batch: assumed, on the high side
+DRAWS = 5  # batches that are drawn to count their documents
 BACKWARD = {"full": 3.5, "lora": 2.5}  # a training step in forward passes over the same tokens; measured with MiniLM on two cores
 HOLES = 0.25e9  # bytes on a CPU beside what is reckoned: the allocator's holes, and what evaluation makes; measured (docs/log.md)
 WORKSPACES = 1.2e9  # likewise on an accelerator, with its kernels; assumed
@@ -74,23 +75,40 @@ def estimate(
     tuning = "full" if kind == "full" else "lora"
     corpus = len(whole.corpus) * sample.document  # tokens
     alone = training.train == "queries"
-    a_row = sample.query + (0.0 if alone else DISTINCT * (1 + mining.negatives) * sample.document)
     share = 1.0 if isinstance(data, Splits) else 1.0 - splitting.dev - splitting.test
+    asking = share * len(whole.qrels.positives)  # queries
+    batch = min(training.batch_size, max(1, round(asking)))
+    a_query = sample.query + (0.0 if alone else _documents(whole.qrels, batch, mining.negatives) / batch * sample.document)
     if training.minutes is None:
-        rows = share * int((whole.qrels.relevance > 0).sum())
-        updating, trainings = rows * training.epochs * a_row / sample.rate * BACKWARD[tuning] * 1.1, 1 + sum(further)
+        updating, trainings = asking * training.epochs * a_query / sample.rate * BACKWARD[tuning] * 1.1, 1 + sum(further)
     else:
         updating, trainings = training.minutes * 60.0, 1 + len(further)
     evaluating = (2 + len(further)) * (corpus + len(whole.queries) * sample.query) + 2 * outside  # tokens
-    batch = min(training.batch_size, share * len(whole.qrels.positives))  # rows, each of another query
     return Estimate(
         trainings * (updating + (corpus / sample.rate if alone else 0.0)),
         evaluating / sample.rate,
-        _memory(model, whole, replace(training, tuning=kind), sample.documents, int(batch * a_row * 1.3)),
+        _memory(model, whole, replace(training, tuning=kind), sample.documents, int(batch * a_query)),
         _disk(model, whole, tuning, 1 + len(further)),
         sample.rate,
         1 + len(further),
     )
+
+
+def _documents(qrels: Qrels, batch: int, negatives: int) -> float:
+    """Distinct documents of a batch of so many queries: all their positives, and so many negatives for each of these, judged ones where
+    a query has enough. The mean of a few draws."""
+    asking, random, counts = np.array(sorted(qrels.positives)), np.random.default_rng(0), list[float]()
+    for _ in range(DRAWS if len(asking) else 0):
+        documents, beside = set[int](), 0
+        for query in random.permutation(asking)[:batch].tolist():
+            listed = slice(*np.searchsorted(qrels.query, (query, query + 1)))
+            document, relevant = qrels.document[listed], qrels.relevance[listed] > 0
+            wanted = negatives * int(relevant.sum())
+            judged = random.permutation(document[qrels.relevance[listed] == 0])[:wanted]
+            documents.update(document[relevant].tolist(), judged.tolist())
+            beside += wanted - len(judged) if len(judged) < negatives else 0
+        counts.append(len(documents) + DISTINCT * beside)
+    return float(np.mean(counts)) if counts else 0.0
 
 
 @dataclass(frozen=True)
