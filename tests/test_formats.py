@@ -77,10 +77,20 @@ def test_a_beir_folder_may_be_packed_and_its_other_qrels_are_counted(tmp_path: P
         put(packed / f"{name}.gz", gzip.compress((packed / name).read_bytes()))
         (packed / name).unlink()
     assert judgments(load(packed)) == judgments(load(plain))
-    put(packed / "qrels" / "validation.tsv", "q1\td1\t1\n")
+    put(packed / "qrels" / "old.tsv", "q1\td1\t1\n")
     found = load(packed)
     assert found.notes["ignored_qrels"] == 1
     assert "1 qrels file left alone, named otherwise" in str(check(found)).replace("\n  ", " ")
+
+
+def test_validation_is_dev_where_there_is_no_dev(tmp_path: Path) -> None:
+    named, otherwise = beir_folder(tmp_path / "named"), beir_folder(tmp_path / "otherwise")
+    for folder, name in ((named, "dev"), (otherwise, "validation")):
+        put(folder / "qrels" / f"{name}.tsv", "query-id\tcorpus-id\tscore\nq2\td2\t1\n")
+    assert judgments(load(otherwise)) == judgments(load(named))
+    assert load(otherwise).notes == load(named).notes
+    put(otherwise / "qrels" / "dev.tsv", "query-id\tcorpus-id\tscore\n")
+    assert load(otherwise).notes["ignored_qrels"] == 1
 
 
 FOREIGN = {
@@ -464,8 +474,8 @@ def test_folder_that_lacks_a_part_says_which(tmp_path: Path, missing: str) -> No
     refuse(lambda: load(path), FormatError, [str(path), "is missing", *told])
     if missing == "qrels":
         (path / "qrels").mkdir()
-        (path / "qrels" / "validation.tsv").touch()
-        refuse(lambda: load(path), FormatError, ["In qrels/, call validation.tsv train.tsv"])
+        (path / "qrels" / "heldout.tsv").touch()
+        refuse(lambda: load(path), FormatError, ["In qrels/, call heldout.tsv train.tsv"])
 
 
 def test_paths_and_formats_that_do_not_fit(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A BEIR folder: corpus.jsonl (`_id`, `title`, `text`), queries.jsonl (`_id`, `text`, `metadata`), qrels/{train,dev,test}.tsv.
 
-The first two may be packed by gzip (corpus.jsonl.gz). Other files in qrels/ are left alone. A document's title and text
-are joined by a blank. Two ids of one text are one document. What stands beside a query's text, or in its `metadata`, is a column.
+The first two may be packed by gzip (corpus.jsonl.gz). Where there is no dev.tsv, validation.tsv is dev; other files in qrels/ are left
+alone. A document's title and text are joined by a blank. Two ids of one text are one document. What stands beside a query's text, or in its
+`metadata`, is a column.
 """
 
 from __future__ import annotations
@@ -20,12 +21,19 @@ from homing.formats.writing import write_records
 
 CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels"
 HEADER = ("query-id", "corpus-id", "score")
+CALLED = {"train": ("train",), "dev": ("dev", "validation"), "test": ("test",)}  # names of a split's file, the first one there counts
 _LEFT_OUT = -1
+
+
+def _file(path: Path, side: Side) -> Path | None:
+    """The folder's qrels for a split."""
+    files = (path / QRELS / f"{name}.tsv" for name in CALLED[side])
+    return next((file for file in files if file.is_file()), None)
 
 
 def sides(path: Path) -> tuple[Side, ...]:
     """The splits that the folder has qrels for."""
-    return tuple(side for side in SIDES if (path / QRELS / f"{side}.tsv").is_file())
+    return tuple(side for side in SIDES if _file(path, side))
 
 
 def _told(path: Path) -> str:
@@ -108,9 +116,9 @@ def _read(path: Path, into: Builder, files: Mapping[Side, Side | None]) -> None:
     documents = _texts(present(path / CORPUS), into.document, _document, into.notes, "empty_documents")
     queries = _texts(present(path / QUERIES), into.query, _query, into.notes, "empty_queries", into.describe)
     if sides(path) != SIDES:
-        into.notes["ignored_qrels"] += sum(file.stem not in SIDES for file in (path / QRELS).glob("*.tsv"))
-    for file, side in files.items():
-        _judgments(path / QRELS / f"{file}.tsv", into, queries, documents, side)
+        into.notes["ignored_qrels"] += len({*(path / QRELS).glob("*.tsv")} - {_file(path, side) for side in SIDES})
+    for split, side in files.items():
+        _judgments(_file(path, split) or path / QRELS / f"{split}.tsv", into, queries, documents, side)
 
 
 def _document(record: dict[str, Any], where: str) -> str:
