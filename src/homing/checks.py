@@ -255,7 +255,7 @@ class Check:
         if ignored := self.notes.get("ignored_qrels"):
             yield (
                 f"{counted(ignored, 'qrels file', 'qrels files')} left alone, named otherwise than train, dev and test: rename what "
-                "is to be read (validation.tsv to dev.tsv)."
+                "is to be read."
             )
         if ignored := self.notes.get("ignored_sheets"):
             yield f"{counted(ignored, 'further sheet', 'further sheets')} of the workbook left alone: only the first that has rows is read."
