@@ -189,6 +189,20 @@ def test_nothing_is_updated_after_the_last_look() -> None:
     assert found.pace.seconds < BUDGET - 10
 
 
+def test_a_look_that_is_held_up_does_not_take_the_time_of_all_to_come() -> None:
+    found = Clocked(BY_CLOCK, lambda now: 0.5, 4.0, after=3)
+    while found.pace.looks < 2:
+        found.go(stop_at=found.pace.update + 1)
+    found.look_takes = 64.0
+    while found.pace.looks < 3:
+        found.go(stop_at=found.pace.update + 1)
+    found.look_takes = 4.0
+    found.go()
+    assert BUDGET - 5 <= found.seconds <= BUDGET + 5
+    assert found.rates[-1] < 0.001 * PEAK
+    assert found.pace.looks == BY_CLOCK.evaluations
+
+
 def test_a_pace_goes_on_from_what_was_saved() -> None:
     whole = Clocked(BY_CLOCK, slower_from_the_middle, 4.0, preparation=12.0, after=3).go()
     begun = Clocked(BY_CLOCK, slower_from_the_middle, 4.0, preparation=12.0, after=3).go(stop_at=150)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import median
 
 import numpy as np
 
@@ -35,16 +36,17 @@ class Pace:
     """Where a training stands: updates and looks at dev done, seconds spent on each and on all else.
 
     With `Training.minutes`, the number of updates follows from the rate measured so far, so that the schedule is complete when the time
-    is over, looks included; without, it follows from the epochs and no clock decides anything.
+    is over, looks included; without, it follows from the epochs and no clock decides anything. All looks are alike, so that those to
+    come are reckoned at the median of those that were: one that the machine held up does not take the time of five.
     """
 
     updates_an_epoch: int
     settings: Training
     looks_after: int = 0  # looks that come when the updates are over
     update: int = 0
-    looks: int = 0
     update_seconds: float = 0.0
-    look_seconds: float = 0.0
+    expected_seconds: float = 0.0  # what an update is expected to take, until the first has been made
+    look_times: list[float] = field(default_factory=list)  # seconds of each look while training
     other_seconds: float = 0.0  # preparation, looks before the first update, checkpoints
     first_look_seconds: float = 0.0  # what the last of those took: what one takes, until the first of these
 
@@ -55,11 +57,12 @@ class Pace:
     @property
     def updates(self) -> int:
         """How many updates there will have been, as it stands now; never fewer than 1."""
-        if self.settings.minutes is None or not self.update:  # before the first update the epochs stand in: its rate is a warm-up's
+        if self.settings.minutes is None:
             return max(1, math.ceil(self.updates_an_epoch * self.settings.epochs))
-        a_look = self.look_seconds / self.looks if self.looks else self.first_look_seconds
+        an_update = self.update_seconds / self.update if self.update else self.expected_seconds
+        a_look = median([self.first_look_seconds, *self.look_times])
         left = self.settings.minutes * 60.0 - self.seconds - (self.evaluations - self.looks + self.looks_after) * a_look
-        return self.update + max(0, int(left / max(self.update_seconds / self.update, 1e-6)))
+        return max(1, self.update + max(0, int(left / max(an_update, 1e-6))))
 
     @property
     def evaluations(self) -> int:
@@ -82,9 +85,13 @@ class Pace:
     def looked(self, seconds: float) -> None:
         """A look at dev has taken so long; one before the first update is none of `evaluations`, whatever it looked at."""
         if self.update:
-            self.looks, self.look_seconds = self.looks + 1, self.look_seconds + seconds
+            self.look_times.append(seconds)
         else:
             self.first_look_seconds, self.other_seconds = seconds, self.other_seconds + seconds
+
+    @property
+    def looks(self) -> int:
+        return len(self.look_times)
 
     @property
     def epoch(self) -> float:
@@ -92,4 +99,4 @@ class Pace:
 
     @property
     def seconds(self) -> float:
-        return self.update_seconds + self.look_seconds + self.other_seconds
+        return self.update_seconds + sum(self.look_times) + self.other_seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,9 +89,11 @@ class Session:
         return found
 
     def _fingerprint(self) -> str:
-        """What must be equal for a checkpoint to be gone on from: the model, the settings, every text, judgment and candidate."""
+        """What must be equal for a checkpoint to be gone on from: the model, the settings, every text, judgment and candidate, and what
+        a checkpoint says of the pace."""
         mined, dev = self.mined, self.dev_data
         parts = [self.model.digest, json.dumps(deciding(self.settings), sort_keys=True)]
+        parts += [each.name for each in fields(Pace)]
         columns: list[NDArray[Any]] = [mined.query, mined.positive, mined.negative]
         for data in (mined.train, dev):
             parts += [digest_texts(data.queries.texts), digest_texts(data.corpus.texts)]
@@ -199,6 +201,7 @@ class Session:
         else:
             rate = self.learner.tokens_a_second(self.pace.updates_an_epoch, self.settings.minutes)
             trained = self.settings.minutes * 60.0 * rate
+            self.pace.expected_seconds = float(self.learner.group_tokens.sum()) / self.pace.updates_an_epoch / rate
         return plan_looks(LOOKS_SHARE * ENCODING_SPEED * trained / a_list, A_MOMENT / a_list, self.settings)
 
     def _dev_lists(self, lists: int) -> DevLists:
