@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homing.data import Builder, Dataset, Mined, Qrels
-from homing.errors import JudgmentError, RunError
+from homing.errors import FormatError, JudgmentError
 from homing.formats.mined import FILE, POOL, read_mined, save_mined
 from homing.mining import mine
 from homing.retrievers.bm25 import score_lists
@@ -192,12 +192,12 @@ def test_rows_of_a_dataset_without_negatives_are_read_back(tmp_path: Path) -> No
 
 def test_rows_that_are_not_there_or_of_other_data_are_errors(tmp_path: Path) -> None:
     data = dataset([("a", [("b", 1), ("c", 0)])])
-    with pytest.raises(RunError, match="homing mine"):
+    with pytest.raises(FormatError, match="homing mine"):
         read_mined(tmp_path, data)
     save_mined(mine(data), tmp_path)
     with pytest.raises(JudgmentError, match="unknown"):
         read_mined(tmp_path, dataset([("x", [("y", 1)])]))
     for name in (POOL, FILE):
         (tmp_path / name).write_text("not Parquet")
-        with pytest.raises(RunError, match=f"{name}: the mined rows are not whole"):
+        with pytest.raises(FormatError, match=f"{name}: the mined rows are not whole"):
             read_mined(tmp_path, data)

@@ -26,7 +26,7 @@ from homing.cli import main
 from homing.decision import Decision
 from homing.dependence import changes
 from homing.digests import file_digest
-from homing.errors import RunError
+from homing.errors import FormatError, RunError
 from homing.rundir import ARTEFACTS, STAGES, artefact, is_running, locked, status
 
 FLAGS = ["--epochs", "1", "--max-length", "48", "--batch-size", "8", "--evaluations", "2", "--learning-rate", "2e-3", "--resamples", "200"]
@@ -175,6 +175,29 @@ def test_a_changed_setting_redoes_what_depends_on_it(
     assert "->" in plan[next(stage for stage in STAGES if stage in redone)]
 
 
+def test_a_run_of_other_data_is_refused_before_anything_is_lost(finished: tuple[Path, str], data: Path, tmp_path: Path) -> None:
+    out, _ = finished
+    before = {name: file_digest(out / name) for name in (*ARTEFACTS.values(), "manifest.json", "recipe.toml")}
+    other = tmp_path / "other.json"
+    other.write_text(data.read_text().replace("topic 0", "topic 2"))
+    (tmp_path / "recipe.toml").write_text((out / "recipe.toml").read_text().replace(str(data), str(other)))
+    for given in (other, tmp_path / "recipe.toml"):
+        code, printed = homing_run("run", given, "--model", "no/such-model", "--out", out)  # refused before the model is looked for
+        assert code == 2
+        for said in (str(out), str(data), str(other), "train, merge", "another --out"):
+            assert said in printed
+    assert before == {name: file_digest(out / name) for name in before}
+
+
+def test_data_that_moved_is_the_same_run(finished: tuple[Path, str], data: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(finished[0], tmp_path / "run")
+    moved = shutil.copy(data, tmp_path / "moved.json")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text((copy / "recipe.toml").read_text().replace(str(data), str(moved)))
+    code, printed = homing_run("run", recipe, "--out", copy)
+    assert (code, printed.count("  kept\n")) == (0, len(STAGES)), printed
+
+
 def test_a_removed_artefact_is_made_again(finished: tuple[Path, str], tmp_path: Path) -> None:
     import shutil
 
@@ -281,16 +304,16 @@ def test_status(finished: tuple[Path, str], tmp_path: Path) -> None:
     assert code == 0
     assert "finished" in printed.splitlines()[0]
     assert all(stage in printed for stage in STAGES)
-    with pytest.raises(RunError, match="no run"):
+    with pytest.raises(FormatError, match="no run"):
         status(tmp_path)
     code, printed = homing_run("status", tmp_path)
-    assert (code, "no run" in printed) == (1, True)
+    assert (code, "no run" in printed) == (2, True)
 
 
 def test_status_of_a_run_that_still_opens_its_data(tmp_path: Path) -> None:
     with locked(tmp_path / "run"):
         assert status(tmp_path / "run") == f"{tmp_path / 'run'}: running, opens the model and the data"
-    with pytest.raises(RunError, match="no run"):
+    with pytest.raises(FormatError, match="no run"):
         status(tmp_path / "run")
 
 

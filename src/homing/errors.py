@@ -13,7 +13,7 @@ HomingError
 ├── MergeError (RuntimeError)      a merge that is not the adapter, or that is the base
 ├── EndpointError (RuntimeError)   a server that cannot be reached, or that answers with what embeddings cannot be
 ├── NotFittedError (RuntimeError)  a search before `fit`
-└── RunError (RuntimeError)        a run directory that is in use, missing or foreign
+└── RunError (RuntimeError)        a run directory that is in use or foreign
 """
 
 from __future__ import annotations
@@ -102,4 +102,4 @@ class NotFittedError(HomingError, RuntimeError):
 
 
 class RunError(HomingError, RuntimeError):
-    """A run directory that is in use, missing, or not a run."""
+    """A run directory that is in use, or not a run."""

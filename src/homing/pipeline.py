@@ -16,6 +16,7 @@ from homing.digests import file_digest
 from homing.encoders.directory import weights_digest
 from homing.encoders.memory import peak
 from homing.encoders.teacher import demand_teacher
+from homing.errors import SettingError
 from homing.formats.evaluation import read_evaluation
 from homing.manifest import versions, write_json
 from homing.progress import Say
@@ -32,9 +33,10 @@ class Run:
     """A run directory, and the work that is still to be done in it."""
 
     def __init__(self, directory: Path, recipe: Recipe, say: Say) -> None:
-        self.work = Work(directory, recipe, say)
-        self.began = False  # whether the directory is this recipe's by now
         self.manifest: dict[str, Any] = read_manifest(directory) or {"stages": {}}
+        self.began = False  # whether the directory is this recipe's by now
+        _demand_own(directory, self.manifest, Path(recipe.data))
+        self.work = Work(directory, recipe, say)
 
     def todo(self, needs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         """The stages to do, with the reason; `needs`: what each depends on now."""
@@ -129,6 +131,19 @@ class Run:
         """A stage that is begun again is no longer done, whatever happens to it."""
         if self.manifest["stages"].pop(stage, None) is not None:
             self._keep()
+
+
+def _demand_own(directory: Path, manifest: Mapping[str, Any], data: Path) -> None:
+    """Raise SettingError where stages are finished there of other data: neither the file that they were of nor its content."""
+    was, digests = manifest.get("inputs", {}).get("data"), manifest.get("digests", {}).get("data")
+    known = digests.get("data") if isinstance(digests, Mapping) else None
+    if not manifest["stages"] or was is None or was == str(data.absolute()) or (data.exists() and file_digest(data) == known):
+        return
+    raise SettingError(
+        "the directory holds a run of other data, whose finished stages would be lost", where=str(directory),
+        got=str(data), expected=f"{was} ({', '.join(manifest['stages'])} done)",
+        remedy="Give this data another --out, or remove the directory if the run there may go.",
+    )  # fmt: skip
 
 
 def run(recipe: Recipe, out: str | Path, say: Say = print) -> Verdict:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from homing.errors import RunError
+from homing.errors import FormatError, RunError
 from homing.traininglog import FILE, records
 
 STAGES = ("check", "split", "mine", "train", "merge", "evaluate", "report")
@@ -125,12 +125,12 @@ def how_to_go_on(directory: Path) -> str:
 
 
 def status(directory: Path) -> str:
-    """Where a run stands. Raises RunError where there is none."""
+    """Where a run stands. Raises FormatError where there is none."""
     manifest = read_manifest(directory)
     if manifest is None and is_running(directory):
         return f"{directory}: running, opens the model and the data"
     if manifest is None:
-        raise RunError(
+        raise FormatError(
             "there is no run", where=str(directory), expected="manifest.json", remedy="Give the directory that homing run wrote to."
         )
     running = is_running(directory)

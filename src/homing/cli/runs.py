@@ -89,23 +89,25 @@ def _new(data: str, flags: dict[str, Any], out: str | None, options: dict[str, A
     made: dict[str, Any] = {section: make(options, section) for section in SECTIONS}
     directory = Path(out) if out else Path("runs") / Path(data).stem
     if out is None:
-        _demand_own(directory, data, flags["model"])
+        _demand_own(directory, flags["model"])
     return Recipe(data=data, **flags, **made), directory
 
 
-def _demand_own(directory: Path, data: str, model: str) -> None:
-    """Raise SettingError where the run that nobody named is of other data or another model: a finished one would be lost."""
+def _demand_own(directory: Path, model: str) -> None:
+    """Raise SettingError where the run that nobody named is of another model: a finished one would be lost.
+
+    One of other data is refused wherever it lies (`pipeline.run`).
+    """
     from homing.recipe import Recipe
 
     if not (directory / "recipe.toml").is_file():
         return
-    old = Recipe.read(directory / "recipe.toml")
-    for what, was, now in (("data", old.data, data), ("model", old.model, model)):
-        if was not in (now, str(Path(now).absolute())):
-            raise SettingError(
-                f"the run of this name is of another {what}, and would be replaced", where=str(directory), got=now, expected=was,
-                remedy="Give --out another directory, or this one if the run there may go.",
-            )  # fmt: skip
+    was = Recipe.read(directory / "recipe.toml").model
+    if was not in (model, str(Path(model).absolute())):
+        raise SettingError(
+            "the run of this name is of another model, and would be replaced", where=str(directory), got=model, expected=was,
+            remedy="Give --out another directory, or this one if the run there may go.",
+        )  # fmt: skip
 
 
 @verb("homing demo")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from homing.data import Dataset, Mined, Pool, Qrels
-from homing.errors import JudgmentError, RunError
+from homing.errors import FormatError, JudgmentError
 from homing.negatives import places
 
 FILE, POOL, CHANGES = "rows.parquet", "pool.parquet", "changes.parquet"
@@ -84,7 +84,7 @@ def _with_changes(train: Dataset, path: Path) -> Dataset:
 def read_mined(directory: Path, train: Dataset) -> Mined:
     """The rows that `save_mined` wrote, over the training split that they were mined from, with what judges changed in it.
 
-    Raises RunError where there is no such file, JudgmentError where it names a query or document that `train` does not hold.
+    Raises FormatError where there is no such file, JudgmentError where it names a query or document that `train` does not hold.
     """
     path = directory / FILE
     table = _table(path, "sources")
@@ -104,14 +104,14 @@ def read_mined(directory: Path, train: Dataset) -> Mined:
 
 
 def _table(path: Path, column: str) -> pa.Table:
-    """One of the files that `save_mined` wrote. Raises RunError where it is missing, not whole, or lacks this column."""
+    """One of the files that `save_mined` wrote. Raises FormatError where it is missing, not whole, or lacks this column."""
     if not path.is_file():
-        raise RunError("there are no mined rows here", where=str(path), remedy="Give the directory that homing mine wrote, as RUN/mined.")
+        raise FormatError("there are no mined rows here", where=str(path), remedy="Give what homing mine wrote, as RUN/mined.")
     try:
         table = pq.read_table(path)
         _ = table[column]
     except (OSError, pa.ArrowInvalid, KeyError) as error:
-        raise RunError(
+        raise FormatError(
             "the mined rows are not whole", where=str(path), got=str(error).splitlines()[0][:200],
             remedy="Run `homing mine` again.",
         ) from error  # fmt: skip
