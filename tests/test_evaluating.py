@@ -25,6 +25,7 @@ from homing.reporting.header import header
 from homing.reporting.numbers import NONE
 from homing.resampling import draw, samples
 from homing.retrievers.dense import search_embeddings
+from homing.sample import Sample
 from homing.terminal import verdict_table
 from homing.thresholds import NAMED
 from homing.verdicts import compare
@@ -76,6 +77,8 @@ def test_a_query_that_stands_in_the_corpus_is_no_answer_to_itself(tiny_model: Pa
         }
         assert itself == {11}
     assert (found[0].found.document >= 0).sum(axis=1).tolist() == [23] * 5 + [24]  # type: ignore[union-attr]  # all others
+    alone = Sample.whole(test).ndcg(Model(tiny_model))  # as prompts are chosen on dev, and bare queries measured
+    assert alone.tolist() == pytest.approx(found[0].per_query["nDCG@10"].tolist())
 
 
 class Backgrounds:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from homing.arguments import demand, demand_encoder
 from homing.calibration import fit_platt, reliability
-from homing.data import Dataset, Floats, Ints, Run, digest, pair_keys
+from homing.data import Dataset, Floats, Ints, Run, digest
 from homing.decision import ChosenOn, Decision, Offset, Threshold
 from homing.differences import LEAST_GROUPS
 from homing.errors import JudgmentError, SettingError
 from homing.evaluations import Background, Evaluation, Interval, Returned, Row, Speed, Trade, fusion
+from homing.itself import Itself
 from homing.measures import Measure, Ranking, judge, parse_measures, rank, roc_auc
-from homing.near import equal
 from homing.protocols import Encoder
 from homing.resampling import Draws, decided, draw, interval, samples, units
 from homing.retrievers.bm25 import BM25
@@ -100,11 +100,7 @@ class _Exam:
         self.depth = max(depth, *(each.cutoff or 0 for each in self.measures))
         if any(each.name == "Rprec" for each in self.measures):  # reads as many ranks as documents are relevant
             self.depth = max(self.depth, *map(len, test.qrels.positives.values()))
-        row, document = equal(self.texts(), test.corpus.texts)
-        known = [pair_keys(data.qrels.query, data.qrels.document) for data in (dev, test)]
-        unjudged = ~np.isin(pair_keys(self.asked[row], document), np.concatenate(known))
-        self.own = row[unjudged], document[unjudged]
-        self.spare = int(np.bincount(self.own[0]).max(initial=0))
+        self.itself = Itself.of(test, self.asked, judged=(dev.qrels,))
         self.ties = _ties(test)
         relevant = [data.qrels.relevance > 0 for data in (dev, test)]
         self.decides = not any(each.all() or not each.any() for each in relevant)
@@ -138,17 +134,6 @@ class _Exam:
     def rows(self, data: Dataset) -> NDArray[np.intp]:
         """The place in `asked` of the query of each judgment."""
         return np.searchsorted(self.asked, data.qrels.query)
-
-    def searched(self, run: Run) -> Run:
-        """A run over `asked`, `spare` deeper than it is read, without the documents that are the query itself, unjudged for it."""
-        if not self.spare:
-            return run
-        itself = np.zeros(run.document.shape, dtype=bool)
-        for row, document in zip(*(each.tolist() for each in self.own), strict=True):
-            itself[row] |= run.document[row] == document
-        document, score = np.where(itself, -1, run.document), np.where(itself, -np.inf, run.score).astype(run.score.dtype)
-        last = np.argsort(itself, axis=1, kind="stable")[:, : self.depth]
-        return Run(run.query, np.take_along_axis(document, last, axis=1), np.take_along_axis(score, last, axis=1))
 
     def ranked(self, run: Run, queries: Ints) -> Run:
         """The rows of a run over `asked` that are these queries', equal scores by id and not by place in the file."""
@@ -212,7 +197,8 @@ def _encoded(model: Encoder, exam: _Exam, kept: dict[str, NDArray[np.float32]]) 
         len(exam.test.corpus), round(between - start, 3), len(exam.asked), round(end - between, 3), model.dimension,
         kept=encoded is not None and model.encoded - encoded < texts,  # type: ignore[attr-defined]
     )  # fmt: skip
-    run = exam.searched(search_embeddings(embedded, documents, exam.depth + exam.spare, exam.ties, progress=f"{model.name}: search"))
+    deep = exam.depth + exam.itself.spare
+    run = exam.itself.without(search_embeddings(embedded, documents, deep, exam.ties, progress=f"{model.name}: search"), exam.depth)
     return _Answers(
         model.name, "model", model.digest, {str(kind): prompt for kind, prompt in model.prompts.items()},
         scores(exam.dev), scores(exam.test), run, end - start,
@@ -226,7 +212,7 @@ def _bm25(exam: _Exam) -> _Answers:
     retriever.fit(exam.test.corpus.texts)
     texts = exam.texts()
     dev, test = (retriever.score(texts, exam.rows(data), data.qrels.document).astype(np.float64) for data in (exam.dev, exam.test))
-    run = exam.searched(retriever.search(texts, exam.depth + exam.spare))
+    run = exam.itself.without(retriever.search(texts, exam.depth + exam.itself.spare), exam.depth)
     return _Answers("BM25", "bm25", retriever.digest, {"query": "", "document": ""}, dev, test, run, time.perf_counter() - start)
 
 

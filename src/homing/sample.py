@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.data import Dataset, Floats, Ints
+from homing.itself import Itself
 from homing.measures import judge, ndcg
 from homing.protocols import Encoder
 from homing.retrievers.dense import search_embeddings
@@ -41,20 +42,22 @@ class Sample:
         return cls(data, drawn, np.union1d(judged, others[: max(0, documents - len(judged))]).astype(np.int32))
 
     def ndcg(self, encoder: Encoder, progress: str = "") -> Floats:
-        """nDCG@10 of each query, shape (queries,); what isn't judged for a query counts as not relevant."""
+        """nDCG@10 of each query, shape (queries,); what isn't judged counts as not relevant, and the query itself is left out."""
         return self.ndcg_of([encoder], progress)[0]
 
     def ndcg_of(self, encoders: Sequence[Encoder], progress: str = "") -> list[Floats]:
         """nDCG@10 of each query by each encoder; documents are encoded once for encoders that have that side in common."""
         asked = [self.data.queries.texts[each] for each in self.queries.tolist()]
         corpus = [self.data.corpus.texts[each] for each in self.documents.tolist()]
+        itself = Itself.of(self.data, self.queries, self.documents)
         kept: dict[str, NDArray[np.float32]] = {}
         found = []
         for encoder in encoders:
             side = encoder.digest_of("document")
             if side not in kept:
                 kept[side] = encoder.encode(corpus, "document", progress=progress)
-            run = search_embeddings(encoder.encode(asked, "query"), kept[side], 10)
-            ranking = judge(self.documents[run.document], self.queries, self.data.qrels, len(self.data.corpus))
+            run = itself.without(search_embeddings(encoder.encode(asked, "query"), kept[side], 10 + itself.spare), 10)
+            document = np.where(run.document >= 0, self.documents[run.document], -1)
+            ranking = judge(document, self.queries, self.data.qrels, len(self.data.corpus))
             found.append(ndcg(ranking.relevance, ranking.ideal, 10))
         return found

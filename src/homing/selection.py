@@ -13,8 +13,8 @@ from homing.data import Dataset, Floats, Ints
 from homing.encoders.model import Model
 from homing.encoders.tuning import Tuning
 from homing.errors import JudgmentError
+from homing.itself import Itself
 from homing.measures import average_precision, ndcg, order
-from homing.near import equal
 from homing.retrievers.bm25 import BM25
 from homing.settings import Training
 
@@ -90,9 +90,8 @@ class DevLists:
             self.candidates[row, : len(candidates)] = np.searchsorted(self.documents, candidates)
             self.relevance[row, : len(candidates)] = relevance
         asked = [dev.queries.texts[query] for query, _, _ in judged]
-        self._itself = equal(asked, [dev.corpus.texts[document] for document in self.documents.tolist()])
-        kept = [column not in self.candidates[row] for row, column in zip(*self._itself, strict=True)]  # unless it is judged
-        self._itself = self._itself[0][kept], self._itself[1][kept]
+        itself = Itself.of(dev, np.array([query for query, _, _ in judged], dtype=np.int32), self.documents)
+        self._itself = itself.row, itself.document
         self._queries = model.tokenize(asked, "query")
         self._fixed = None if documents is None else documents[self.documents]
         texts = [dev.corpus.texts[document] for document in self.documents.tolist()] if documents is None else []
@@ -155,7 +154,8 @@ def _filled(dev: Dataset, judged: list[tuple[int, Ints, Ints]], seed: int) -> li
     most = max(len(candidates) for _, candidates, _ in judged)
     asked = [dev.queries.texts[query] for query, _, _ in judged]
     run = retriever.search(asked, STAND_INS + most)
-    itself = set(zip(*(each.tolist() for each in equal(asked, dev.corpus.texts)), strict=True))
+    own = Itself.of(dev, np.array([query for query, _, _ in judged], dtype=np.int32))
+    itself = set(zip(own.row.tolist(), own.document.tolist(), strict=True))
     for row, ((query, candidates, relevance), ranked) in enumerate(zip(judged, run.document, strict=True)):
         chance = np.random.default_rng([seed, query]).choice(len(dev.corpus), min(len(dev.corpus), 2 * STAND_INS + most), replace=False)
         others = list(dict.fromkeys(np.concatenate([ranked[ranked >= 0], chance.astype(np.int32)]).tolist()))

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from homing.cache import cache_directory
 from homing.data import UNSURE, Dataset, Floats, Ints, Mined, Qrels, digest, pair_keys
 from homing.errors import SettingError
-from homing.near import THRESHOLD, alike, equal, sketches
+from homing.itself import Itself
+from homing.near import THRESHOLD, alike, sketches
 from homing.negatives import EASY, HARD, MEDIUM, RANDOM, keys, mixed, places
 from homing.progress import BAR
 from homing.protocols import Encoder
@@ -81,10 +82,8 @@ def of_the_queries(train: Dataset) -> Qrels:
     """The documents that are a query itself, but for case and punctuation, and that train does not judge for it, as UNSURE: a corpus of
     questions holds each of them, and nothing that is relevant to one can be nearer."""
     asked = train.qrels.queries
-    row, document = equal([train.queries.texts[query] for query in asked.tolist()], train.corpus.texts)
-    query = asked[row]
-    new = ~_judged(train, query, document)
-    return Qrels(query[new], document[new], np.full(new.sum(), UNSURE))
+    itself = Itself.of(train, asked)
+    return Qrels(asked[itself.row], itself.document, np.full(len(itself.row), UNSURE))
 
 
 def found(train: Dataset, queries: Ints, settings: Mining, retriever: BM25 | Dense | Fused) -> Unjudged:
