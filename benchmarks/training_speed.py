@@ -165,17 +165,12 @@ def blog_steps(work: Work) -> Timed:
 def homing_step(model: Model, settings: Training) -> Callable[[Mined, Ints], None]:
     """One update of Homing as `homing.train` makes it, as a function of rows and the groups (queries) it takes; tokenising included."""
     from homing.encoders import tuning as tunings
-    from homing.encoders.fused import fuse
-    from homing.encoders.step import Step
     from homing.objective import Objective
 
     tuning = tunings.tune(model, settings)
-    if isinstance(tuning, tunings.LowRank):
-        fuse(tuning.peft)
-    tuning.train_mode()
-    trained = list(tuning.parameters().values())
+    step, objective = tuning.step(), Objective(settings, model.dimension)
+    trained = step.parameters
     optimizer = torch.optim.AdamW(trained, lr=RATE, fused=True)
-    step, objective = Step(model, trained, lambda: None), Objective(settings, model.dimension)
 
     def update(mined: Mined, groups: Ints) -> None:
         batch = Groups(mined).batch(groups, mined.negative)

@@ -228,7 +228,7 @@ def test_the_rate_of_training_is_measured_in_a_moment(
         monkeypatch.setattr("homing.learner.time", SimpleNamespace(monotonic=lambda: clock[0]))
         assert session.learner.tokens_a_second(session.pace.updates_an_epoch, 1.0) == pytest.approx(speed)
     finally:
-        session.learner.detach()
+        session.learner.tuning.detach()
     assert len(asked) == (3 if speed > 1000 else 2)
     assert max(asked[:2]) < 0.2 * whole
     assert asked[-1] > asked[0] or speed < 1000

@@ -12,12 +12,10 @@ import numpy as np
 
 from homing.data import Dataset, Qrels, Splits
 from homing.encoders.devices import token_budget
-from homing.encoders.fused import fuse
-from homing.encoders.memory import MARGIN, available, held, total
+from homing.encoders.memory import MARGIN, SYSTEMS, available, for_activations, held, total
 from homing.encoders.model import Model
-from homing.encoders.step import ROOM, SYSTEMS, Step
 from homing.encoders.tokens import Tokens
-from homing.encoders.tuning import FULL_TAKES, LowRank, default_tuning, tune
+from homing.encoders.tuning import FULL_TAKES, default_tuning, tune
 from homing.errors import ResourceError
 from homing.progress import duration
 from homing.settings import Mining, Splitting, Training
@@ -147,7 +145,7 @@ def _memory(model: Model, data: Dataset, training: Training, texts: Tokens, batc
     if room > 0:  # else the run doesn't fit anyway
         a_token = _bytes_a_token(model, texts, training)
         chunk = token_budget(model.device, model.packer is not None) if model.device.type in SYSTEMS else 0  # else made as small as it must
-        activations = min(a_token * batch, max(a_token * max(chunk, model.max_length), ROOM * room))
+        activations = min(a_token * batch, max(a_token * max(chunk, model.max_length), for_activations(model.device) * room))
     embeddings = 4 * model.dimension * (len(data.corpus) + len(data.queries))
     beside = HOLES if model.device.type == "cpu" else WORKSPACES
     return int(held(model.device) + copies + PEAK * activations + 3 * embeddings + beside)
@@ -169,10 +167,7 @@ def _bytes_a_token(model: Model, texts: Tokens, training: Training) -> float:
     middling = np.array([np.abs(texts.lengths - A_TEXT).argmin()])
     tuning = tune(model, training)
     try:
-        if isinstance(tuning, LowRank):
-            fuse(tuning.peft)
-        tuning.train_mode()
-        return Step(model, list(tuning.parameters().values()), lambda: None).weigh(texts, middling)
+        return tuning.step().weigh(texts, middling)
     finally:
         tuning.detach()
 

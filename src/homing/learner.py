@@ -16,11 +16,8 @@ from homing.batches import Batch, Groups, epoch_batches
 from homing.data import Ints, Mined
 from homing.encoders.adapter import Adapter
 from homing.encoders.devices import Arriving, on_device
-from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
-from homing.encoders.fused import fuse
 from homing.encoders.model import Model
-from homing.encoders.step import Step
-from homing.encoders.tuning import LowRank, begin_with, set_checkpointing, tune
+from homing.encoders.tuning import begin_with, tune
 from homing.fixed import against
 from homing.losses import Contrast
 from homing.negatives import redraw
@@ -69,30 +66,14 @@ class Learner:
         self.tuning = tune(base, settings)
         if start is not None:
             begin_with(self.tuning, start)
-        self.trained = list(self.tuning.parameters().values())
-        self.bits: Bits | None = None
-        if isinstance(self.tuning, LowRank):
-            fuse(self.tuning.peft)
-            self.bits = replace_dropout(self.tuning.peft) if base.device.type == "cpu" and settings.dropout else None
+        self.step = self.tuning.step(say)
+        self.trained = self.step.parameters
         decayed = [parameter for parameter in self.trained if parameter.ndim >= 2]
         plain = [parameter for parameter in self.trained if parameter.ndim < 2]
         self.optimizer = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=settings.learning_rate or 0.0, fused=True,
         )  # fmt: skip
-        self.step = Step(base, self.trained, self._checkpoint_activations, self.bits, say)
-
-    def _checkpoint_activations(self) -> None:
-        set_checkpointing(self.tuning.body, True)
-        if self.bits is not None and isinstance(self.tuning, LowRank):
-            restore_dropout(self.tuning.peft)
-        self.tuning.train_mode()
-
-    def detach(self) -> None:
-        """Take what learned off the base again: what came in is what goes out."""
-        if self.step.checkpointing:
-            set_checkpointing(self.tuning.body, False)
-        self.tuning.detach()
 
     def batches(self, update: int, an_epoch: int) -> Iterator[Batch]:
         """The batches from this update on, `an_epoch` an epoch; negatives are drawn anew for each epoch."""
@@ -152,7 +133,6 @@ class Learner:
         """
         groups = epoch_batches(self.group_tokens, an_epoch, 0, self.settings.seed)[0]
         few = max(2, int(np.searchsorted(np.cumsum(self.group_tokens[groups]), A_FEW)))
-        self.tuning.train_mode()
         rate = [self._rate_of(groups[:few]) for _ in range(2)][-1]  # the first pass warms up
         if float(self.group_tokens[groups].sum()) / rate < MEASURING_SHARE * 60.0 * minutes:
             rate = self._rate_of(groups)

@@ -122,8 +122,6 @@ class Session:
         with self.trackers:
             if state is None:
                 self.base_look = self._look_at_base()
-            self.learner.tuning.train_mode()
-            if state is None:
                 self.pace.other_seconds = time.monotonic() - self.began
                 if self.start is not None:
                     self._evaluate()

@@ -75,7 +75,7 @@ def train(
     try:
         best, scale = session.run()
     finally:
-        session.learner.detach()
+        session.learner.tuning.detach()
     with replace_directory(out, *MARKS) as fresh:
         shutil.copytree(best, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*CHECKPOINT_ONLY, "README.md"))
         conventions.put(fresh, scale=scale, train=settings.train)

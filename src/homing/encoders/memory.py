@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 MARGIN = 0.9
+SYSTEMS = ("cpu", "mps")  # devices whose memory is the system's
 
 
 def available(device: torch.device) -> int:
@@ -51,6 +52,11 @@ def held(device: torch.device) -> int:
     if device.type == "mps":
         return int(torch.mps.current_allocated_memory())
     return int(torch.accelerator.memory_allocated(device))
+
+
+def for_activations(device: torch.device) -> float:
+    """The share of the free memory that activations may take: less where the whole system takes of it too."""
+    return 0.5 if device.type in SYSTEMS else 0.7
 
 
 def peak() -> int:

@@ -19,15 +19,12 @@ from torch import Tensor, nn
 
 from homing.encoders.devices import on_device, ran_out, return_unused_memory, token_budget
 from homing.encoders.dropout import Bits
-from homing.encoders.memory import available, saved_bytes
+from homing.encoders.memory import SYSTEMS, available, for_activations, saved_bytes
 from homing.encoders.model import Model
 from homing.encoders.tokens import Tokens
 from homing.errors import TrainingError
 from homing.losses import Contrast
 from homing.progress import Say
-
-ROOM, ROOM_ALONE = 0.5, 0.7  # of the free memory is for activations: where the whole system takes of it, and on a device of its own
-SYSTEMS = ("cpu", "mps")  # devices whose memory is the system's
 
 
 @dataclass
@@ -54,7 +51,7 @@ class Step:
         if self.model.packer is None:
             self.say(f"texts are padded, which takes longer: {self.model.padded_because}")
         self.budget = self.budget or token_budget(self.model.device, self.model.packer is not None)
-        self.room = self.room or share_of_memory(self.model.device)
+        self.room = self.room or for_activations(self.model.device)
 
     def gradients(self, tokens: Tokens, texts: NDArray[np.integer], loss: Callable[[Tensor], Contrast], seed: int) -> Contrast:
         """Fill the parameters' `grad` with the gradient of the loss, and return the loss; `seed` decides all dropout of the step.
@@ -168,8 +165,3 @@ class Step:
         self.say(f"gradient checkpointing is on: {why}")
         self.checkpoint()
         self.checkpointing = True
-
-
-def share_of_memory(device: torch.device) -> float:
-    """What activations may take of the memory that is free on this device."""
-    return ROOM if device.type in SYSTEMS else ROOM_ALONE

@@ -20,11 +20,15 @@ from torch.utils.hooks import RemovableHandle
 from homing.conventions import put
 from homing.encoders.adapter import WHOLE, Adapter, Kind
 from homing.encoders.devices import fast_dtype
+from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
+from homing.encoders.fused import fuse
 from homing.encoders.memory import available
 from homing.encoders.model import Model
 from homing.encoders.safety import body as body_of
-from homing.encoders.weights import mergeable
+from homing.encoders.step import Step
+from homing.encoders.weights import demand_mergeable
 from homing.errors import ModelError, SettingError
+from homing.progress import Say
 from homing.settings import Training
 
 DECODER_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -140,6 +144,20 @@ class Tuning(ABC):
             if adapted or getattr(module, "gradient_checkpointing", False):
                 module.training = True
 
+    def step(self, say: Say = lambda line: None) -> Step:
+        """What makes the gradients of what learns: in training mode, and computed at the least cost, from here on."""
+        bits = self._quicken()
+        self.train_mode()
+        return Step(self.model, list(self.parameters().values()), self._checkpoint, bits, say)
+
+    def _quicken(self) -> Bits | None:
+        """Take faster ways to the same results; what dropout is then drawn from, where it is not PyTorch's."""
+        return None
+
+    def _checkpoint(self) -> None:
+        set_checkpointing(self.body, True)
+        self.train_mode()
+
     def merge(self) -> None:
         """Put the change, at its scale, into the model's weights for good; the model is then one without a tuning."""
         self._merge()
@@ -148,6 +166,8 @@ class Tuning(ABC):
 
     def detach(self) -> None:
         """Take it off: the model's weights are again those that they were, bit for bit."""
+        if self.body.is_gradient_checkpointing:
+            set_checkpointing(self.body, False)
         self._remove()
         for parameter, data, learned in self._base:
             parameter.grad = None
@@ -180,6 +200,7 @@ class LowRank(Tuning):
         for name in ("target_modules", "exclude_modules"):  # sets, of which each process would write another order
             if isinstance(names := getattr(config, name), set):
                 setattr(config, name, sorted(names))
+        self._drops = bool(config.lora_dropout)
         self._hooks: list[RemovableHandle] = []
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -213,6 +234,14 @@ class LowRank(Tuning):
             for name, parameter in self.parameters().items():
                 if ".lora_B." in name:
                     parameter.mul_(share)
+
+    def _quicken(self) -> Bits | None:
+        fuse(self.peft)
+        return replace_dropout(self.peft) if self._drops and self.model.device.type == "cpu" else None
+
+    def _checkpoint(self) -> None:
+        restore_dropout(self.peft)  # what it repeats is drawn from PyTorch's state alone
+        super()._checkpoint()
 
     def _write(self, directory: Path) -> None:
         self.peft.save_pretrained(str(directory), save_embedding_layers=False)
@@ -295,7 +324,7 @@ def tune(model: Model, settings: Training) -> Tuning:
     """
     kind = settings.tuning or default_tuning(model.parameters, available(model.device))
     body = model.transformer[0].model
-    mergeable(body_of(model.path), {name: tuple(parameter.shape) for name, parameter in body.named_parameters()})
+    demand_mergeable(body_of(model.path), {name: tuple(parameter.shape) for name, parameter in body.named_parameters()})
     if kind == "full":
         return Full(model, [name for name, _ in body.named_parameters() if "pooler" not in name])
     names, left = targets(body)

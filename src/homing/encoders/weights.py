@@ -139,6 +139,11 @@ def mergeable(directory: Path, parameters: Mapping[str, tuple[int, ...]]) -> tup
     return weights, placed
 
 
+def demand_mergeable(directory: Path, parameters: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise what `mergeable` raises: before a training, of which nothing could be kept."""
+    mergeable(directory, parameters)
+
+
 def write_shards(weights: Weights, directory: Path, made: Callable[[str], Tensor], done: Callable[[int], None]) -> None:
     """Write every tensor of `weights`, as `made` gives it by name, to files of the same names; never more than one file in memory.
 
