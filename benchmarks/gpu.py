@@ -56,7 +56,7 @@ if find_spec("jaxtyping") is None:  # Homing's losses name shapes by it, in anno
     vars(sys.modules["jaxtyping"]).update(Bool=Any, Float=Any, Int8=Any)
 
 from homing.batches import MINED, POSITIVE
-from homing.encoders import lean, packed
+from homing.encoders import lean
 from homing.encoders.model import Model
 from homing.encoders.step import Step
 from homing.encoders.tokens import Tokens
@@ -256,8 +256,8 @@ def homing_update(directory: Path, place: Place, rows: Rows, with_peft: bool, bu
         optimizer.step()
         return contrast.loss
 
-    how = "texts without padding" if model.packer else "padded chunks: " + packed.admit(model)[1]
-    say(f"homing: {how}; gates and rotations by {'its own kernels' if lean.kernels(place.device) else 'PyTorch'}")
+    how = "texts without padding" if model.packer else "padded chunks"
+    say(f"homing: {how}; gates and rotations by {'its own kernels' if lean.kernels(place.device)[0] else 'PyTorch'}")
     return update, body
 
 

@@ -169,7 +169,7 @@ def to_accelerator(model: Model, *, made_lean: bool = True) -> Model:
             make_lean(model.transformer[0].model)
     _apply(model.transformer, lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device=NAME))
     model.device = torch.device(NAME)
-    model.__dict__["packer"] = Packer(model)
+    model.__dict__["packer"] = Packer(model.transformer, model.device)
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -9,9 +10,12 @@ from types import ModuleType
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers.models.bert.modeling_bert import BertConfig, BertLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Config, Qwen3MLP
 
 from homing.encoders import lean
+from homing.encoders.model import Model
+from homing.encoders.step import Step
 
 pytest.importorskip("triton", reason="needs Triton, which there is for Linux on x86-64")
 FILE = Path(lean.__file__).with_name("kernels.py")
@@ -71,19 +75,32 @@ def test_a_rotation(kernels: tuple[ModuleType, torch.device], heads: int, width:
 def test_a_body_takes_them_where_they_are_right(kernels: tuple[ModuleType, torch.device], monkeypatch: pytest.MonkeyPatch) -> None:
     made, device = kernels
     assert lean._right(made, device)
-    monkeypatch.setattr(lean, "kernels", lambda device: made)
+    monkeypatch.setattr(lean, "kernels", lambda device: (made, ""))
     layer = Qwen3MLP(Qwen3Config(hidden_size=32, intermediate_size=48)).to(device)
     x = drawn(2, 5, 32, dtype=torch.float32, device=device)
     expected = layer(x)
-    assert lean.make_lean(layer) == 1
+    assert lean.make_lean(layer) == (1, "")
     torch.testing.assert_close(layer(x), expected, atol=1e-6, rtol=0)
     learned = [x, *layer.parameters()]
     for one, other in zip(*(torch.autograd.grad(each.sin().sum(), learned) for each in (layer(x), expected)), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
-    assert lean.make_lean(Qwen3MLP(Qwen3Config(hidden_size=32, intermediate_size=48, hidden_act="gelu")).to(device)) == 0
+    assert lean.make_lean(Qwen3MLP(Qwen3Config(hidden_size=32, intermediate_size=48, hidden_act="gelu")).to(device)) == (0, "")
     monkeypatch.setattr(made, "gated_back", lambda grad, gate, up: (grad * up, grad * gate))
     assert not lean._right(made, device)
 
 
-def test_without_them_all_goes_on() -> None:
-    assert lean.kernels(torch.device("cpu")) is None
+def test_without_them_all_goes_on_and_it_is_said(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, by the step, and only of a model that has gates or rotations."""
+    assert lean.kernels(torch.device("cpu")) == (None, "")
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "homing.encoders.kernels", raising=False)
+    _, why = lean.kernels.__wrapped__(torch.device("cuda"))
+    assert "triton" in why
+    monkeypatch.setattr(lean, "kernels", lambda device: (None, why))
+    model = Model(tiny_model)
+    took, model.without_kernels_because = lean.make_lean(model.transformer[0].model)
+    assert took == 11
+    said: list[str] = []
+    Step(model, [], lambda: None, say=said.append)
+    assert said == [f"gates and rotations go without their kernels, which takes longer: {why}"]
+    assert lean.make_lean(BertLayer(BertConfig(hidden_size=16, num_attention_heads=2, intermediate_size=8))) == (0, "")

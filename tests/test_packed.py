@@ -37,7 +37,7 @@ from transformers import (
 
 from homing.encoders import packed
 from homing.encoders.model import Model
-from homing.encoders.packed import Packing, admit
+from homing.encoders.packed import Packing
 from homing.encoders.tokens import Tokens
 
 SMALL: dict[str, Any] = {
@@ -87,9 +87,7 @@ TEXTS = np.array([1, 0, 3, 6, 4, 2, 5])  # not all, in no order
 
 
 def agree(model: Model) -> None:
-    packer, why = admit(model)
-    assert packer is not None, why
-    assert model.packer is not None
+    assert model.packer is not None, model.padded_because
     with torch.no_grad():
         embeddings, expected = model.embed(TOKENS, TEXTS), padded(model, TOKENS, TEXTS)
     torch.testing.assert_close(embeddings, expected, atol=2e-6, rtol=0)
@@ -178,7 +176,7 @@ def test_a_model_whose_attention_is_its_own_stays_padded(tiny_model: Path, tmp_p
     """MPNet adds its relative positions itself."""
     config = MPNetConfig(**SMALL, pad_token_id=1)
     model = Model(directory(tmp_path, tiny_model, MPNetModel(config)), device="cpu")
-    packer, why = admit(model)
+    packer, why = model.packer, model.padded_because
     assert packer is None
     assert why
     with torch.no_grad():
@@ -188,7 +186,7 @@ def test_a_model_whose_attention_is_its_own_stays_padded(tiny_model: Path, tmp_p
 def test_eager_attention_is_left_as_it_is(tiny_model: Path) -> None:
     model = Model(tiny_model, device="cpu")
     model.transformer[0].model.set_attn_implementation("eager")
-    assert admit(model) == (None, "its attention is eager, not sdpa")
+    assert (model.packer, model.padded_because) == (None, "its attention is eager, not sdpa")
 
 
 def test_a_model_that_comes_out_different_is_refused(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +197,7 @@ def test_a_model_that_comes_out_different_is_refused(tiny_model: Path, monkeypat
 
     model = Model(tiny_model, device="cpu")
     monkeypatch.setitem(packed.AttentionInterface._global_mapping, "sdpa", through)
-    packer, why = admit(model)
+    packer, why = model.packer, model.padded_because
     assert packer is None
     assert "differ" in why
 
@@ -304,7 +302,8 @@ def test_a_kernel_without_gradients_is_refused(tiny_model: Path, monkeypatch: py
         return _Spoilt.apply(call(*states, **others), fails)  # type: ignore[no-untyped-call]
 
     put(monkeypatch, spoilt)
-    assert admit(Model(tiny_model, device="cpu")) == (None, said)
+    model = Model(tiny_model, device="cpu")
+    assert (model.packer, model.padded_because) == (None, said)
 
 
 def test_off_the_cpu_grouped_heads_attend_as_many_as_there_are_queries(monkeypatch: pytest.MonkeyPatch) -> None:

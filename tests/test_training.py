@@ -130,7 +130,7 @@ def test_what_had_no_gradient_has_no_moments_to_go_on_with(base: Model, mined: h
         before.tuning.save(tmp_path)
         moments = before.moments()
     finally:
-        before.detach()
+        before.tuning.detach()
     assert moments
     assert not any(name.startswith("0.") for name in moments)
     after = learner()
@@ -138,7 +138,7 @@ def test_what_had_no_gradient_has_no_moments_to_go_on_with(base: Model, mined: h
         after.restore(Adapter(tmp_path).weights, moments)
         again = after.moments()
     finally:
-        after.detach()
+        after.tuning.detach()
     assert again.keys() == moments.keys()
     assert all(torch.equal(value, moments[name]) for name, value in again.items())
 

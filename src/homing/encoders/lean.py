@@ -25,16 +25,16 @@ MOST_APART_IN_HALF = 2e-2
 
 
 @cache
-def kernels(device: torch.device) -> ModuleType | None:
-    """Our kernels, where the device runs them and they give what PyTorch gives; else None."""
+def kernels(device: torch.device) -> tuple[ModuleType | None, str]:
+    """Our kernels, where the device runs them and they give what PyTorch gives; else None, and on CUDA why not."""
     if device.type != "cuda":
-        return None
+        return None, ""
     try:
         from homing.encoders import kernels as made
 
-        return made if _right(made, device) else None
-    except Exception:  # there is no Triton, nothing to compile with, or no such device for it
-        return None
+        return (made, "") if _right(made, device) else (None, "here Triton's results are not PyTorch's")
+    except Exception as error:  # there is no Triton, nothing to compile with, or no such device for it
+        return None, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:200]
 
 
 def _right(made: ModuleType, device: torch.device) -> bool:
@@ -81,7 +81,7 @@ class _Rotation(torch.autograd.Function):
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool) -> Tensor:
-    made = kernels(x.device)
+    made, _ = kernels(x.device)
     return made.turned(x, cos, sin, back=back) if made else _turned(x, cos, sin, back=back)
 
 
@@ -135,16 +135,21 @@ class _GatedUnit:
         return out
 
 
-def make_lean(body: nn.Module) -> int:
-    """Give a model's norms, attentions and gates these passes, in place, where a trial shows the same results; how many took it."""
-    changed = 0
+def make_lean(body: nn.Module) -> tuple[int, str]:
+    """Give a model's norms, attentions and gates these passes, in place, where a trial shows the same results.
+
+    How many took it, and why gates and rotations have no kernels, where they could have some.
+    """
+    changed, why = 0, ""
     with torch.no_grad():
         for module in body.modules():
             forward = _lean_norm(module) or _lean_attention(module) or _lean_gate(module)
             if forward is not None:
                 module.forward = forward
                 changed += 1
-    return changed
+            if isinstance(forward, MethodType) or _gated(module):
+                why = kernels(next(module.parameters()).device)[1]
+    return changed, why
 
 
 def _lean_norm(module: nn.Module) -> Callable[..., Any] | None:
@@ -177,14 +182,18 @@ def _lean_attention(module: nn.Module) -> Callable[..., Any] | None:
 
 
 def _lean_gate(module: Any) -> Callable[..., Any] | None:
-    if not all(isinstance(getattr(getattr(module, name, None), "weight", None), Tensor) for name in GATED):
+    if not _gated(module):
         return None
     weight = module.gate_proj.weight
-    made = kernels(weight.device)
+    made, _ = kernels(weight.device)
     if made is None:
         return None
     x, ours = _trial((3, weight.shape[1]), weight), _GatedUnit(module, made)
     return ours if _alike(module(x), ours(x)) else None
+
+
+def _gated(module: Any) -> bool:
+    return all(isinstance(getattr(getattr(module, name, None), "weight", None), Tensor) for name in GATED)
 
 
 def _turns_a_part(theirs: Callable[..., Any], q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> bool:

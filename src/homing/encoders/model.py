@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -86,8 +86,9 @@ class Model:
             use_real_cores()
         self.trust_remote_code = trust_remote_code
         self.transformer = read(self.path, encoding.pooling, self.device, self.dtype, trust_remote_code=trust_remote_code)
+        self.without_kernels_because = ""  # why an accelerator takes more passes between the products than it could
         if self.device.type not in ("cpu", "meta"):
-            make_lean(self.transformer[0].model)
+            _, self.without_kernels_because = make_lean(self.transformer[0].model)
         self.own_length = own_length(self.transformer)
         demand_positions(self.transformer, self.path, encoding.max_length)
         self.max_length = encoding.max_length or min(DEFAULT_MAX_LENGTH, self.own_length)
@@ -182,8 +183,13 @@ class Model:
     @cached_property
     def packer(self) -> Packer | None:
         """What encodes this model's texts without padding; None where the model doesn't allow it (tried once, on a few made texts)."""
-        packer, self.padded_because = packed.admit(self)
+        with self._products_format():
+            packer, self.padded_because = packed.admit(self.transformer, self.device, self.products or self.dtype, self.embed_padded)
         return packer
+
+    def _products_format(self) -> AbstractContextManager[object]:
+        """Within it, matrix products are in their own number format, where that is not the weights'."""
+        return torch.autocast(self.device.type, self.products) if self.products else nullcontext()
 
     def chunks(self, lengths: NDArray[np.integer], budget: int = 0) -> Iterator[NDArray[np.intp]]:
         """Positions of texts, shape (texts of a chunk,), in the chunks that this model takes at once: of `budget` tokens each, or its own.
@@ -195,7 +201,7 @@ class Model:
 
     def embed(self, tokens: Tokens, texts: NDArray[np.integer]) -> Tensor:
         """Embeddings of these texts as one chunk, with gradients where they are enabled; shape (texts, dimension)."""
-        with torch.autocast(self.device.type, self.products) if self.products else nullcontext():
+        with self._products_format():
             pooled = self.packer.embed(tokens, texts) if self.packer else self.embed_padded(tokens, texts)
         embeddings = pooled.float()
         return torch.nn.functional.normalize(embeddings, dim=-1) if self.similarity == "cosine" else embeddings

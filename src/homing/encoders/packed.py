@@ -14,11 +14,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -26,10 +27,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from homing.encoders.devices import on_device
 from homing.encoders.tokens import Tokens
 
-if TYPE_CHECKING:
-    from homing.encoders.model import Model
-
 Kernel = Callable[..., Any]
+Embed = Callable[[Tokens, NDArray[np.integer]], Tensor]
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -185,9 +184,9 @@ def _band(length: int, window: tuple[int, int], device: torch.device) -> Tensor:
 class Packer:
     """Encodes chunks of texts as packed rows, with the modules of a sentence-transformers model as they are."""
 
-    def __init__(self, model: Model) -> None:
-        self.transformer, self.device = model.transformer, model.device
-        self.left = model.transformer.tokenizer.padding_side == "left"
+    def __init__(self, transformer: SentenceTransformer, device: torch.device) -> None:
+        self.transformer, self.device = transformer, device
+        self.left = transformer.tokenizer.padding_side == "left"
         tables = (getattr(module, "position_embeddings", None) for module in self.transformer[0].model.modules())
         # RoBERTa and its kin number the tokens from the padding index + 1, and leave padding tokens out.
         self.first = next((t.padding_idx for t in tables if isinstance(t, nn.Embedding) and t.padding_idx is not None), None)
@@ -233,36 +232,39 @@ def _after_padding(ids: NDArray[np.int64], offsets: NDArray[np.int64], padding: 
     return np.where(real, within, 0) + padding
 
 
-def admit(model: Model) -> tuple[Packer | None, str]:
-    """The model's packer, or None and why not: a few made texts are encoded packed and padded, and must come out equal.
+def admit(transformer: SentenceTransformer, device: torch.device, dtype: torch.dtype, padded: Embed) -> tuple[Packer | None, str]:
+    """The model's packer, or None and why not: a few made texts are encoded packed and by `padded`, and must come out equal.
+
+    `dtype`: the number format of its matrix products.
 
     Equal is a distance of at most 1e-4 of the embedding's length in float32, 0.2 (a cosine of 0.98) in half precision. Where PyTorch's
     kernel attends, there must be finite gradients, too.
     """
-    body = model.transformer[0].model
+    body: Any = transformer[0].model
     used = getattr(body.config, "_attn_implementation", None)
     if used != "sdpa":
         return None, f"its attention is {used or 'its own'}, not sdpa"
+    longest = transformer.max_seq_length
     windows = [getattr(module, "sliding_window", None) for module in body.modules()]
-    beyond = [min(window + 3, model.max_length) for window in windows if isinstance(window, int)]
-    lengths = np.minimum([*FEW, *beyond[:1]], model.max_length)
+    beyond = [min(window + 3, longest) for window in windows if isinstance(window, int)]
+    lengths = np.minimum([*FEW, *beyond[:1]], longest)
     draw, vocabulary = np.random.default_rng(0), body.config.get_text_config().vocab_size
     tokens, texts = Tokens.of(draw.integers(0, vocabulary, length) for length in lengths), np.arange(len(lengths))
-    was_training = [module for module in model.transformer.modules() if module.training]
-    model.transformer.eval()
+    was_training = [module for module in transformer.modules() if module.training]
+    transformer.eval()
     try:
-        packer = Packer(model)
+        packer = Packer(transformer, device)
         with torch.no_grad():
-            there, expected = packer.embed(tokens, texts).float(), model.embed_padded(tokens, texts).float()
+            there, expected = packer.embed(tokens, texts).float(), padded(tokens, texts).float()
         apart = float(((there - expected).norm(dim=1) / expected.norm(dim=1)).max())
-        if model.device.type in HAS_KERNEL and model.dtype in HALF and not _gradients(packer, tokens, texts[: len(FEW)]).isfinite().all():
+        if device.type in HAS_KERNEL and dtype in HALF and not _gradients(packer, tokens, texts[: len(FEW)]).isfinite().all():
             return None, "its gradients are not finite"
     except Exception as error:  # whatever a model of another kind does with what it doesn't expect
         return None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
     finally:
         for module in was_training:
             module.training = True
-    if not apart <= MOST_APART.get(model.dtype, MOST_APART_IN_HALF):
+    if not apart <= MOST_APART.get(dtype, MOST_APART_IN_HALF):
         return None, f"packed and padded embeddings differ by {apart:.2g} of their length"
     return packer, ""
 

@@ -50,6 +50,8 @@ class Step:
     def __post_init__(self) -> None:
         if self.model.packer is None:
             self.say(f"texts are padded, which takes longer: {self.model.padded_because}")
+        if self.model.without_kernels_because:
+            self.say(f"gates and rotations go without their kernels, which takes longer: {self.model.without_kernels_because}")
         self.budget = self.budget or token_budget(self.model.device, self.model.packer is not None)
         self.room = self.room or for_activations(self.model.device)
 
