@@ -158,6 +158,83 @@ def test_chinese_names_of_columns_are_read_in_every_kind_of_table(tmp_path: Path
             assert data.queries.columns == {"标签": ("x",)}  # a column of the user's own, where another holds the label
 
 
+FAQ = [
+    ("标准问题", "相似问题", "答案", "分类"),
+    ["怎么退保", "如何退保\n退保流程？\n", "打电话", "保全"],
+    ["何时理赔", "", "三天", "理赔"],
+    ["", "几天能赔", "", ""],  # under its question
+    ["怎么投保", "咋买", "", ""],  # nobody answered
+]
+ASKED = [
+    ("怎么退保", "打电话", 1),
+    ("如何退保", "打电话", 1),
+    ("退保流程？", "打电话", 1),
+    ("何时理赔", "三天", 1),
+    ("几天能赔", "三天", 1),
+]
+
+
+def test_similar_questions_ask_for_the_answer_of_their_standard_question(tmp_path: Path) -> None:
+    book = Workbook()
+    for row in FAQ:
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    pq.write_table(pa.table(dict(zip(FAQ[0], map(list, zip(*FAQ[1:], strict=True)), strict=True))), tmp_path / "a.parquet")
+    records = [dict(zip(FAQ[0], row, strict=True)) for row in FAQ[1:]]
+    table = put(tmp_path / "a.csv", "\n".join(",".join(f'"{cell}"' for cell in row) for row in FAQ))
+    for path in (tmp_path / "a.xlsx", tmp_path / "a.parquet", table, put(tmp_path / "a.json", records)):
+        data = load(path)
+        assert formats.detect(path) == "faq"
+        assert judgments(data) == ASKED
+        assert data.notes == {"similar_in_a_cell": 2, "similar_below": 1, "records_without_positive": 1}
+        assert data.queries.columns["分类"][:4] == ("保全", "保全", "保全", "理赔")
+    without_answer = [(row[0], row[1], row[3]) for row in FAQ[:2]]
+    path = put(tmp_path / "b.csv", "\n".join(",".join(f'"{cell}"' for cell in row) for row in without_answer))
+    assert judgments(load(path)) == [("如何退保", "怎么退保", 1), ("退保流程？", "怎么退保", 1)]
+
+
+def test_similar_questions_are_found_however_a_table_writes_them(tmp_path: Path) -> None:
+    for header, row in (
+        ("标准问,扩展问,答案", "怎么退保,如何退保|退保流程？,打电话"),
+        ("*標準問題,相似問題1,相似問題2,*答案", "怎么退保,如何退保,退保流程？,打电话"),
+        ("问题(必填),问题相似问法(选填-多个用##分隔),机器人回答", "怎么退保,如何退保##退保流程？,打电话"),
+        ("Question,Similar questions,Similar questions,Answer", "怎么退保,如何退保,退保流程？,打电话"),
+        ("相似问题,标准问题,答案", "如何退保；退保流程？,怎么退保,打电话"),
+    ):
+        assert judgments(load(put(tmp_path / "a.csv", f"{header}\n{row}\n"))) == ASKED[:3]
+    listed = {"query": "怎么退保", "similar_questions": ["如何退保", "退保流程？"], "answer": ["打电话"]}
+    assert judgments(load(put(tmp_path / "a.json", [listed]))) == ASKED[:3]
+    asked = "用户问题,标准问题,答案\n如何退保,怎么退保,打电话\n退保流程？,怎么退保,打电话\n"
+    assert sorted(judgments(load(put(tmp_path / "a.csv", asked)))) == sorted(ASKED[:3])
+    with pytest.raises(FormatError, match="nothing that similar questions are like"):
+        load(put(tmp_path / "a.csv", "相似问题,分类\n如何退保,x\n"))
+
+
+def test_questions_that_are_alike_or_not_are_judged_pairs(tmp_path: Path) -> None:
+    for header in ("问题1,问题2,标签", "句子1,句子2,是否相似", "用户问题,标准问题,是否匹配", "问题,相似问题,标签"):
+        assert judgments(load(put(tmp_path / "a.csv", f"{header}\nq,d,1\nq,e,0\n"))) == [("q", "d", 1), ("q", "e", 0)]
+
+
+def test_keys_of_json_are_read_in_any_case_and_in_chinese(tmp_path: Path) -> None:
+    judged = [("q", "d", 1), ("q", "e", 0)]
+    for record in (
+        {"Query": "q", "Content_Public": [{"Content": "d", "Is_Relevant": True}, {"CONTENT": "e", "IS_RELEVANT": False}], "Topic": "x"},
+        {"查询": "q", "公开": [{"内容": "d", "是否相关": "是"}, {"内容": "e", "是否相关": "否"}], "Topic": "x", "标签": "y"},
+        {"Anchor": "q", "Positive": "d", "Negative_1": "e", "Topic": "x"},
+        {"问题": "q", "答案": "d", "负例": ["e"], "Topic": "x"},
+        {"Query": "q", "Positive_Passages": [{"text": "d"}], "Negative_Passages": [{"text": "e"}], "Topic": "x"},
+    ):
+        for name, text in (("a.json", json.dumps([record])), ("a.jsonl", json.dumps(record))):
+            data = load(put(tmp_path / name, text))
+            assert judgments(data) == judged
+            assert data.queries.columns == {"Topic": ("x",)} | ({"标签": ("y",)} if "标签" in record else {})  # the user's own stay
+    pair = [{"Query": "q", "Content": "d", "Label": 1, "label ": "x"}, {"Query": "q", "Content": "e", "Label": 0}]
+    with pytest.raises(FormatError, match="no known format"):  # two that would be one stay as they are
+        load(put(tmp_path / "a.json", pair))
+    del pair[0]["label "]
+    assert judgments(load(put(tmp_path / "a.json", pair))) == judged
+
+
 def test_english_names_stand_before_chinese_ones() -> None:
     assert headers.columns(["Query", "问题", "内容", "文本", "标签"]) == ["query", "问题", "content", "文本", "is_relevant"]
     assert headers.columns(["question", "document", "内容", "相关"]) == ["question", "document", "内容", "is_relevant"]

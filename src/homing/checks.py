@@ -27,6 +27,8 @@ NOTES = {
     "judgments_of_empty_texts": "judgments of texts without text (left out)",
     "ignored_lists": "lists without candidates in them (left alone)",
     "texts_like_lists": "texts that look like a written list (one text each)",
+    "similar_in_a_cell": "similar questions of shared cells (each a query)",
+    "similar_below": "similar questions below theirs (taken with it)",
     "negative_grades": "negative grades (taken as 0)",
     "read_as_gb18030": "files that are not UTF-8 (read as GB18030)",
     "pooled_splits": "qrels files pooled",

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 FORMATS = (
-    "candidates", "rows", "pairs", "beir", "trec", "llamaindex", "tevatron", "flagembedding", "sentence-transformers", "ms-swift",
+    "candidates", "rows", "pairs", "beir", "trec", "llamaindex", "tevatron", "faq", "flagembedding", "sentence-transformers",
+    "ms-swift",
 )  # fmt: skip
 TARGETS = (
     "candidates", "pairs", "llamaindex", "beir", "trec", "rows", "flagembedding", "sentence-transformers", "ms-swift", "ms-swift-old",

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from homing.data import Builder, Side
 from homing.errors import FormatError
-from homing.formats import beir, candidates, flagembedding, llamaindex, pairs, rows, sentence_transformers, swift, tevatron, trec
+from homing.formats import beir, candidates, faq, flagembedding, llamaindex, pairs, rows, sentence_transformers, swift, tevatron, trec
 from homing.formats.fields import keys, shown
 from homing.formats.records import records
 
@@ -26,9 +26,9 @@ class Format(Protocol):
 
 FORMATS: dict[str, Format] = {
     "candidates": candidates, "rows": rows, "pairs": pairs, "beir": beir, "trec": trec, "llamaindex": llamaindex, "tevatron": tevatron,
-    "flagembedding": flagembedding, "sentence-transformers": sentence_transformers, "ms-swift": swift,
+    "faq": faq, "flagembedding": flagembedding, "sentence-transformers": sentence_transformers, "ms-swift": swift,
 }  # fmt: skip
-_BY_RECORD = (("ms-swift", swift), ("tevatron", tevatron), ("rows", rows), ("pairs", pairs), ("candidates", candidates))
+_BY_RECORD = (("ms-swift", swift), ("tevatron", tevatron), ("faq", faq), ("rows", rows), ("pairs", pairs), ("candidates", candidates))
 
 
 def detect(path: Path) -> str:

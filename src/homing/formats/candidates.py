@@ -12,6 +12,7 @@ from typing import Any
 
 from homing.data import Builder, Dataset, Side
 from homing.errors import FormatError
+from homing.formats import headers
 from homing.formats.fields import Record, columns, keys, relevance_field, shown, text_field
 from homing.formats.records import records
 from homing.formats.writing import write_records
@@ -39,8 +40,8 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
                 continue
             for number, candidate in enumerate(candidates, 1):
                 where = f"{record.where}, {key}[{number}]"
-                text, label = _candidate(candidate, where)
-                judged.append((text, relevance_field(candidate[label], label, where, into.notes)))
+                text, label, said = _candidate(candidate, where)
+                judged.append((text, relevance_field(said, label, where, into.notes)))
         _add(text_field(record.value["query"], "query", record.where), columns(record, ("query",)), judged, into, side)
 
 
@@ -107,8 +108,8 @@ def _candidates(record: Record) -> dict[str, list[Any]]:
     return lists
 
 
-def _candidate(candidate: object, where: str) -> tuple[str, str]:
-    """The text of a candidate, perhaps empty, and the name of its label."""
+def _candidate(candidate: object, where: str) -> tuple[str, str, object]:
+    """The text of a candidate, perhaps empty, and the name and the value of its label."""
     if not isinstance(candidate, dict):
         raise FormatError(
             "a candidate is not an object",
@@ -117,6 +118,8 @@ def _candidate(candidate: object, where: str) -> tuple[str, str]:
             expected='{"content": …, "is_relevant": …}',
             remedy="Give each candidate its text and its label.",
         )
+    if (names := headers.keys(tuple(candidate))) is not None:
+        candidate = {names[name]: value for name, value in candidate.items()}
     label = next((name for name in LABELS if name in candidate), None)
     if "content" not in candidate or label is None:
         raise FormatError(
@@ -126,4 +129,4 @@ def _candidate(candidate: object, where: str) -> tuple[str, str]:
             expected="'content', and 'is_relevant' or 'label'",
             remedy="Give each candidate its text and its label.",
         )
-    return text_field(candidate["content"], "content", where), label
+    return text_field(candidate["content"], "content", where), label, candidate[label]

@@ -1,7 +1,8 @@
 """A corpus by itself, beside pairs: the documents that negatives are mined from and that evaluation searches.
 
-JSON, JSONL, CSV, Parquet or a spreadsheet with a `text` (or `content`, `document`, `passage`), after its `title` where it has one; or a
-`.txt` file of one document a line. Ids are left aside: a document of the pairs and one of the corpus with the same text are one.
+JSON, JSONL, CSV, Parquet or a spreadsheet with a `text` (or `content`, `document`, `passage`; 内容, 正文, 文档), after its `title` (标题)
+where it has one; or a `.txt` file of one document a line. Ids are left aside: a document of the pairs and one of the corpus with the same
+text are one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from homing.formats import files
 from homing.formats.fields import keys, text_field, undecodable, unreadable
 from homing.formats.records import records
 
-TEXT = ("text", "content", "document", "passage")
+TEXT = ("text", "content", "document", "passage", "内容", "正文", "文档", "文本", "段落", "文档内容", "答案")
+TITLE = ("title", "标题")
 
 
 def read(path: Path, into: Builder) -> None:
@@ -52,5 +54,6 @@ def _text(record: dict[str, object], where: str) -> str:
             "a document has no text", where=where, got=f"the keys {keys(record)}", expected=" or ".join(map(repr, TEXT)),
             remedy="Rename the key, or give a .txt file of one document a line.",
         )  # fmt: skip
-    title, text = ("" if not record.get(key) else text_field(record[key], key, where) for key in ("title", name))
+    heading = next((name for name in TITLE if name in record), "title")
+    title, text = ("" if not record.get(key) else text_field(record[key], key, where) for key in (heading, name))
     return f"{title} {text}".strip()

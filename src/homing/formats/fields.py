@@ -13,29 +13,13 @@ from typing import Any, NamedTuple
 from homing.errors import FormatError
 
 _HIGHEST = 2**31 - 1
+_LIKE_LIST = re.compile(r"""\[\s*(".*"|'.*')\s*\]""", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+")
-RELEVANT = ("true", "yes", "y", "relevant", "是", "相关", "相關", "有关", "有關", "对", "對", "√", "✓", "✔")
-IRRELEVANT = (
-    "false",
-    "no",
-    "n",
-    "not",
-    "not relevant",
-    "irrelevant",
-    "否",
-    "不相关",
-    "不相關",
-    "无关",
-    "無關",
-    "不是",
-    "错",
-    "錯",
-    "×",
-    "✗",
-    "✘",
-)
+RELEVANT = ("true", "yes", "y", "relevant", "是", "相关", "有关", "对", "√", "✓", "✔")
+IRRELEVANT = ("false", "no", "n", "not", "not relevant", "irrelevant", "否", "不相关", "无关", "不是", "错", "×", "✗", "✘")
 _WORDS = {**dict.fromkeys(RELEVANT, True), **dict.fromkeys(IRRELEVANT, False)}
+_SIMPLIFIED = str.maketrans("問題詢內檔關標籤註負樣選對錯無確準類擴義說語參機復覆", "问题询内档关标签注负样选对错无确准类扩义说语参机复复")
 
 
 class Record(NamedTuple):
@@ -43,6 +27,11 @@ class Record(NamedTuple):
 
     value: dict[str, Any]
     where: str
+
+
+def simplified(name: str) -> str:
+    """A label, or the name of a column, with the traditional characters of those that are known in simplified ones."""
+    return name if name.isascii() else name.translate(_SIMPLIFIED)
 
 
 def text_field(value: object, key: str, where: str) -> str:
@@ -66,6 +55,33 @@ def text_field(value: object, key: str, where: str) -> str:
                 remedy="Cut or escape the text by whole characters.",
             ) from None
     return value.strip()
+
+
+def texts_field(record: Record, name: str, notes: Counter[str]) -> list[str]:
+    """The texts under this name: of a string the one, of a list all, of null or an empty string none.
+
+    Counts empty texts of a list (`empty_documents`) and texts that look like a written list (`texts_like_lists`). Raises FormatError for
+    anything else.
+    """
+    value = record.value[name]
+    if value is None or value == "":
+        return []
+    if not isinstance(value, str | list):
+        raise FormatError(
+            f"{name!r} has the wrong type",
+            where=record.where,
+            got=shown(value),
+            expected="a text or a list of texts",
+            remedy=f"Make {name!r} a text, or a list of them.",
+        )
+    values = value if isinstance(value, list) else [value]
+    texts = [text_field(text, name, record.where) for text in values]
+    for text in texts:
+        if not text:
+            notes["empty_documents"] += 1
+        elif _LIKE_LIST.fullmatch(text):
+            notes["texts_like_lists"] += 1
+    return [text for text in texts if text]
 
 
 def id_field(value: object, where: str) -> str:
@@ -115,7 +131,7 @@ def relevance_field(value: object, key: str, where: str, notes: Counter[str]) ->
     """
     grade: object = value
     if isinstance(value, str):
-        word = value.strip().lower()
+        word = simplified(value.strip().lower())
         grade = _WORDS.get(word, float(word) if _WHOLE.fullmatch(word) else None)
     if isinstance(grade, float | Decimal) and grade == grade // 1:
         grade = int(grade)

@@ -1,50 +1,111 @@
-"""A table's first row: what its columns are called, in English or in Chinese."""
+"""What columns and keys are called: the names that the formats know, in English in any case, and in Chinese."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
-QUERY = ("查询", "问题", "问句", "提问", "用户问题", "用户提问", "查询语句")
-ANSWER = ("答案", "标准答案", "正确答案", "回答")
+from homing.formats.fields import simplified
+
+STANDARD = ("标准问题", "标准问法", "标准问句", "标准问")
+ASKED = ("查询", "问题", "问句", "提问", "用户问题", "用户提问", "查询语句", "句子1", "文本1", "问题1")
+QUERY = (*ASKED, *STANDARD)
+ANSWER = ("答案", "标准答案", "正确答案", "参考答案", "回答", "回复", "机器人回答")
 POSITIVE = ("正例", "正样本", "相关文档")
-DOCUMENT = ("内容", "文档", "文本", "段落", "候选", "候选文档", "文档内容", *ANSWER)
-LABEL = ("是否相关", "相关性", "相关", "标签", "标注")
+DOCUMENT = (
+    "内容", "文档", "文本", "段落", "候选", "候选文档", "文档内容", *ANSWER, "句子2", "文本2", "问题2", "相似问题", "相似问", *STANDARD
+)  # fmt: skip
+LABEL = ("是否相关", "相关性", "相关", "标签", "标注", "是否相似", "是否匹配")
 ENGLISH = {
     "query": ("query", "anchor", "question", "sentence1"),
     "content": ("content", "document", "passage", "text", "sentence2", "answer"),
     "is_relevant": ("is_relevant", "label", "relevance", "score"),
     "positive": ("positive", "pos", "answer"),
+    "question": ("question", "query"),
+    "answer": ("answer",),
 }  # what the formats take, the name that stands for them first
+OTHERS = (
+    "title", "metadata", "response", "rejected_response", "messages", "positive_messages", "negative_messages", "query_id",
+    "positive_passages", "negative_passages",
+)  # fmt: skip
 _CHINESE = frozenset((*QUERY, *POSITIVE, *DOCUMENT, *LABEL))
-_SIMPLIFIED = str.maketrans("問題詢內檔關標籤註負樣選對錯無確", "问题询内档关标签注负样选对错无确")
+_ENGLISH = frozenset((*OTHERS, *(name for names in ENGLISH.values() for name in names)))
 _NEGATIVE = re.compile(r"(?:负例|负样本|不相关文档)_?(\d*)")
+_SIMILAR = re.compile(
+    r"(?:问题)?(?:相似|扩展|类似|同义)(?:问题|问法|问句|提问|说法|问)_?(\d*)|(?:similar|alternative)[ _]?questions?[ _]?(\d*)"
+)
+_NUMBERED = re.compile(r"(?:negative|neg|similar_question)(?:_?\d+)?")
+_HINT = re.compile(r"^\*\s*|\s*\*$|\s*[（(\[【][^（(\[【]*[)）\]】]$")  # as templates have them: 问题(必填), *答案
 
 
 def columns(names: Sequence[str]) -> list[str]:
     """The names of a table's columns as the formats know them: in lower case without blanks around them, and the Chinese ones that are
-    usual for a query, a document, a label, a positive and negatives (also numbered) in English.
+    usual for a query, a document, a label, a positive, negatives and similar questions (both also numbered) in English.
 
     A Chinese name stands for an English one that is not there itself, the first of several alone. An answer is a document where there is a
-    label, and a positive where there is none. Every other name stays.
+    label, and a positive where there is none; beside similar questions it is the answer to all of them. Every other name stays.
     """
-    found = [_numbered(_simplified(name.strip().lower())) for name in names]
+    found = [_known(name.strip().lower()) for name in names]
     in_rows = any(name in ("positive", "pos", *POSITIVE) or name.startswith("neg") for name in found)  # their label is the column's name
-    labelled = not in_rows and any(name in (*ENGLISH["is_relevant"], *LABEL) for name in found)
+    judged = (any(name in (*ENGLISH[kind], *own) for name in found) for kind, own in (("is_relevant", LABEL), ("content", DOCUMENT)))
+    labelled = not in_rows and all(judged)
+    if not in_rows and not labelled and (asked := _asked_alike(found)) is not None:
+        return asked
     others = {"content": DOCUMENT, "is_relevant": LABEL} if labelled else {"positive": (*POSITIVE, *ANSWER)}
     for english, chinese in {"query": QUERY, **others}.items():
-        first = next((name for name in chinese if name in found), None)
-        if first is not None and not any(name in found for name in ENGLISH[english]):
-            found = [english if name == first else name for name in found]
+        found = _translated(found, english, chinese)
     return found
 
 
-def _simplified(name: str) -> str:
-    """A name or a label in traditional characters in the simplified ones that are looked for; every other name as it is."""
-    turned = name.translate(_SIMPLIFIED)
-    return turned if turned in _CHINESE or _NEGATIVE.fullmatch(turned) else name
+@lru_cache(1 << 10)
+def keys(names: tuple[str, ...]) -> dict[str, str] | None:
+    """The keys of an object with the names that they are read under, None where these are all their own.
+
+    Those that `columns` makes a name of the formats are: other keys are the user's, and stay, and so do two that would become one.
+    """
+    found = {
+        name: known if known in _ENGLISH or _NUMBERED.fullmatch(known) else name
+        for name, known in zip(names, columns(names), strict=True)
+    }  # fmt: skip
+    taken = list(found.values())
+    found = {name: known if taken.count(known) == 1 else name for name, known in found.items()}
+    return None if all(name == known for name, known in found.items()) else found
 
 
-def _numbered(name: str) -> str:
-    match = _NEGATIVE.fullmatch(name)
-    return name if match is None else f"negative_{match[1]}" if match[1] else "negative"
+def _translated(found: list[str], english: str, names: Sequence[str]) -> list[str]:
+    """The columns with the first of these names called `english`, where no English name is there for it."""
+    first = next((name for name in names if name in found), None)
+    if first is None or any(name in found for name in ENGLISH[english]):
+        return found
+    return [english if name == first else name for name in found]
+
+
+def _asked_alike(found: list[str]) -> list[str] | None:
+    """The names of a table of standard questions with others that ask the same: `question`, `similar_question` (also numbered), `answer`.
+
+    None for any other table. A question beside a standard one is one of the others.
+    """
+    named = [f"similar_question_{number}".rstrip("_") if (number := _number(_SIMILAR, name)) is not None else name for name in found]
+    if named == found and any(name in found for name in STANDARD):
+        asked = next((name for name in ("question", *ASKED) if name in found), None)
+        named = ["similar_question" if name == asked else name for name in found]
+    if named == found:
+        return None
+    for english, names in (("question", (*STANDARD, *ASKED)), ("answer", ANSWER)):
+        named = _translated(named, english, names)
+    return named
+
+
+def _known(name: str) -> str:
+    """A Chinese name that is known, in simplified characters, without what templates put around it; negatives in English; else itself."""
+    turned = _HINT.sub("", simplified(name))
+    if (number := _number(_NEGATIVE, turned)) is not None:
+        return f"negative_{number}".rstrip("_")
+    return turned if turned in _CHINESE or _SIMILAR.fullmatch(turned) else name
+
+
+def _number(pattern: re.Pattern[str], name: str) -> str | None:
+    """The number at the end of a name of this pattern, perhaps empty; None for another name."""
+    match = pattern.fullmatch(name)
+    return None if match is None else "".join(filter(None, match.groups()))

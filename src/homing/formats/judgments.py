@@ -17,7 +17,7 @@ from typing import Any
 
 from homing.data import text_id
 from homing.errors import FormatError, RunError
-from homing.formats.fields import IRRELEVANT, RELEVANT, Record, shown, text_field
+from homing.formats.fields import IRRELEVANT, RELEVANT, Record, shown, simplified, text_field
 from homing.formats.records import records
 from homing.judgments import Judgment, Mark
 
@@ -75,7 +75,7 @@ def _judgment(record: Record, path: Path) -> Judgment | None:
             "the column 'mark' is missing", where=where, got=", ".join(map(repr, list(value)[:12])), expected="'mark': 1, 0 or u",
             remedy="Give the file that homing audit or its marking page wrote.",
         )  # fmt: skip
-    said = unicodedata.normalize("NFKC", str(value["mark"])).strip().lower()
+    said = simplified(unicodedata.normalize("NFKC", str(value["mark"])).strip().lower())
     if not said:
         return None
     if said not in _MARK:

@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from homing.errors import FormatError
-from homing.formats import files, streams, tables
+from homing.formats import files, headers, streams, tables
 from homing.formats.fields import Record, unreadable
 from homing.progress import BAR
 
@@ -43,9 +43,9 @@ def records(path: Path, notes: Counter[str]) -> Iterator[Record]:
             elif first == tables.ZIP:
                 found = tables.spreadsheet(path, notes)
             elif first[:1] == b"[":
-                found = streams.array(path, bar.update)
+                found = map(_named, streams.array(path, bar.update))
             else:
-                found = streams.lines(path, bar.update) if first[:1] == b"{" else tables.table(path, notes, bar.update)
+                found = map(_named, streams.lines(path, bar.update)) if first[:1] == b"{" else tables.table(path, notes, bar.update)
             for record in found:
                 empty = False
                 yield record
@@ -53,6 +53,12 @@ def records(path: Path, notes: Counter[str]) -> Iterator[Record]:
         raise unreadable(path, error) from None
     if empty:
         raise FormatError("the file holds no record", where=str(path), expected="at least one", remedy="Check how it was written.")
+
+
+def _named(record: Record) -> Record:
+    """The record with its keys as the formats know them."""
+    names = headers.keys(tuple(record.value))
+    return record if names is None else Record({names[name]: value for name, value in record.value.items()}, record.where)
 
 
 def objects(path: Path) -> Iterator[Record]:

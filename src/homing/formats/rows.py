@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from homing.data import Builder, Dataset, Mined, Side
-from homing.errors import FormatError
 from homing.formats import pairs
 from homing.formats.examples import examples
-from homing.formats.fields import Record, columns, named, shown, text_field
+from homing.formats.fields import columns, named, text_field, texts_field
 from homing.formats.records import records
 from homing.formats.writing import replaced, write_records
 
@@ -27,7 +25,6 @@ POSITIVE = ("positive", "pos")
 QUESTION = ("question", "answer")  # neither of them alone: judged candidates may come with an answer
 NEGATIVE = re.compile(r"(negative|neg)(_?\d+)?")
 _REMEDY = "Give each row its query and its positive."
-_LIKE_LIST = re.compile(r"""\[\s*(".*"|'.*')\s*\]""", re.DOTALL)
 
 
 def recognises(record: dict[str, Any]) -> bool:
@@ -49,8 +46,8 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     for record in records(path, into.notes):
         query_name, positive_name = QUESTION if _asked(record.value) else [named(record, names, _REMEDY) for names in (QUERY, POSITIVE)]
         text = text_field(record.value[query_name], query_name, record.where)
-        positives = _texts(record, positive_name, into.notes)
-        negatives = [text for name in record.value if NEGATIVE.fullmatch(name) for text in _texts(record, name, into.notes)]
+        positives = texts_field(record, positive_name, into.notes)
+        negatives = [text for name in record.value if NEGATIVE.fullmatch(name) for text in texts_field(record, name, into.notes)]
         if not text:
             into.notes["empty_queries"] += 1
             continue
@@ -101,26 +98,3 @@ def _rows(data: Dataset | Mined) -> Iterator[tuple[str, str, list[str]]]:
         negatives = [text for text, wanted in zip(texts, relevant, strict=True) if not wanted]
         for positive in [text for text, wanted in zip(texts, relevant, strict=True) if wanted] or [""]:
             yield data.queries.texts[query], positive, negatives
-
-
-def _texts(record: Record, name: str, notes: Counter[str]) -> list[str]:
-    """The texts under this name: of a string the one, of a list all, of null or an empty string none."""
-    value = record.value[name]
-    if value is None or value == "":
-        return []
-    if not isinstance(value, str | list):
-        raise FormatError(
-            f"{name!r} has the wrong type",
-            where=record.where,
-            got=shown(value),
-            expected="a text or a list of texts",
-            remedy=f"Make {name!r} a text, or a list of them.",
-        )
-    values = value if isinstance(value, list) else [value]
-    texts = [text_field(text, name, record.where) for text in values]
-    for text in texts:
-        if not text:
-            notes["empty_documents"] += 1
-        elif _LIKE_LIST.fullmatch(text):
-            notes["texts_like_lists"] += 1
-    return [text for text in texts if text]
