@@ -235,8 +235,9 @@ def test_code_that_comes_with_a_model_is_refused_and_named(
     model: Path, file: str, said: dict[str, Any], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_json(model / file, {**json.loads((model / file).read_text()), **said})
-    with pytest.raises(ModelError, match=rf"code of its own; got .*{named}.*\n.*--trust-remote-code"):
+    with pytest.raises(ModelError, match=rf"code of its own; got .*{named}.*\n.*--trust-remote-code") as told:
         Model(model, device="cpu")
+    assert ("transformers has qwen3 itself" in str(told.value)) is (file == "config.json")
     refuse_unsafe(model, trust_remote_code=True)
     assert named.replace("\\", "").split(" ")[0].split("/")[-1] in capsys.readouterr().err
 

@@ -26,7 +26,7 @@ from homing.manifest import write_json
 from homing.shipping import tei
 from homing.shipping.card import complete, write_card
 from homing.shipping.layout import write_layout
-from homing.shipping.origin import licence
+from homing.shipping.origin import Origin, licence
 from homing.shipping.router import write_router
 from test_merging import learned
 from vllm_cpu import vllm_rows
@@ -416,6 +416,16 @@ def test_the_licence_is_that_of_the_base(tiny_model: Path, card: str, found: str
 def test_a_directory_from_elsewhere_has_no_card_of_ours(tiny_model: Path) -> None:
     with pytest.raises(ModelError, match="not a merged model"):
         write_card(tiny_model)
+
+
+def test_what_another_version_said_of_a_merge_is_an_error(tmp_path: Path, qwen3: Shipped) -> None:
+    said = json.loads((qwen3.path / "homing.json").read_text())["merged"]
+    for broken in (3, {}, {**said, "verified": None}, {name: value for name, value in said.items() if name != "side"}):
+        (tmp_path / "homing.json").write_text(json.dumps({"merged": broken}))
+        with pytest.raises(ModelError, match="its merge cannot be read"):
+            Origin.read(tmp_path)
+    (tmp_path / "homing.json").write_text(json.dumps({"merged": said | {"more": 1}}))
+    assert Origin.read(tmp_path) == Origin.read(qwen3.path)
 
 
 def test_a_pooling_that_other_readers_have_no_flag_for_is_refused(qwen3: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

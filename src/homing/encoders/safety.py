@@ -158,9 +158,20 @@ def refuse_unsafe(directory: Path, *, trust_remote_code: bool = False) -> None:
     if not trust_remote_code:
         raise ModelError(
             "the model brings code of its own", where=str(directory), got=named,
-            remedy="Read that code. If you trust it, give --trust-remote-code (trust_remote_code=True): it then runs as you.",
+            remedy="Read that code. If you trust it, give --trust-remote-code (trust_remote_code=True): it then runs as you."
+            + _without_its_code(directory),
         )  # fmt: skip
     print(f"warning: running code that comes with the model: {named}", file=sys.stderr)
+
+
+def _without_its_code(directory: Path) -> str:
+    """What else there is to do where transformers has code for this kind of model."""
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    said = read_object(body(directory) / "config.json")
+    if not said.get("auto_map") or said.get("model_type") not in MODEL_MAPPING_NAMES:
+        return ""
+    return f" Or take auto_map out of config.json in a copy: transformers has {said['model_type']} itself."
 
 
 def _foreign(directory: Path, listed: list[dict[str, Any]]) -> list[str]:

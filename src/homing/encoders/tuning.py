@@ -24,7 +24,6 @@ from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
 from homing.encoders.fused import fuse
 from homing.encoders.memory import available
 from homing.encoders.model import Model
-from homing.encoders.safety import body as body_of
 from homing.encoders.step import Step
 from homing.encoders.weights import demand_mergeable
 from homing.errors import ModelError, SettingError
@@ -324,7 +323,7 @@ def tune(model: Model, settings: Training) -> Tuning:
     """
     kind = settings.tuning or default_tuning(model.parameters, available(model.device))
     body = model.transformer[0].model
-    demand_mergeable(body_of(model.path), {name: tuple(parameter.shape) for name, parameter in body.named_parameters()})
+    demand_mergeable(model.path, {name: tuple(parameter.shape) for name, parameter in body.named_parameters()})
     if kind == "full":
         return Full(model, [name for name, _ in body.named_parameters() if "pooler" not in name])
     names, left = targets(body)

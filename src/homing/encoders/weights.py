@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from homing.encoders.safety import INDEX, WEIGHTS, shards
+from homing.encoders.safety import INDEX, WEIGHTS, body, shards
 from homing.errors import ModelError
 from homing.manifest import write_json
 
@@ -122,19 +122,21 @@ class Weights:
 
 
 def mergeable(directory: Path, parameters: Mapping[str, tuple[int, ...]]) -> tuple[Weights, dict[str, str]]:
-    """The weights of a body's directory, and the names in its files of the parameters with these shapes, as `Weights.place` finds them.
+    """The weights of a model's directory, and the names in its files of its body's parameters, as `Weights.place` finds them.
 
     Raises ModelError where one is not among them, but for a pooler: what was learned could not be put into the files, nor verified there.
     """
-    weights = Weights(directory)
+    own = body(directory)
+    weights = Weights(own)
     placed = weights.place(parameters)
     missing = [name for name in parameters if name not in placed and "pooler" not in name]
     if missing:
         raise ModelError(
             "the model's files hold its weights in another form than transformers has them: what is learned could not be merged",
-            where=str(directory), got=f"{len(missing):,} of {len(parameters):,} missing, as {missing[0]}",
-            remedy="transformers turns this model into another form when it reads it. Write it once in that form, in a copy of the "
-            "directory: AutoModel.from_pretrained(DIRECTORY).save_pretrained(COPY, save_original_format=False).",
+            where=str(own), got=f"{len(missing):,} of {len(parameters):,} missing, as {missing[0]}",
+            remedy="transformers turns this model into another form when it reads it. Write a copy in that form, and give that: python -c "
+            f'"import shutil, transformers; shutil.copytree({str(directory)!r}, \'converted\'); transformers.AutoModel.from_pretrained('
+            f"{str(own)!r}).save_pretrained({str(Path('converted') / own.relative_to(directory))!r}, save_original_format=False)\"",
         )  # fmt: skip
     return weights, placed
 

@@ -15,7 +15,6 @@ from homing.conventions import FILE
 from homing.encoders.adapter import Adapter
 from homing.encoders.change import Change, change_of
 from homing.encoders.model import Model
-from homing.encoders.safety import body
 from homing.encoders.weights import Weights, mergeable
 from homing.errors import MergeError, ModelError, SettingError
 from homing.manifest import demand_disk, demand_replaceable
@@ -142,7 +141,7 @@ def plan(
         raise SettingError("--out is what is merged", got=str(out), remedy="Give --out another name.")
     shapes = {name: tuple(parameter.shape) for name, parameter in base.transformer[0].model.named_parameters()}
     change = change_of(adapter, scale)
-    weights, placed = mergeable(body(base.path), shapes)
+    weights, placed = mergeable(base.path, shapes)
     change.demand_fit({name: shapes[name] for name in placed}, str(base.path))
     made = Plan(base, adapter, out, scale, chosen, dtype, weights, placed, change)
     demand_disk(out, made.size)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from homing import conventions
+from homing.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,18 @@ class Origin:
 
     @classmethod
     def read(cls, directory: Path) -> Origin | None:
-        """The origin of a model's directory, None where it says none."""
+        """The origin of a model's directory, None where it says none. Raises ModelError where another version wrote it otherwise."""
         said = conventions.read(directory).get("merged")
         if said is None:
             return None
-        known = {each.name: said["verified"][each.name] for each in fields(Verified)}
-        return cls(**{**said, "verified": Verified(**known)})
+        try:
+            verified = Verified(**{each.name: said["verified"][each.name] for each in fields(Verified)})
+            return cls(**{each.name: said[each.name] for each in fields(cls)} | {"verified": verified})
+        except (KeyError, TypeError) as error:
+            raise ModelError(
+                "what the directory says of its merge cannot be read", where=str(directory / conventions.FILE),
+                got=f"{type(error).__name__}: {error}", remedy="Merge the adapter again: homing merge.",
+            ) from None  # fmt: skip
 
 
 def write_evaluated(directory: Path, evaluated: Mapping[str, Any], dimensions: Sequence[int]) -> None:

@@ -176,11 +176,11 @@ class Side:
         others: list[tuple[str, Model]] = []
         if self.elsewhere is not None:
             others.append(("the model of the other side", self.elsewhere))
-        origin = Origin.read(self.model.path)
-        base = self.model.path if self.model.change else None if origin is None else Path(origin.base)
-        if base is not None and base.is_dir():
-            pooling, trust = None if (base / "modules.json").is_file() else self.model.pooling, self.model.trust_remote_code
-            with suppress(ModelError):  # whatever lies there by now
+        with suppress(ModelError):  # whatever lies there by now
+            origin = Origin.read(self.model.path)
+            base = self.model.path if self.model.change else None if origin is None else Path(origin.base)
+            if base is not None and base.is_dir():
+                pooling, trust = None if (base / "modules.json").is_file() else self.model.pooling, self.model.trust_remote_code
                 untrained = Model(base, pooling=pooling, trust_remote_code=trust, device=self.model.device, dtype=self.model.dtype)
                 others.append(("the untrained base", untrained))
         for name, model in others:
