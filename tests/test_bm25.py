@@ -70,6 +70,21 @@ def test_one_rule_cuts_query_and_documents_of_a_list() -> None:
     assert_scores(data, [True, False, True, False])
 
 
+@pytest.mark.parametrize(
+    ("query", "candidates"),
+    [
+        ("パスワードをわすれた", ["パスワードのリセットはこちら", "おしはらいについて", "はいたつについて"]),
+        ("ลืมรหัสผ่าน", ["วิธีรีเซ็ตรหัสผ่าน", "วิธีชำระเงิน", "การจัดส่งสินค้า"]),
+        ("비밀번호를 잊었어요", ["비밀번호가 기억나지 않을 때", "결제 방법 안내", "배송 조회"]),
+    ],
+)
+def test_lists_in_scripts_without_spaces_are_ranked(query: str, candidates: list[str]) -> None:
+    """`\\w+` makes a word of each, which no other holds: every score was 0."""
+    data = judged([(query, candidates)])
+    assert_scores(data, [False])
+    assert np.argmax(score_lists(data)) == 0
+
+
 def test_queries_without_words_and_lists_of_empty_texts_score_zero() -> None:
     assert score_lists(judged([("?", ["a", "b"])])).tolist() == [0, 0]
     assert okapi([["a"]], [[], []], np.array([0, 0]), np.array([0, 1])).tolist() == [0, 0]

@@ -99,6 +99,7 @@ def test_what_is_of_another_kind_than_what_belongs_there_is_told_how_to_come_by_
         (lambda: homing.serve(tiny_model), "encoder is .*; expected Model or Pair.\nhoming.Model"),
         (lambda: model.encode([None]), r"texts\[0\] is .*got None; expected a text"),
         (lambda: model.encode(["one", b"two"]), r"texts\[1\] is .*got bytes; expected a text"),
+        (lambda: model.encode(["one", "half of \ud83d"]), r"texts\[1\] holds half a character; got the lone surrogate \\ud83d"),
     ]
     for call, told in calls:
         with pytest.raises(SettingError, match=told):

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.words import is_chinese, words
+from homing.words import KANA, UNSPACED, is_chinese, words
 
 ASCII = ("IT", "C++", "c#", "A", "b", "1", "23", "0.5", "0.1MPa", "com.android.settings", "apt-get", "x86_64", "3D", "@", "/", *".-_%+#&")
 HAN = ("合同", "的", "解除", "卡拉OK", "T恤", "AT&T", "AA制", "B超", "龥", "乾隆", "皇帝", "李小福", "是", "创新办", "主任")
@@ -55,7 +56,16 @@ def test_a_text_decides_by_itself_where_nobody_else_does() -> None:
 
 @given(st.text(st.characters(max_codepoint=127)) | st.text())
 def test_outside_chinese_words_are_runs_of_word_characters_in_lower_case(text: str) -> None:
-    assert words(text, chinese=False) == re.findall(r"\w+", text.lower())
+    if not re.search(f"[{KANA}{UNSPACED}]", text):
+        assert words(text, chinese=False) == re.findall(r"\w+", text.lower())
+
+
+def test_what_is_written_without_spaces_is_cut_into_bigrams() -> None:
+    assert words("パスワードを変える Git2 ", chinese=False) == ["パス", "スワ", "ワー", "ード", "ドを", "変", "える", "git2"]
+    assert words("วิธีเปลี่ยน vi") == [*map("".join, pairwise("วิธีเปลี่ยน")), "vi"]  # its vowel signs count, which `\w` leaves out
+    assert words("비밀번호를 바꾸는") == ["비밀", "밀번", "번호", "호를", "바꾸", "꾸는"]
+    assert words("ລືມ ច្បាប់ မေ့ é") == [*map("".join, pairwise("ລືມ")), *map("".join, pairwise("ច្បាប់")), *map("".join, pairwise("မေ့")), "é"]
+    assert words("あ, い") == ["あ", "い"]
 
 
 @pytest.mark.parametrize("text", ["pathping 强制使用 IPV4", "Git 提交", "\U00020000", "ykman config 通过 USB 或 NFC 启用"])

@@ -18,6 +18,8 @@ _WAYS = {
     "Recipe": "homing.Recipe(data=..., model=...) makes one, homing.Recipe.read(path) reads one.",
 }
 
+WHOLE, WHOLE_REMEDY = "text that can be written as UTF-8", "Cut or escape the text by whole characters."
+
 
 def demand(kind: type | UnionType, **arguments: object) -> None:
     """Raise SettingError for an argument, given under its name, that is not of this kind."""
@@ -42,13 +44,25 @@ def demand_path(**arguments: object) -> None:
             raise _wrong(name, value, "a path or a name", "")
 
 
+def half_a_character(text: str) -> str:
+    """The lone surrogate of a text, which UTF-8 cannot hold and no tokenizer reads, with its place, as a message says it; empty if none."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return f"the lone surrogate \\u{ord(text[error.start]):04x} at character {error.start + 1}"
+    return ""
+
+
 def demand_texts(texts: Sequence[object]) -> None:
-    """Raise SettingError for one text where a list of them belongs, and for a list that holds something else."""
+    """Raise SettingError for one text where a list of them belongs, and for a list that holds something else, or half a character."""
     if isinstance(texts, str):
         raise SettingError("one text was given where a list belongs", got=repr(texts)[:100], remedy="Put it into a list: [text].")
     for place, text in enumerate(texts):
         if not isinstance(text, str):
             raise _wrong(f"texts[{place}]", text, "a text", "An empty text is ''.")
+        if half := half_a_character(text):
+            raise SettingError(f"texts[{place}] holds half a character", got=half, expected=WHOLE, remedy=WHOLE_REMEDY)
 
 
 def _wrong(name: str, value: object, expected: str, remedy: str) -> SettingError:

@@ -23,28 +23,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from itertools import pairwise
 from typing import Any, Literal
 
-from homing.words import ascii_words, words
+from homing.words import KANA, UNSPACED, ascii_words, bigrams, words
 
 _HAN_RANGE = "\u3005\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_KANA_RANGE = "\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
-_UNSPACED_RANGE = "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u0f40-\u0fbc\u1000-\u1049\u1050-\u109f\u1780-\u17d3\u1100-\u11ff\uac00-\ud7ff"
 # What `\\w` leaves out within words: combining marks, and the vowel signs and points of the Arabic, Hebrew and Indic scripts.
 _MARKS = (
     "\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed"
     "\u0900-\u0963\u0971-\u0983\u09bc-\u09e3\u0a01-\u0a75\u0a81-\u0ae3\u0b01-\u0b63\u0b82-\u0bd7\u0c00-\u0c63\u0c81-\u0ce3\u0d00-\u0d63\u0d81-\u0df3"
 )
 _RUN = re.compile(
-    f"(?P<han>[{_HAN_RANGE}]+)|(?P<unspaced>[{_KANA_RANGE}]+|[{_UNSPACED_RANGE}]+)"
-    f"|(?P<word>(?:[^\\W{_HAN_RANGE}{_KANA_RANGE}{_UNSPACED_RANGE}]|[{_MARKS}])+)"
+    f"(?P<han>[{_HAN_RANGE}]+)|(?P<unspaced>[{KANA}]+|[{UNSPACED}]+)|(?P<word>(?:[^\\W{_HAN_RANGE}{KANA}{UNSPACED}]|[{_MARKS}])+)"
 )
 _JAPANESE_RUN = re.compile(
-    f"(?P<unspaced>[{_HAN_RANGE}{_KANA_RANGE}]+|[{_UNSPACED_RANGE}]+)"
-    f"|(?P<word>(?:[^\\W{_HAN_RANGE}{_KANA_RANGE}{_UNSPACED_RANGE}]|[{_MARKS}])+)"
+    f"(?P<unspaced>[{_HAN_RANGE}{KANA}]+|[{UNSPACED}]+)|(?P<word>(?:[^\\W{_HAN_RANGE}{KANA}{UNSPACED}]|[{_MARKS}])+)"
 )
-_HAN, _KANA = re.compile(f"[{_HAN_RANGE}]"), re.compile(f"[{_KANA_RANGE}]")
+_HAN, _KANA = re.compile(f"[{_HAN_RANGE}]"), re.compile(f"[{KANA}]")
 _KANA_OF_JAPANESE = 0.1  # share of kana among kana and Han, above which a corpus is Japanese: Japanese text has about a half
 _LATIN_WORD = re.compile("[a-z\u00df-\u024f]+")
 _OF_SENTENCES = 0.08  # share of the 17 to 19 listed words among all words; sentences have a fifth to a third
@@ -101,8 +96,7 @@ class Rule:
             elif run.lastgroup == "han":
                 found += words(run.group(), chinese=True)
             else:
-                characters = run.group()
-                found += [one + other for one, other in pairwise(characters)] or [characters]
+                found += bigrams(run.group())
         return found
 
     def stem(self, cut: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from homing.arguments import WHOLE, WHOLE_REMEDY, half_a_character
 from homing.errors import FormatError
 
 _HIGHEST = 2**31 - 1
@@ -43,17 +44,8 @@ def text_field(value: object, key: str, where: str) -> str:
         return ""
     if not isinstance(value, str):
         raise FormatError(f"{key!r} has the wrong type", where=where, got=shown(value), expected="a string", remedy=f"Make {key!r} a text.")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise FormatError(
-                f"{key!r} holds half a character",
-                where=where,
-                got=f"the lone surrogate \\u{ord(value[error.start]):04x} at character {error.start + 1}",
-                expected="text that can be written as UTF-8",
-                remedy="Cut or escape the text by whole characters.",
-            ) from None
+    if half := half_a_character(value):
+        raise FormatError(f"{key!r} holds half a character", where=where, got=half, expected=WHOLE, remedy=WHOLE_REMEDY)
     return value.strip()
 
 
