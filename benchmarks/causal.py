@@ -32,10 +32,10 @@ import homing
 from homing import Evaluating, Evaluation, Mining, Model, Training, standard_library
 from homing.data import Builder, Dataset, Side, Splits
 from homing.errors import ModelError
-from homing.evaluations import Interval
 from homing.loading import load_splits
 from homing.manifest import versions
-from homing.verdicts import Verdict
+from homing.measures.evaluations import Interval
+from homing.verdicts.verdict import Verdict
 from runs import machine
 
 END, PADDING = "<|im_end|>", "<|endoftext|>"

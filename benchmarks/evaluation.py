@@ -44,8 +44,8 @@ from sklearn.metrics import average_precision_score, f1_score
 from homing import Model, evaluate
 from homing.data import Builder, Dataset
 from homing.encoders.kept import Kept
-from homing.measures import average_precision
-from homing.thresholds import GRID, f1_curve
+from homing.measures.formulas import average_precision
+from homing.measures.thresholds import GRID, f1_curve
 from runs import machine
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

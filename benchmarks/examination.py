@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from homing.data import Dataset, Floats, Splits
 from homing.encoders.model import Model
-from homing.measures import average_precision, ndcg, order
+from homing.measures.formulas import average_precision, ndcg, order
+from homing.measures.thresholds import best_threshold, f1
 from homing.protocols import Encoder
-from homing.thresholds import best_threshold, f1
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from rank_bm25 import BM25Okapi
 from homing.data import Builder, Dataset
 from homing.mining import mine
 from homing.retrievers.bm25 import okapi, score_lists
-from homing.words import is_chinese, words
+from homing.texts.words import is_chinese, words
 from runs import machine
 
 with warnings.catch_warnings():

@@ -33,7 +33,7 @@ import homing
 from homing import Mining
 from homing.data import Dataset
 from homing.retrievers import bm25 as ours
-from homing.terms import Rule, rule_of
+from homing.texts.terms import Rule, rule_of
 from mining import dataset, race, read
 from quality import SHARED, minilm
 from runs import machine

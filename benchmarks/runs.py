@@ -13,8 +13,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from homing.recipe import Recipe
-from homing.rundir import STAGES
+from homing.runs.recipe import Recipe
+from homing.runs.rundir import STAGES
 
 
 def machine(*packages: str) -> str:

@@ -165,7 +165,7 @@ def blog_steps(work: Work) -> Timed:
 def homing_step(model: Model, settings: Training) -> Callable[[Mined, Ints], None]:
     """One update of Homing as `homing.train` makes it, as a function of rows and the groups (queries) it takes; tokenising included."""
     from homing.encoders import tuning as tunings
-    from homing.objective import Objective
+    from homing.training.objective import Objective
 
     tuning = tunings.tune(model, settings)
     step, objective = tuning.step(), Objective(settings, model.dimension)

@@ -8,7 +8,7 @@ import sys
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-LOADED = ("homing.cli.stages", "homing.stages", "homing.judging", "homing.encoders.endpoint")
+LOADED = ("homing.cli.stages", "homing.runs.stages", "homing.judging", "homing.encoders.endpoint")
 
 
 def start(program: str, *arguments: object) -> ForkServerProcess:

@@ -16,11 +16,12 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 import accelerator
 from accelerator import NAME, HostWaits, Watch, to_accelerator
 from hashing import Hashing
-from homing import Mined, Model, Splits, Training, session
+from homing import Mined, Model, Splits, Training
 from homing.encoders.devices import Arriving, on_device
-from homing.encoders.teacher import EncoderTeacher, ScoreTeacher, pairs
 from homing.losses import Contrast
-from homing.session import Session
+from homing.training import session
+from homing.training.session import Session
+from homing.training.teacher import EncoderTeacher, ScoreTeacher, pairs
 from test_packed import BODIES, directory
 
 KERNEL, KERNEL_BACK = "torch_attn._varlen_attn.default", "torch_attn._varlen_attn_backward.default"

@@ -157,7 +157,7 @@ def test_resemblance_compares_no_documents_that_no_query_brings_together(monkeyp
     def joined(*_: object) -> None:
         raise AssertionError("all documents are compared with all")
 
-    monkeypatch.setattr("homing.near._Index", joined)
+    monkeypatch.setattr("homing.texts.near._Index", joined)
     builder = Builder()
     for number in range(50):
         query = builder.query(f"price of {number}")

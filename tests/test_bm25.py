@@ -13,7 +13,7 @@ from rank_bm25 import BM25Okapi
 
 from homing.data import Builder, Dataset
 from homing.retrievers.bm25 import okapi, score_lists
-from homing.words import words
+from homing.texts.words import words
 
 TOKENS = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f", "g"]), max_size=8)
 LISTS = st.lists(st.tuples(TOKENS, st.lists(TOKENS, min_size=1, max_size=8)), max_size=6)

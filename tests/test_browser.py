@@ -13,7 +13,7 @@ import pytest
 
 from homing.reporting import Compared, compare_runs, comparison_page, report
 from homing.settings import Reporting
-from homing.verdicts import compare
+from homing.verdicts.verdict import compare
 from test_reporting import SENTENCE, evaluated, everything, judged, made_up, trained
 
 CHROMIUM = shutil.which("chromium")

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from homing.cli import cli, main
 from homing.cli.verbs import VERBS
 from homing.loading import load, save_dataset
-from homing.rundir import status
+from homing.runs.rundir import status
 from homing.settings import Splitting
 from homing.splitting import split
 from tiny import made_data

@@ -12,14 +12,14 @@ import pytest
 from homing.cli import main
 from homing.data import Dataset, Splits
 from homing.errors import FormatError, InputError, SettingError
-from homing.evaluations import Interval
-from homing.finished import finished
 from homing.formats.evaluation import save_evaluation
 from homing.loading import save_dataset
+from homing.measures.evaluations import Interval
 from homing.reporting import Compared, compare_runs, comparison_page
 from homing.reporting.comparison import claim
+from homing.runs.finished import finished
 from homing.settings import Reporting
-from homing.verdicts import compare
+from homing.verdicts.verdict import compare
 from test_reporting import Page, evaluated, made_up, searched, trained
 
 

@@ -16,7 +16,7 @@ from homing.data import Builder, Qrels, text_id
 from homing.digests import file_digest, remembered
 from homing.errors import JudgmentError, RunError, SettingError
 from homing.manifest import replace_directory, write_json
-from homing.recipe import Recipe
+from homing.runs.recipe import Recipe
 from homing.settings import Encoding, Evaluating, Mining, Splitting, Training
 
 

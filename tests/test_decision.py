@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sklearn.calibration import _SigmoidCalibration, calibration_curve
 from sklearn.metrics import brier_score_loss
 
-from homing.calibration import Calibration, fit_platt, reliability
-from homing.decision import ChosenOn, Decision, Offset, Threshold
 from homing.errors import FormatError
+from homing.measures.calibration import Calibration, fit_platt, reliability
+from homing.measures.decision import ChosenOn, Decision, Offset, Threshold
 
 CHOSEN = ChosenOn("dev", 20, 100, 0.3, "0123abcd")
 

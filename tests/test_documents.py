@@ -14,8 +14,8 @@ from homing.data import Splits
 from homing.errors import FormatError
 from homing.formats.mined import read_mined
 from homing.loading import load_splits, read_dataset
-from homing.pipeline import run
-from homing.recipe import Recipe
+from homing.runs.pipeline import run
+from homing.runs.recipe import Recipe
 from homing.settings import Evaluating, Mining, Training
 from tiny import made_records
 

@@ -78,7 +78,7 @@ def test_what_is_measured_outside_the_domain_takes_time_too(tiny_model: Path, tm
 PEAK = """
 import sys
 from pathlib import Path
-import homing, homing.pipeline
+import homing, homing.runs.pipeline
 from homing.encoders.memory import peak
 from homing.estimating import estimate
 from homing.settings import Mining, Splitting, Training

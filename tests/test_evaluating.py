@@ -15,20 +15,20 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 
 import homing
 from homing import Evaluating, Evaluation, Model, Splits
-from homing.calibration import Calibration
 from homing.data import Builder, Corpus, Dataset
 from homing.errors import JudgmentError, SettingError
-from homing.evaluations import Interval
 from homing.formats.evaluation import read_evaluation, save_evaluation, summary
+from homing.measures.calibration import Calibration
+from homing.measures.evaluations import Interval
+from homing.measures.resampling import draw, samples
+from homing.measures.thresholds import NAMED
 from homing.reporting import phrases, tables
 from homing.reporting.header import header
 from homing.reporting.numbers import NONE
-from homing.resampling import draw, samples
 from homing.retrievers.dense import search_embeddings
 from homing.sample import Sample
 from homing.terminal import verdict_table
-from homing.thresholds import NAMED
-from homing.verdicts import compare
+from homing.verdicts.verdict import compare
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import linregress
 
-from homing.forecast import forecast
-from homing.significance import resample
-from homing.variation import over_seeds
+from homing.measures.significance import resample
+from homing.verdicts.forecast import forecast
+from homing.verdicts.variation import over_seeds
 
 QUERIES = np.array([250, 500, 1000])
 

@@ -29,7 +29,7 @@ from homing.data import Builder, Dataset
 from homing.errors import FormatError, HomingError, JudgmentError
 from homing.formats import beir, candidates, headers, rows
 from homing.loading import load, load_splits
-from homing.slices import columns_of
+from homing.verdicts.slices import columns_of
 
 Judgments = list[tuple[str, str, int]]
 CANDIDATES: dict[str, Any] = {"query": "q", "documents": [{"content": "d", "label": 1}, {"content": "e", "label": 0}]}

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from homing.context import Context, General, Instructions
 from homing.data import Dataset
 from homing.encoders.model import Model
 from homing.encoders.prompted import prompted
 from homing.errors import FormatError, InputError
-from homing.evaluations import Interval
 from homing.general import NANO, NANO_SETS, measure, open_sets, standard_library
 from homing.instructing import TASKS, prompts, read_tasks, takes_instructions, try_instructions
 from homing.loading import load
+from homing.measures.evaluations import Interval
 from homing.reporting.asides import sentences
 from homing.sample import Sample
+from homing.verdicts.context import Context, General, Instructions
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +152,8 @@ def test_names_of_nano_beir_are_those_of_sentence_transformers() -> None:
 def test_a_context_survives_json_and_is_said() -> None:
     import json
 
-    from homing.context import Forecast, LearningCurve, Point, Reindexing, Seeds, Tried
     from homing.formats.evaluation import _plain
+    from homing.verdicts.context import Forecast, LearningCurve, Point, Reindexing, Seeds, Tried
 
     nan = float("nan")
     context = Context(

@@ -10,9 +10,9 @@ import torch
 
 from homing.data import Dataset
 from homing.encoders.model import Model
-from homing.journal import MOMENTS, STATE, Journal
 from homing.loading import load
-from homing.tokenised import Tokenised
+from homing.training.journal import MOMENTS, STATE, Journal
+from homing.training.tokenised import Tokenised
 
 
 @pytest.mark.parametrize("name", [STATE, MOMENTS, "adapter_model.safetensors"])

@@ -31,16 +31,16 @@ from homing.cli import main
 from homing.data import Builder, Dataset, Splits
 from homing.encoders.chat import ASKING, MUCH_ROOM, ROOM, ChatJudge, Pace, parsed
 from homing.encoders.client import Client
-from homing.encoders.scorer import Scorer, by_embeddings
 from homing.errors import EndpointError, JudgmentError, SettingError
 from homing.formats import judgments as files
 from homing.judging import announcement, ask_chat, ask_scorer
 from homing.judgments import obey
 from homing.loading import save_dataset
-from homing.measures import cohen_kappa
+from homing.measures.formulas import cohen_kappa
 from homing.rubric import rubric
 from homing.settings import Judging
 from homing.suspects import Suspects
+from homing.training.scorer import Scorer, by_embeddings
 
 Fault = int | Callable[[dict[str, Any]], Response]
 

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from homing import measures, thresholds
 from homing.data import Qrels
 from homing.errors import SettingError
-from homing.measures import Measure
-from homing.significance import percentile_interval, resample
+from homing.measures import formulas as measures
+from homing.measures import thresholds
+from homing.measures.formulas import Measure
+from homing.measures.significance import percentile_interval, resample
 
 SCORES = st.sampled_from([0.1, 0.25, 0.5, 0.75, 0.9])
 

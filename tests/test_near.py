@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from homing.near import THRESHOLD, alike, join, near_duplicates
-from homing.shingles import normal_form
+from homing.texts.near import THRESHOLD, alike, join, near_duplicates
+from homing.texts.shingles import normal_form
 
 WORDS = st.sampled_from(
     ["find", "files", "in", "the", "tree", "of", "c++", "合同", "解除", "的", "条件", "ですか", "x", "7", "?", "…", "Größe"]
@@ -55,7 +55,7 @@ def test_equals_comparing_all_with_all_in_chunks(monkeypatch: pytest.MonkeyPatch
     texts = [" ".join(generator.choice(words, size=generator.integers(1, 7))) for _ in range(300)]
     whole = near_duplicates(texts, 0.6)
     assert whole.tolist() == brute_force(texts, 0.6)
-    monkeypatch.setattr("homing.near._CHUNK", 50)
+    monkeypatch.setattr("homing.texts.near._CHUNK", 50)
     assert near_duplicates(texts, 0.6).tolist() == whole.tolist()
 
 
@@ -123,7 +123,7 @@ def test_ascii_is_folded_as_any_text_is(text: str) -> None:
 def test_beyond_a_bound_the_pairs_connect_what_all_pairs_connect(texts: list[str], threshold: float, most: int, chunk: int) -> None:
     every = brute_force(texts, threshold)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("homing.near._CHUNK", chunk)
+        patch.setattr("homing.texts.near._CHUNK", chunk)
         found = join(texts, threshold, most)
     assert {tuple(pair) for pair in found.pairs.tolist()} <= {tuple(pair) for pair in every}
     assert found.complete or len(every) > most

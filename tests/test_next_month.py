@@ -17,16 +17,16 @@ from safetensors.torch import load_file
 import homing
 from alone import exit_code
 from homing import Adapter, Mining, Model, Splits, Training
-from homing.comparing import nested
-from homing.context import Anew, Context
 from homing.data import Mined
 from homing.encoders.tuning import load
 from homing.errors import ModelError, SettingError
-from homing.evaluations import Interval
-from homing.finished import finished
-from homing.fixed import embedded
-from homing.rundir import plan, read_manifest, status
-from homing.verdicts import compare
+from homing.measures.evaluations import Interval
+from homing.runs.comparing import nested
+from homing.runs.finished import finished
+from homing.runs.rundir import plan, read_manifest, status
+from homing.training.fixed import embedded
+from homing.verdicts.context import Anew, Context
+from homing.verdicts.verdict import compare
 from test_run import homing_run
 from tiny import made_data
 
@@ -233,7 +233,7 @@ def test_a_further_training_that_was_killed_goes_on(stage: str, last_month: Path
     out = tmp_path / "run"
     script = f"""
 import os, signal, sys
-import homing.session as session
+import homing.training.session as session
 step = session.Session._update
 def until(self, batch):
     if "{stage.replace(" ", "s/")}" in str(self.logs) and self.pace.update == self.pace.updates - 1:

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from homing.batches import LEFT_OUT, MINED, NEGATIVE, POSITIVE, UNJUDGED
 from homing.losses import contrastive, cosent, distillation
-from homing.objective import Objective, Taught
 from homing.settings import Training
+from homing.training.objective import Objective, Taught
 
 RELEVANCE = torch.tensor(
     [

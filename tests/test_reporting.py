@@ -17,22 +17,22 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_recall_curve
 
-from homing.calibration import fit_platt, reliability
-from homing.causes import Cause
-from homing.context import Anew, Context, Forecast, General, Instructions, LearningCurve, Point, Reindexing, Seeds, Tried
 from homing.data import Builder, Dataset, Run
-from homing.decision import ChosenOn, Decision, Threshold
-from homing.differences import Difference, Power
 from homing.errors import InputError
-from homing.evaluations import Background, Evaluation, Interval, Returned, Speed, Trade
 from homing.figures.canvas import TONES
+from homing.measures.calibration import fit_platt, reliability
+from homing.measures.decision import ChosenOn, Decision, Threshold
+from homing.measures.evaluations import Background, Evaluation, Interval, Returned, Speed, Trade
+from homing.measures.thresholds import GRID, best_threshold, f1_curve
 from homing.reporting import phrases, report
 from homing.reporting.charts import precision_recall
 from homing.reporting.page import SHARED
 from homing.settings import Reporting
-from homing.slices import Slice
-from homing.thresholds import GRID, best_threshold, f1_curve
-from homing.verdicts import Verdict, compare
+from homing.verdicts.causes import Cause
+from homing.verdicts.context import Anew, Context, Forecast, General, Instructions, LearningCurve, Point, Reindexing, Seeds, Tried
+from homing.verdicts.differences import Difference, Power
+from homing.verdicts.slices import Slice
+from homing.verdicts.verdict import Verdict, compare
 
 SENTENCE = "The tuned model finds the right document better: nDCG@10 rises by 0.120 (0.095 to 0.146)."
 NASTY = (

@@ -24,7 +24,7 @@ from homing.retrievers import dense, postings
 from homing.retrievers.bm25 import BM25
 from homing.retrievers.dense import Dense, search_embeddings
 from homing.retrievers.fused import Fused, fuse
-from homing.terms import Rule
+from homing.texts.terms import Rule
 
 WORDS = st.lists(st.sampled_from("abcdefghijkl"), max_size=6).map(" ".join)
 CORPUS = st.lists(WORDS, min_size=1, max_size=30)

@@ -23,11 +23,11 @@ import pytest
 import homing
 from alone import exit_code, start
 from homing.cli import main
-from homing.decision import Decision
-from homing.dependence import changes
 from homing.digests import file_digest
 from homing.errors import FormatError, RunError
-from homing.rundir import ARTEFACTS, STAGES, artefact, is_running, locked, status
+from homing.measures.decision import Decision
+from homing.runs.dependence import changes
+from homing.runs.rundir import ARTEFACTS, STAGES, artefact, is_running, locked, status
 
 FLAGS = ["--epochs", "1", "--max-length", "48", "--batch-size", "8", "--evaluations", "2", "--learning-rate", "2e-3", "--resamples", "200"]
 
@@ -230,7 +230,7 @@ def _start(data: Path, model: Path, out: Path) -> subprocess.Popen[str]:
 
 KILLED = """
 import os, signal, sys
-import homing.stages as stages
+import homing.runs.stages as stages
 stage = sys.argv.pop(1)
 inside = {
     "check": "check", "split": "save_dataset", "mine": "save_mined", "train": "train", "merge": "write", "evaluate": "save_evaluation",
@@ -239,7 +239,7 @@ inside = {
 original = getattr(stages, inside)
 def killed(*arguments, **keywords):
     if stage == "train":
-        import homing.session as session
+        import homing.training.session as session
         step = session.Session._update
         def until(self, rows):
             if self.pace.update == self.pace.updates - 1:
@@ -281,7 +281,7 @@ def test_a_failure_ends_with_what_is_done_and_how_to_go_on(
         raise homing.HomingError("it broke", remedy="Mend it.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("homing.stages.write", broken)
+        patch.setattr("homing.runs.stages.write", broken)
         code, printed = homing_run("run", data, "--model", tiny_model, "--out", tmp_path / "run", *FLAGS)
     assert code == 1
     assert "the last finished stage: train" in printed

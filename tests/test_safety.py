@@ -181,7 +181,7 @@ def test_no_pickle_is_fetched_and_what_is_missing_then_is_named(model: Path, mon
 
 
 def test_a_cross_encoder_that_is_a_pickle_is_refused(model: Path, tmp_path: Path) -> None:
-    from homing.encoders import teacher
+    from homing.training import teacher
 
     (model / "model.safetensors").unlink()
     (model / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(tmp_path / "ran")))

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 from transformers import get_cosine_schedule_with_warmup
 
 from homing import Training
-from homing.schedule import Pace, default_learning_rate, learning_rate
+from homing.training.schedule import Pace, default_learning_rate, learning_rate
 
 PEAK = 0.3
 

@@ -22,7 +22,7 @@ from homing.data import Corpus, Dataset, Qrels, Queries
 from homing.encoders.tokens import Tokens
 from homing.errors import JudgmentError
 from homing.protocols import Kind
-from homing.selection import FEWEST_LISTS, FEWEST_TO_CHOOSE, STAND_INS, DevLists, Look, best_scale, plan_looks
+from homing.training.selection import FEWEST_LISTS, FEWEST_TO_CHOOSE, STAND_INS, DevLists, Look, best_scale, plan_looks
 from tiny import made_data
 
 TEMPERATURE = 0.05

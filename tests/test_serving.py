@@ -26,12 +26,12 @@ import pytest
 import torch
 
 from homing import Model, Serving, merge
-from homing.calibration import Calibration
 from homing.cli import main
-from homing.decision import ChosenOn, Decision, Threshold
 from homing.encoders.opening import open_local
 from homing.encoders.pair import open_model, write_document_model
 from homing.errors import SettingError
+from homing.measures.calibration import Calibration
+from homing.measures.decision import ChosenOn, Decision, Threshold
 from homing.serving import Server, batching
 from homing.serving.logs import LOGGER, Lines
 from homing.serving.running import KEY

@@ -15,7 +15,7 @@ import pytest
 import homing
 from homing import Mining, Model, Splitting, Training
 from homing.errors import SettingError
-from homing.training import resolved
+from homing.training.train import resolved
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, "7", True, [1]])

@@ -18,11 +18,11 @@ from transformers import AutoModel, AutoTokenizer
 import homing
 from conftest import REPOSITORY
 from homing import Adapter, Model
-from homing.decision import ChosenOn, Decision, Threshold
 from homing.encoders import tuning as tunings
 from homing.errors import MergeError, ModelError, SettingError
 from homing.exporting import export
 from homing.manifest import write_json
+from homing.measures.decision import ChosenOn, Decision, Threshold
 from homing.shipping import tei
 from homing.shipping.card import complete, write_card
 from homing.shipping.layout import write_layout

@@ -15,23 +15,32 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 import homing
 from homing import Evaluating, Evaluation, Model, Splits
-from homing.causes import Circumstances, likely_causes
-from homing.context import Context
 from homing.data import Builder, Dataset, Qrels, Queries
-from homing.decision import Decision
-from homing.differences import JUDGED_ONLY, Difference
 from homing.errors import SettingError
-from homing.evaluations import Interval
+from homing.measures.decision import Decision
+from homing.measures.evaluations import Interval
+from homing.measures.resampling import draw, means
+from homing.measures.significance import (
+    detectable,
+    holm,
+    needed,
+    percentile_interval,
+    randomisation_p,
+    randomisation_p_of_ap,
+    resample,
+    signs,
+)
+from homing.measures.thresholds import best_threshold, threshold_for
+from homing.measures.thresholds import precision_recall_curve as our_curve
 from homing.reporting.header import header
 from homing.reporting.language import Phrase
 from homing.reporting.sentences import in_both
-from homing.resampling import draw, means
-from homing.significance import detectable, holm, needed, percentile_interval, randomisation_p, randomisation_p_of_ap, resample, signs
-from homing.slices import slices
-from homing.thresholds import best_threshold, threshold_for
-from homing.thresholds import precision_recall_curve as our_curve
-from homing.verdicts import Verdict, compare
-from homing.wording import sentence
+from homing.verdicts.causes import Circumstances, likely_causes
+from homing.verdicts.context import Context
+from homing.verdicts.differences import JUDGED_ONLY, Difference
+from homing.verdicts.slices import slices
+from homing.verdicts.verdict import Verdict, compare
+from homing.verdicts.wording import sentence
 
 
 def test_the_interval_by_groups_equals_scipys_of_a_ratio_of_group_sums() -> None:

@@ -16,8 +16,8 @@ from homing.converting import FOLDERS, TARGETS, WITH_COLUMNS, convert
 from homing.data import Builder, Dataset, Splits, _Column
 from homing.errors import FormatError, SettingError
 from homing.loading import load, load_splits, read_dataset, save_dataset
-from homing.slices import columns_of
 from homing.splitting import freeze
+from homing.verdicts.slices import columns_of
 from test_run import homing_run
 from tiny import made_records
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from homing.checking import check, leaks
 from homing.data import Builder, Dataset, Splits
 from homing.errors import SplitError
-from homing.near import join, near_duplicates
 from homing.settings import Splitting
 from homing.splitting import deal_dev, freeze, split
+from homing.texts.near import join, near_duplicates
 
 Judgments = list[tuple[str, str, int]]
 

@@ -13,8 +13,8 @@ from rank_bm25 import BM25Plus
 
 from homing import standard_library
 from homing.errors import InputError
-from homing.near import near_duplicates
 from homing.standard_library import CANDIDATES, FUNCTIONS, LINES, Function
+from homing.texts.near import near_duplicates
 
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
 

@@ -23,13 +23,13 @@ from transformers import Qwen3Config, Qwen3ForSequenceClassification
 import homing
 from homing import Mining, Model, Training
 from homing.cli import main
-from homing.encoders import teacher as teachers
-from homing.encoders.teacher import EncoderTeacher, ScoreTeacher, ask_cross_encoder, kind_of, open_teacher, pairs, read_scores
 from homing.errors import FormatError, HomingError, ModelError, SettingError, TrainingError
 from homing.loading import read_dataset
 from homing.losses import distillation
-from homing.objective import TEMPERATURE
-from homing.recipe import Recipe
+from homing.runs.recipe import Recipe
+from homing.training import teacher as teachers
+from homing.training.objective import TEMPERATURE
+from homing.training.teacher import EncoderTeacher, ScoreTeacher, ask_cross_encoder, kind_of, open_teacher, pairs, read_scores
 from tiny import made_data, tiny_qwen3
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from homing.columns import left, right, shortened, width, wrapped
 from homing.reporting import Compared, compare_runs
 from homing.reporting.language import Language
 from homing.terminal import comparison_table, verdict_table
-from homing.verdicts import compare
+from homing.verdicts.verdict import compare
 from test_reporting import evaluated, everything, made_up
 
 

@@ -10,8 +10,8 @@ import Stemmer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.terms import FUNCTION_WORDS, Rule, rule_of
-from homing.words import words
+from homing.texts.terms import FUNCTION_WORDS, Rule, rule_of
+from homing.texts.words import words
 
 SCRIPTS = {
     "English, stemmed": ("Running dogs, houses_2", ["run", "dog", "houses_2"]),

@@ -15,7 +15,7 @@ import homing
 from homing.checking import leaks
 from homing.data import SIDES, Builder, Splits
 from homing.loading import load_splits, read_dataset, save_dataset
-from homing.rundir import STAGES
+from homing.runs.rundir import STAGES
 from homing.ties import groups_of_given
 from test_run import FLAGS, homing_run
 from tiny import made_records
@@ -91,7 +91,7 @@ def test_what_leaks_into_a_given_test_stands_in_the_verdict(files: list[Path], t
 
 
 def test_a_given_split_that_is_clean_says_nothing(files: list[Path], tmp_path: Path) -> None:
-    from homing.concluding import _leaked
+    from homing.runs.concluding import _leaked
 
     (tmp_path / "test.json").write_text(json.dumps(made_records(12, seed=2)))
     splits = load_splits(files[0], files[1], tmp_path / "test.json")

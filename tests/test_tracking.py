@@ -12,7 +12,7 @@ import pytest
 
 from homing.errors import SettingError
 from homing.settings import Training
-from homing.tracking import Trackers
+from homing.training.tracking import Trackers
 
 SECRET = "the merger is announced on Friday"
 SETTINGS: dict[str, Any] = {
@@ -35,7 +35,7 @@ def shout():
     print(secret, file=sys.stderr, flush=True)
 """
 TRACKED = """
-from homing.tracking import Trackers
+from homing.training.tracking import Trackers
 with Trackers(["swanlab"], directory, {"learning_rate": 0.000125, "tuning": "rslora", "instruction": secret}, "a-run") as trackers:
     trackers.log(0, {"dev_nDCG@10": 0.25})
     shout()

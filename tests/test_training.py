@@ -23,15 +23,16 @@ from transformers import AutoModel
 
 import homing
 from alone import exit_code
-from homing import Adapter, Mining, Model, Splits, Training, session
+from homing import Adapter, Mining, Model, Splits, Training
 from homing.batches import Batch
 from homing.encoders.change import LowRankChange
 from homing.errors import JudgmentError, MergeError, ModelError, TrainingError
-from homing.journal import Journal
-from homing.learner import Learner
-from homing.selection import DevLists, Look
-from homing.session import Session
-from homing.tokenised import Tokenised
+from homing.training import session
+from homing.training.journal import Journal
+from homing.training.learner import Learner
+from homing.training.selection import DevLists, Look
+from homing.training.session import Session
+from homing.training.tokenised import Tokenised
 
 SETTINGS = Training(tuning="lora", epochs=2, batch_size=8, evaluations=3, learning_rate=3e-3, scale=1.0)
 
@@ -177,7 +178,7 @@ KILLED = """
 import os, signal, sys
 import homing
 from homing import Mining, Model, Training
-from homing.session import Session
+from homing.training.session import Session
 from dataclasses import replace
 
 model, data, out = sys.argv[1:]
@@ -214,7 +215,7 @@ def test_the_rate_of_training_is_measured_in_a_moment(
     speed: int, base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two whole updates would take most of the minute that a slow machine was given; a fast one needs one to be filled."""
-    monkeypatch.setattr("homing.learner.A_FEW", 200)
+    monkeypatch.setattr("homing.training.learner.A_FEW", 200)
     clock, asked = [0.0], list[int]()
     session = Session(base, mined, splits.dev, replace(SETTINGS, minutes=1.0), tmp_path, None, None, None, print, 0.0)
     try:
@@ -225,7 +226,7 @@ def test_the_rate_of_training_is_measured_in_a_moment(
             clock[0] += asked[-1] / speed
 
         monkeypatch.setattr(session.learner.step, "gradients", gradients)
-        monkeypatch.setattr("homing.learner.time", SimpleNamespace(monotonic=lambda: clock[0]))
+        monkeypatch.setattr("homing.training.learner.time", SimpleNamespace(monotonic=lambda: clock[0]))
         assert session.learner.tokens_a_second(session.pace.updates_an_epoch, 1.0) == pytest.approx(speed)
     finally:
         session.learner.tuning.detach()

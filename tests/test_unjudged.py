@@ -21,13 +21,13 @@ from homing.data import UNSURE, Builder, Corpus, Dataset, Mined, Qrels, Queries
 from homing.errors import SettingError
 from homing.formats.mined import read_mined, save_mined
 from homing.mining import mine, resolved
-from homing.near import alike, near_duplicates, sketches
 from homing.negatives import redraw
 from homing.retrievers import shards
 from homing.retrievers.bm25 import BM25
 from homing.retrievers.dense import Dense
 from homing.retrievers.fused import Fused
 from homing.settings import Mining
+from homing.texts.near import alike, near_duplicates, sketches
 from homing.unjudged import Unjudged
 
 BM25_, DENSE, FUSED = (Mining(retriever=name) for name in ("bm25", "dense", "fused"))  # type: ignore[arg-type]
@@ -175,7 +175,7 @@ def test_pairs_are_near_duplicates_as_the_join_says(texts: list[str], threshold:
     every = np.array([(x, y) for x in range(len(texts)) for y in range(x + 1, len(texts))])
     joined = set(map(tuple, near_duplicates(texts, threshold).tolist()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("homing.near._PAIRS", 5)
+        patch.setattr("homing.texts.near._PAIRS", 5)
         found = alike(texts, every, threshold)
     assert {tuple(pair) for pair in every[found].tolist()} == joined
 

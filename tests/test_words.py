@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.words import KANA, UNSPACED, is_chinese, words
+from homing.texts.words import KANA, UNSPACED, is_chinese, words
 
 ASCII = ("IT", "C++", "c#", "A", "b", "1", "23", "0.5", "0.1MPa", "com.android.settings", "apt-get", "x86_64", "3D", "@", "/", *".-_%+#&")
 HAN = ("合同", "的", "解除", "卡拉OK", "T恤", "AT&T", "AA制", "B超", "龥", "乾隆", "皇帝", "李小福", "是", "创新办", "主任")
@@ -79,5 +79,7 @@ def test_a_few_han_characters_are_not(text: str) -> None:
 
 
 def test_the_dictionary_is_loaded_only_for_chinese() -> None:
-    script = "import sys, homing.words as w; w.words('a b'); print('rjieba' in sys.modules); w.words('中'); print('rjieba' in sys.modules)"
+    script = (
+        "import sys, homing.texts.words as w; w.words('a b'); print('rjieba' in sys.modules); w.words('中'); print('rjieba' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split() == ["False", "True"]

@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from homing.encoders.pair import Pair, open_model
     from homing.errors import HomingError
     from homing.evaluating import evaluate
-    from homing.evaluations import Evaluation
     from homing.loading import load
+    from homing.measures.evaluations import Evaluation
     from homing.merging import merge
     from homing.mining import mine
-    from homing.pipeline import run
-    from homing.recipe import Recipe
     from homing.reporting import report
+    from homing.runs.pipeline import run
+    from homing.runs.recipe import Recipe
     from homing.serving import serve
     from homing.settings import Encoding, Evaluating, Mining, Serving, Splitting, Training
     from homing.splitting import split
-    from homing.training import train
-    from homing.verdicts import Verdict, compare
+    from homing.training.train import train
+    from homing.verdicts.verdict import Verdict, compare
 
 __version__ = "0.1.0"
 
@@ -51,18 +51,18 @@ _PLACES = {
     "homing.encoders.pair": ("Pair", "open_model"),
     "homing.errors": ("HomingError",),
     "homing.evaluating": ("evaluate",),
-    "homing.evaluations": ("Evaluation",),
+    "homing.measures.evaluations": ("Evaluation",),
     "homing.loading": ("load",),
     "homing.merging": ("merge",),
     "homing.mining": ("mine",),
-    "homing.pipeline": ("run",),
-    "homing.recipe": ("Recipe",),
+    "homing.runs.pipeline": ("run",),
+    "homing.runs.recipe": ("Recipe",),
     "homing.reporting": ("report",),
     "homing.serving": ("serve",),
     "homing.settings": ("Encoding", "Evaluating", "Mining", "Serving", "Splitting", "Training"),
     "homing.splitting": ("split",),
-    "homing.training": ("train",),
-    "homing.verdicts": ("Verdict", "compare"),
+    "homing.training.train": ("train",),
+    "homing.verdicts.verdict": ("Verdict", "compare"),
 }
 _PLACE = {name: place for place, names in _PLACES.items() for name in names}
 

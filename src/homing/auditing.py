@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.data import Dataset, Floats, Ints, Mined, Side, keyed_pairs, pair_keys
-from homing.encoders.scorer import Scorer
 from homing.errors import JudgmentError, SettingError
 from homing.protocols import Encoder
 from homing.settings import Auditing
 from homing.suspects import DIFFERENT, ENOUGH, Suspects, fused, log_odds, resemblance
+from homing.training.scorer import Scorer
 
 FOLDS = 5
 _BLOCK = 1 << 15  # pairs whose embeddings are multiplied together

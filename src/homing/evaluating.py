@@ -12,22 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.arguments import demand, demand_encoder
-from homing.calibration import fit_platt, reliability
 from homing.data import Dataset, Floats, Ints, Run, digest
-from homing.decision import ChosenOn, Decision, Offset, Threshold
-from homing.differences import LEAST_GROUPS
 from homing.errors import JudgmentError, SettingError
-from homing.evaluations import Background, Evaluation, Interval, Returned, Row, Speed, Trade, fusion
-from homing.itself import Itself
-from homing.measures import Measure, Ranking, judge, parse_measures, rank, roc_auc
+from homing.measures.calibration import fit_platt, reliability
+from homing.measures.decision import ChosenOn, Decision, Offset, Threshold
+from homing.measures.evaluations import Background, Evaluation, Interval, Returned, Row, Speed, Trade, fusion
+from homing.measures.formulas import Measure, Ranking, judge, parse_measures, rank, roc_auc
+from homing.measures.resampling import Draws, decided, draw, interval, samples, units
+from homing.measures.significance import resample
+from homing.measures.thresholds import GRID, bagged_threshold, best_threshold, f1, f1_curve, grid, precision_recall, threshold_for
 from homing.protocols import Encoder
-from homing.resampling import Draws, decided, draw, interval, samples, units
 from homing.retrievers.bm25 import BM25
 from homing.retrievers.dense import search_embeddings
 from homing.retrievers.fused import fuse
 from homing.settings import Evaluating
-from homing.significance import resample
-from homing.thresholds import GRID, bagged_threshold, best_threshold, f1, f1_curve, grid, precision_recall, threshold_for
+from homing.texts.itself import Itself
+from homing.verdicts.differences import LEAST_GROUPS
 
 OVER_CORPUS = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
 NEIGHBOURS = (1, 3, 10, 30)  # a query's background, tried on dev

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from homing.context import General
 from homing.data import Builder, Dataset
 from homing.errors import InputError
-from homing.evaluations import Interval
+from homing.measures.evaluations import Interval
+from homing.measures.significance import percentile_interval, resample
 from homing.protocols import Encoder
 from homing.sample import Sample
-from homing.significance import percentile_interval, resample
 from homing.standard_library import some_functions
+from homing.verdicts.context import General
 
 MADE, NANO, NONE = "standard-library", "nano-beir", "none"
 SETS = (MADE, NANO, NONE)  # names that stand for a set; anything else is the user's own data

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from homing.context import Instructions, Tried
 from homing.data import Dataset
 from homing.encoders.prompted import prompted
 from homing.errors import FormatError
 from homing.protocols import Encoder
 from homing.sample import Sample
+from homing.verdicts.context import Instructions, Tried
 
 QUERIES, DOCUMENTS = 200, 2000  # of dev that the instructions are tried on
 MOST = 100  # tasks of a file

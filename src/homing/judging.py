@@ -14,19 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from homing.calibration import fit_platt
 from homing.data import Floats, pair_keys, text_id
 from homing.data import digest as digest_texts
 from homing.encoders.chat import ANSWER_TOKENS, LONGEST, ChatJudge, Graded
 from homing.encoders.client import about_tokens
-from homing.encoders.scorer import Scorer
 from homing.encoders.underway import UnderWay
 from homing.errors import JudgmentError
 from homing.judgments import Judgment, Mark, judgment, slug
-from homing.measures import cohen_kappa
+from homing.measures.calibration import fit_platt
+from homing.measures.formulas import cohen_kappa
 from homing.progress import BAR, Say
 from homing.settings import Judging
 from homing.suspects import Suspects
+from homing.training.scorer import Scorer
 
 CERTAIN, UNLIKELY = 0.8, 0.4  # chances of being relevant above which a scorer's word is a positive, and below which a negative
 KNOWN_SCORES = 400  # known judgments that a scorer is calibrated on

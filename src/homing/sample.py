@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.data import Dataset, Floats, Ints
-from homing.itself import Itself
-from homing.measures import judge, ndcg
+from homing.measures.formulas import judge, ndcg
 from homing.protocols import Encoder
 from homing.retrievers.dense import search_embeddings
+from homing.texts.itself import Itself
 
 
 @dataclass(frozen=True, eq=False)

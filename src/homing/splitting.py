@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from homing.arguments import demand
 from homing.data import SIDES, Corpus, Dataset, Ints, Qrels, Queries, Side, Splits, Texts, spaced, text_id
 from homing.errors import SplitError
-from homing.near import MOST
 from homing.settings import Splitting
-from homing.shingles import normal_form
+from homing.texts.near import MOST
+from homing.texts.shingles import normal_form
 from homing.ties import Ties, groups_of_given
 
 _TRAIN, _DEV, _TEST, _REMOVED = range(4)

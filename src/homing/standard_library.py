@@ -23,7 +23,7 @@ from scipy.sparse import csr_array
 
 from homing.data import SIDES, Ints, Side
 from homing.errors import InputError
-from homing.near import near_duplicates
+from homing.texts.near import near_duplicates
 
 # How much is taken: the demo should end within five minutes on two cores, and a side's functions are the documents of its lists.
 FUNCTIONS: dict[Side, int] = {"train": 2000, "dev": 100, "test": 400}

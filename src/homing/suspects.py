@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from homing.data import Dataset, Floats, Ints, Side
 from homing.errors import FormatError, JudgmentError
-from homing.near import alike
-from homing.shingles import normal_form
+from homing.texts.near import alike
+from homing.texts.shingles import normal_form
 
 FILE = "suspects.parquet"
 DIFFERENT, NEAR, EQUAL = range(3)  # to a positive of the query: no near-duplicate, a near-duplicate, the same but for case and punctuation

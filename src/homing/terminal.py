@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from homing.causes import Cause
 from homing.columns import WIDTH, left, right, shortened, width, wrapped
-from homing.differences import Difference
-from homing.evaluations import Evaluation, Interval
+from homing.measures.evaluations import Evaluation, Interval
+from homing.measures.thresholds import NAMED, f1_of_all
 from homing.reporting import phrases
 from homing.reporting.asides import sentences
 from homing.reporting.beside import Table, beside
@@ -18,9 +17,10 @@ from homing.reporting.language import Language, Phrase
 from homing.reporting.models import base_and_tuned
 from homing.reporting.sentences import in_both, label_in_both
 from homing.reporting.tables import DECIDED, ORDERING, p_value
-from homing.slices import Slice
-from homing.thresholds import NAMED, f1_of_all
-from homing.verdicts import Verdict
+from homing.verdicts.causes import Cause
+from homing.verdicts.differences import Difference
+from homing.verdicts.slices import Slice
+from homing.verdicts.verdict import Verdict
 
 COLUMN = 22
 """Columns of a value with its interval."""

@@ -12,7 +12,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from homing.data import Dataset, Ints
-from homing.near import join
+from homing.texts.near import join
 
 
 def groups_of_given(sides: Sequence[Dataset], by: str) -> Ints:

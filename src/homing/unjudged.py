@@ -18,8 +18,6 @@ from tqdm import tqdm
 from homing.cache import cache_directory
 from homing.data import UNSURE, Dataset, Floats, Ints, Mined, Qrels, digest, pair_keys
 from homing.errors import SettingError
-from homing.itself import Itself
-from homing.near import THRESHOLD, alike, sketches
 from homing.negatives import EASY, HARD, MEDIUM, RANDOM, keys, mixed, places
 from homing.progress import BAR
 from homing.protocols import Encoder
@@ -28,7 +26,9 @@ from homing.retrievers.dense import Dense
 from homing.retrievers.fused import Fused
 from homing.retrievers.shards import mapped, put, search_kept
 from homing.settings import Mining
-from homing.shingles import normal_form
+from homing.texts.itself import Itself
+from homing.texts.near import THRESHOLD, alike, sketches
+from homing.texts.shingles import normal_form
 
 HARDEST = 10  # documents that count as hard
 _COMPARED = 1 << 15  # pairs of texts compared with each other together: what bounds the memory, and what a kill can cost

@@ -14,8 +14,8 @@ from homing.cli.verbs import make, print_json, settings, speaker, verb
 from homing.errors import SettingError
 
 if TYPE_CHECKING:
-    from homing.finished import Finished
     from homing.reporting import Compared
+    from homing.runs.finished import Finished
 
 
 @settings("reporting")
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 @json_
 def compare(runs: Sequence[str], dataset: str | None, out: str, figures: str | None, as_json: bool, **options: Any) -> None:
     """Set the tuned models of several runs side by side in one page: paired by query where they share a test set."""
-    from homing.finished import finished
     from homing.reporting import compare_runs, comparison_page
+    from homing.runs.finished import finished
     from homing.terminal import comparison_table
 
     chosen = make(options, "reporting")
@@ -44,7 +44,7 @@ def compare(runs: Sequence[str], dataset: str | None, out: str, figures: str | N
 
 def _compared(name: str, found: Finished) -> Compared:
     from homing.reporting import Compared, flat
-    from homing.rundir import read_manifest
+    from homing.runs.rundir import read_manifest
 
     if found.run is None or found.recipe is None:
         return Compared(name, found.evaluations, found.verdict)

@@ -21,9 +21,9 @@ from homing.errors import FormatError, SettingError
 if TYPE_CHECKING:
     from homing.data import Mined, Splits
     from homing.encoders.chat import ChatJudge
-    from homing.encoders.scorer import Scorer
     from homing.protocols import Encoder
     from homing.suspects import Suspects
+    from homing.training.scorer import Scorer
 
 
 @settings("encoding", "auditing", shown=("query_prompt", "instruction", "max_length", "top", "queries"))
@@ -110,7 +110,7 @@ def _run_models(run: Path) -> list[Encoder]:
     from homing.encoders.kept import Kept
     from homing.encoders.model import Model
     from homing.encoders.pair import open_model
-    from homing.recipe import Recipe
+    from homing.runs.recipe import Recipe
 
     recipe = Recipe.read(run / "recipe.toml")
     base = Model(recipe.model, **asdict(recipe.encoding), name="base")
@@ -123,8 +123,8 @@ def _opened(source: str, options: dict[str, Any]) -> Encoder | Scorer:
     """An encoder, or what scores pairs: a cross-encoder's directory. Raises FormatError for a file."""
     from homing.cache import cache_directory
     from homing.encoders.opening import open_encoder
-    from homing.encoders.scorer import cross_encoder
-    from homing.encoders.teacher import kind_of
+    from homing.training.scorer import cross_encoder
+    from homing.training.teacher import kind_of
 
     path = Path(source)
     if path.is_file():
@@ -155,11 +155,11 @@ def judge(audit: str, chat: str | None, model: str | None, dataset: str | None, 
     What is sent where, how many and at what cost is said before the first text leaves this machine, and asked. Answers are kept as they
     come: a killed call goes on. A key is an environment variable's: OPENAI_API_KEY, or that of ?key=NAME.
     """
-    from homing.encoders.scorer import Scorer, by_embeddings
     from homing.formats.judgments import write
     from homing.judging import ask_chat, ask_scorer
     from homing.judgments import slug
     from homing.rubric import rubric
+    from homing.training.scorer import Scorer, by_embeddings
 
     if (chat is None) == (model is None):
         raise SettingError("there is no judge, or there are two", expected="--chat URL#MODEL or --model MODEL")

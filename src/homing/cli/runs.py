@@ -13,7 +13,7 @@ from homing.cli.verbs import SECTIONS, given, make, print_json, settings, speake
 from homing.errors import SettingError
 
 if TYPE_CHECKING:
-    from homing.recipe import Recipe
+    from homing.runs.recipe import Recipe
 
 PLAIN = ("dev", "test", "corpus", "format", "teacher", "general", "baseline", "start", "instructions")
 COMMON = (
@@ -38,13 +38,13 @@ def run(data: str, model: str | None, out: str | None, as_json: bool, **options:
 
     A changed setting redoes what depends on it. Every option of those verbs is taken.
     """
-    from homing.pipeline import run as go
+    from homing.runs.pipeline import run as go
 
     recipe, directory = _recipe(data, model, out, options)
     go(recipe, directory, speaker(as_json))
     if as_json:
-        from homing.finished import finished
         from homing.formats.evaluation import summary
+        from homing.runs.finished import finished
 
         found = finished(directory)
         paths = {name: str(directory / file) for name, file in (("report", "report.html"), ("model", "model"))}
@@ -63,7 +63,7 @@ def _recipe(data: str, model: str | None, out: str | None, options: dict[str, An
 
 def _repeated(file: Path, flags: dict[str, Any], out: str | None, options: dict[str, Any]) -> tuple[Recipe, Path]:
     """A recipe's file, and what flags change in it."""
-    from homing.recipe import Recipe
+    from homing.runs.recipe import Recipe
 
     recipe = Recipe.read(file)
     own = file.parent if (file.parent / "manifest.json").is_file() else None
@@ -80,7 +80,7 @@ def _repeated(file: Path, flags: dict[str, Any], out: str | None, options: dict[
 
 def _new(data: str, flags: dict[str, Any], out: str | None, options: dict[str, Any]) -> tuple[Recipe, Path]:
     """A recipe for data, of flags and defaults."""
-    from homing.recipe import Recipe
+    from homing.runs.recipe import Recipe
 
     if "model" not in flags:
         if (Path(data) / "recipe.toml").is_file():
@@ -98,7 +98,7 @@ def _demand_own(directory: Path, model: str) -> None:
 
     One of other data is refused wherever it lies (`pipeline.run`).
     """
-    from homing.recipe import Recipe
+    from homing.runs.recipe import Recipe
 
     if not (directory / "recipe.toml").is_file():
         return
@@ -123,6 +123,6 @@ def demo(out: str) -> None:
 @click.argument("directory", metavar="RUN", type=str)
 def status(directory: str) -> None:
     """Tell where a run stands, also from another terminal."""
-    from homing.rundir import status as stands
+    from homing.runs.rundir import status as stands
 
     click.echo(stands(Path(directory)))

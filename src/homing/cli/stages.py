@@ -28,7 +28,7 @@ model_ = click.option("--model", type=str, required=True, metavar="MODEL", help=
 def check(data: str, dev: str | None, test: str | None, corpus: str | None, format: str | None, model: str | None, **options: Any) -> None:
     """Look at data before anything costs time: counts, lengths, duplicates, leaks."""
     from homing.checking import check as look
-    from homing.opening import opened
+    from homing.runs.opening import opened
 
     loaded = opened(data, dev, test, format, corpus=corpus)
     if model is None:
@@ -59,7 +59,7 @@ def split(
     from homing.judgments import obey_before_split
     from homing.loading import SPLIT, save_dataset
     from homing.manifest import replace_directory
-    from homing.opening import opened
+    from homing.runs.opening import opened
     from homing.splitting import split as deal
 
     loaded = opened(data, dev, test, format, make(options, "splitting"), corpus)
@@ -143,10 +143,10 @@ def train(
     """Train on mined rows; goes on where it stopped. More settings are taken than are listed here: the README has them all."""
     from homing.encoders.adapter import Adapter
     from homing.encoders.model import Model
-    from homing.encoders.teacher import kind_of, open_teacher
     from homing.formats.mined import read_mined
     from homing.loading import load, open_dataset
-    from homing.training import train as fit
+    from homing.training.teacher import kind_of, open_teacher
+    from homing.training.train import train as fit
 
     chosen = make(options, "training")
     if teacher is not None:
@@ -231,15 +231,15 @@ def _scale(said: str) -> float | Literal["auto"]:
 @json_
 def evaluate(dataset: str, models: tuple[str, ...], out: str, as_json: bool, **options: Any) -> None:
     """Compare models on the test split; the first is the one to beat."""
-    from homing.concluding import annotated
     from homing.encoders.opening import open_encoders
     from homing.evaluating import evaluate as measure
     from homing.formats.evaluation import METRICS, save_evaluation, summary
     from homing.loading import open_dataset
     from homing.manifest import demand_replaceable
-    from homing.slices import columns_of
+    from homing.runs.concluding import annotated
     from homing.terminal import verdict_table
-    from homing.verdicts import compare
+    from homing.verdicts.slices import columns_of
+    from homing.verdicts.verdict import compare
 
     demand_replaceable(Path(out), METRICS)
     splits, chosen = open_dataset(dataset), make(options, "evaluating")
@@ -268,9 +268,9 @@ def report(
 ) -> None:
     """Write the report as one HTML file that needs no network, in English and Chinese."""
     from homing.checking import check
-    from homing.finished import finished
     from homing.formats.evaluation import summary
     from homing.reporting import report as write
+    from homing.runs.finished import finished
 
     found = finished(Path(evaluation), dataset)
     path = write(

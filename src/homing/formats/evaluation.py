@@ -13,20 +13,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from homing.calibration import Reliability
-from homing.causes import Cause
-from homing.context import Context
 from homing.data import Dataset, Ints, Run, Splits
-from homing.decision import Decision
 from homing.errors import FormatError
-from homing.evaluations import Background, Evaluation, Interval, Returned, Speed, Trade
 from homing.manifest import replace_directory, write_json
+from homing.measures.calibration import Reliability
+from homing.measures.decision import Decision
+from homing.measures.evaluations import Background, Evaluation, Interval, Returned, Speed, Trade
+from homing.measures.thresholds import GRID, f1_of_all
 from homing.settings import Evaluating
-from homing.thresholds import GRID, f1_of_all
+from homing.verdicts.causes import Cause
+from homing.verdicts.context import Context
 
 if TYPE_CHECKING:
-    from homing.differences import Difference
-    from homing.verdicts import Verdict
+    from homing.verdicts.differences import Difference
+    from homing.verdicts.verdict import Verdict
 
 METRICS, RUNS = "metrics.json", "runs.parquet"
 

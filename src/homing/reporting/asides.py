@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from homing.context import Anew, Context, General, Instructions, LearningCurve, Seeds
+from homing.verdicts.context import Anew, Context, General, Instructions, LearningCurve, Seeds
 
 
 def sentences(context: Context) -> tuple[str, ...]:

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from homing.context import Anew, Context, General, Instructions, LearningCurve, Seeds
-from homing.evaluations import Evaluation
 from homing.figures.canvas import Line
 from homing.figures.chart import Chart
 from homing.figures.history import history
+from homing.measures.evaluations import Evaluation
 from homing.reporting import phrases
 from homing.reporting.language import Phrase
 from homing.reporting.models import base_and_tuned
 from homing.reporting.numbers import NONE, between, count, number, percent, signed
 from homing.reporting.tables import Cell, sign
+from homing.verdicts.context import Anew, Context, General, Instructions, LearningCurve, Seeds
 
 
 @dataclass(frozen=True)

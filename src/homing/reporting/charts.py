@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.data import Floats
-from homing.evaluations import Evaluation
 from homing.figures import deciding
 from homing.figures.canvas import Line, Mark, series
 from homing.figures.chart import Chart
+from homing.measures.evaluations import Evaluation
+from homing.measures.thresholds import best_threshold, f1_of_all
 from homing.reporting.models import base_and_tuned
 from homing.reporting.passages import printable
-from homing.thresholds import best_threshold, f1_of_all
 
 POINTS = 100
 """Points of a precision-recall curve that are drawn: as many along recall, and as many from its beginning, where it jumps."""

@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from homing.differences import Comparison as Paired
-from homing.differences import Difference, adjusted, ranks
 from homing.errors import InputError, SettingError
-from homing.evaluations import Evaluation, Interval, same_test
 from homing.figures.canvas import Line, series
 from homing.figures.history import history
+from homing.measures.evaluations import Evaluation, Interval, same_test
 from homing.reporting import charts, phrases
 from homing.reporting.curves import line, records
 from homing.reporting.export import export
@@ -26,7 +24,9 @@ from homing.reporting.numbers import NONE, between, duration, number, signed
 from homing.reporting.page import filled, write
 from homing.reporting.tables import Cell, Row, cells, clear
 from homing.settings import Reporting
-from homing.verdicts import Verdict
+from homing.verdicts.differences import Comparison as Paired
+from homing.verdicts.differences import Difference, adjusted, ranks
+from homing.verdicts.verdict import Verdict
 
 MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10", "AP", "F1")
 RESAMPLES, SEED = 1000, 42  # as of a verdict

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from homing import traininglog
 from homing.figures.canvas import Line, Mark
 from homing.figures.chart import Chart
 from homing.figures.history import history
 from homing.reporting import phrases
 from homing.reporting.language import Phrase
+from homing.training import traininglog
 
 Record = dict[str, float]
 

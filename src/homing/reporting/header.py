@@ -6,15 +6,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from homing.differences import DECISIVE, Difference, contradictory, one_of_two
-from homing.evaluations import Evaluation, Interval
+from homing.measures.evaluations import Evaluation, Interval
 from homing.reporting import phrases
 from homing.reporting.language import Phrase
 from homing.reporting.models import base_and_tuned
 from homing.reporting.numbers import NONE, between, count, duration, number, percent, precise, signed
 from homing.reporting.sentences import in_both
 from homing.reporting.tables import clear
-from homing.verdicts import Verdict
+from homing.verdicts.differences import DECISIVE, Difference, contradictory, one_of_two
+from homing.verdicts.verdict import Verdict
 
 
 @dataclass(frozen=True)

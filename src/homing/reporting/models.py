@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from homing.evaluations import Evaluation
 from homing.figures.canvas import series
+from homing.measures.evaluations import Evaluation
 from homing.reporting.passages import printable
 
 

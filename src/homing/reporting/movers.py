@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from homing.data import Dataset
-from homing.evaluations import Evaluation
+from homing.measures.evaluations import Evaluation
 from homing.reporting import phrases
 from homing.reporting.language import Phrase
 from homing.reporting.numbers import NONE, count, number, signed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from homing.evaluations import Interval
+from homing.measures.evaluations import Interval
 
 NONE = "–"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from homing.evaluations import Evaluation
+from homing.measures.evaluations import Evaluation
 from homing.reporting import phrases
 from homing.reporting.header import Whisker, reach, whisker
 from homing.reporting.language import Phrase
@@ -15,7 +15,7 @@ from homing.reporting.movers import query_text
 from homing.reporting.numbers import between, count, number, signed
 from homing.reporting.passages import Passage
 from homing.reporting.sentences import label_in_both
-from homing.slices import Slice
+from homing.verdicts.slices import Slice
 
 SHOWN = 5
 """Queries shown of a part that got worse."""

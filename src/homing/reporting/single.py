@@ -10,8 +10,8 @@ from typing import Any
 
 from homing.arguments import demand
 from homing.errors import InputError
-from homing.evaluations import Evaluation
 from homing.figures.chart import Chart
+from homing.measures.evaluations import Evaluation
 from homing.reporting import charts, phrases
 from homing.reporting.beside import beside, learning_chart
 from homing.reporting.curves import training_charts
@@ -30,7 +30,7 @@ from homing.reporting.sentences import in_both
 from homing.reporting.suspects import audited, suspects
 from homing.reporting.tables import deciding, ranking
 from homing.settings import Reporting
-from homing.verdicts import Verdict, compare
+from homing.verdicts.verdict import Verdict, compare
 
 
 def report(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from homing.data import Dataset
-from homing.evaluations import Evaluation
+from homing.measures.evaluations import Evaluation
 from homing.reporting import phrases
 from homing.reporting.language import Phrase
 from homing.reporting.models import base_and_tuned

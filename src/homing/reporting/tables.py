@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from homing.differences import Difference
-from homing.evaluations import Evaluation, Interval, Trade
+from homing.measures.evaluations import Evaluation, Interval, Trade
+from homing.measures.thresholds import NAMED, best_threshold, f1_of_all
 from homing.reporting import phrases
 from homing.reporting.language import Phrase
 from homing.reporting.numbers import NONE, between, count, duration, number, percent, signed
-from homing.thresholds import NAMED, best_threshold, f1_of_all
-from homing.verdicts import Verdict
+from homing.verdicts.differences import Difference
+from homing.verdicts.verdict import Verdict
 
 FIRST_ROWS = ("nDCG@10", "R@10", "R@100", "RR@10")
 ORDERING = ("AP", "ROC AUC", "list nDCG", "list RR")

@@ -24,8 +24,8 @@ from homing.data import Dataset, Floats, Ints, Run, digest
 from homing.errors import NotFittedError
 from homing.progress import BAR
 from homing.retrievers.postings import Postings, build
-from homing.terms import Rule, rule_of
-from homing.words import is_chinese, words
+from homing.texts.terms import Rule, rule_of
+from homing.texts.words import is_chinese, words
 
 K1, B, EPSILON = 1.5, 0.75, 0.25
 _LISTS = 4096  # scored together; bounds the memory

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from homing.data import Floats, Ints
 from homing.progress import BAR
 from homing.retrievers.shards import mapped, put
-from homing.terms import Rule
+from homing.texts.terms import Rule
 
 SHARD = 1 << 16  # documents counted together: what a killed build loses at most, and what bounds its memory
 _ARRAYS = ("start", "document", "weight")

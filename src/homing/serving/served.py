@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from homing import conventions
 from homing.data import Floats
-from homing.decision import Decision, Threshold
 from homing.encoders.model import Model
 from homing.encoders.pair import Pair
 from homing.errors import SettingError
+from homing.measures.decision import Decision, Threshold
 from homing.protocols import Kind
 from homing.serving.refusals import invalid, unknown_model
 

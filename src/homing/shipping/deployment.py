@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from homing.decision import Threshold
+from homing.measures.decision import Threshold
 from homing.shipping.facts import Facts
 from homing.shipping.layout import SETTINGS
 from homing.shipping.tei import faults

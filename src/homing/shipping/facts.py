@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from homing import conventions
-from homing.decision import Decision
 from homing.encoders.safety import body, modules, read_json
 from homing.errors import ModelError
+from homing.measures.decision import Decision
 from homing.shipping.layout import LENGTH, POOLING_FLAGS, SETTINGS
 from homing.shipping.origin import Origin, read_evaluated
 

@@ -1,0 +1,1 @@
+"""Texts as words and shingles: what is nearly equal, and what is rare."""

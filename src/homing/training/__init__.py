@@ -1,0 +1,1 @@
+"""What learns: steps, losses, schedule, looks at dev, checkpoints. `train` is the whole of it."""

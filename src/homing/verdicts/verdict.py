@@ -1,0 +1,171 @@
+"""What evaluations come to: the last model against the first and against the best that needs no training, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Literal
+
+from homing.arguments import demand
+from homing.measures.evaluations import Evaluation, fusion
+from homing.verdicts.causes import SHORT, UNREAD, Cause, Circumstances, likely_causes
+from homing.verdicts.context import Context
+from homing.verdicts.differences import (
+    DECISIVE,
+    JUDGED_ONLY,
+    LEAST_GROUPS,
+    Comparison,
+    Difference,
+    Power,
+    adjusted,
+    contradictory,
+    groups,
+    one_of_two,
+    over_seeds,
+    ranks,
+    same,
+    standing,
+    value,
+)
+from homing.verdicts.slices import Slice, slices
+from homing.verdicts.wording import judged_apart, notes, scales_apart, sentence, too_small, unmoved
+
+Outcome = Literal["gained", "lost", "mixed", "undecided"]
+Action = Literal["deploy", "keep the base", "label more"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The comparison in one word, one sentence, one action, and the numbers behind it.
+
+    `differences`: each model against the first; `untrained`: the last model against the best that needs no training (the base, BM25,
+    or both fused), None where that is the first model alone. `causes`, the likeliest first, are there where nothing was gained.
+    `ranked`: whether nDCG@10 may rank the models (not where Judged@10 differs by more than .05, unless nDCG@10 over judged documents alone
+    says the same). `deployed`: the last model against the one named `deployed`, where that was measured. `context`: what the run measured
+    beside its test set. `chosen`: what to deploy or to keep; the last model fused with BM25, where only both together are worth it.
+    """
+
+    outcome: Outcome
+    sentence: str
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...] = ()
+    action: Action = "keep the base"
+    untrained: Difference | None = None
+    deployed: Difference | None = None
+    causes: tuple[Cause, ...] = ()
+    power: Power | None = None
+    slices: tuple[Slice, ...] = ()
+    ranked: bool = True
+    context: Context = field(default_factory=Context)
+    chosen: str = ""
+
+
+def compare(
+    evaluations: Sequence[Evaluation], resamples: int = 1000, seed: int = 42, worthwhile: float = 0.02, *,
+    circumstances: Circumstances | None = None, columns: Mapping[str, Sequence[str]] | None = None, context: Context | None = None,
+) -> Verdict:  # fmt: skip
+    """The verdict on the last model against the first, and the paired difference of everything else against the first.
+
+    *gained*: nDCG@10 and AP are both higher (nDCG@10 alone, where no non-relevant pair is judged), by an interval above 0 and a
+    randomisation test at 5 %, Holm-adjusted over the models; *lost*: one is lower in that sense and none higher; *mixed*: one higher,
+    one lower; *undecided*: anything else. F1 is shown, but doesn't decide. Where Judged@10 differs by more than .05, nDCG@10 is read twice,
+    with unjudged documents as not relevant and without them: the first favours the model whose documents are judged, the second the other
+    one (Sakai 2008, CIKM). Where the two don't say the same, nDCG@10 doesn't decide either, and nothing is called gained.
+
+    `worthwhile`: the smallest difference in nDCG@10 that matters to the user. `circumstances`: what is known of the training, for the
+    causes of no gain. `columns`: values of each query by position, for slices of the user's own. `context`: what was measured beside the
+    test set; with several seeds in it, the last model's difference to the first is that of their mean, with the seed's variation in its
+    interval.
+
+    Raises SettingError where the evaluations are not all of one test set, or two have one name.
+    """
+    demand(list | tuple, evaluations=evaluations)
+    demand(Evaluation, **{f"evaluations[{place}]": each for place, each in enumerate(evaluations)})
+    context = context or Context()
+    models = [each for each in evaluations if each.kind == "model"] or list(evaluations)
+    first, last = models[0], models[-1]
+    comparison = Comparison(evaluations, resamples, seed)
+    found = [comparison.difference(each, first, tested=each.kind == first.kind) for each in evaluations if each is not first]
+    differences = adjusted(found)
+    if last is first:
+        alone = f"{first.name} alone was measured: there is nothing to compare it with."
+        return Verdict("undecided", alone, differences, notes(first, first, context), context=context)
+    differences = tuple(over_seeds(each, context) if each.name == last.name else each for each in differences)
+    difference = next(each for each in differences if each.name == last.name)
+    ranked = ranks(difference, last, first)
+    outcome = _outcome(difference, ranked)
+    power = comparison.power(last, first, worthwhile)
+    others = {name for each in models[1:] for name in (each.name, fusion(each.name))}
+    best = max((each for each in evaluations if each.name not in others), key=lambda each: value(each, "nDCG@10"))
+    untrained = comparison.difference(last, best, tested=False) if best is not first else None
+    deployed = next((each for each in models[1:-1] if each.name == "deployed"), None)
+    against_deployed = comparison.difference(last, deployed) if deployed is not None else None
+    above = None if untrained is None else standing(untrained, last, best)
+    behind = untrained is not None and above is None and 1 not in (untrained.sign("nDCG@10"), untrained.sign(JUDGED_ONLY))
+    above = 0 if behind else above  # nothing ranks the two, and in neither reading of nDCG@10 is the model ahead
+    replaced = standing(against_deployed, last, deployed) or 0 if against_deployed is not None and deployed is not None else None
+    blind = groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
+    apart = outcome == "undecided" and not ranked and contradictory(difference)
+    action = _action(outcome, [each for each in (above, replaced) if each is not None], blind or apart or behind)
+    unchanged = deployed is not None and same(last, deployed)
+    if unchanged:
+        action = "keep the base"  # what is in use, which it is
+    chosen = last.name if action == "deploy" else (deployed or first).name
+    if outcome == "gained" and action != "deploy" and deployed is None and _wins_with_words(comparison, evaluations, first, last, best):
+        action, chosen = "deploy", fusion(last.name)
+    half = one_of_two(difference, ranked) if outcome == "undecided" else None
+    causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
+    if apart:
+        causes = _with_tests(judged_apart(first, last, difference), causes)
+    elif half is not None and half[0] == "nDCG@10":
+        causes = _with_tests(scales_apart(last, difference), causes)
+    elif outcome == "undecided" and blind:
+        causes = _with_tests(too_small(last, power), causes)
+    return Verdict(
+        outcome, sentence(outcome, action, chosen, first, last, difference, untrained, against_deployed, context, half), differences,
+        (*(() if deployed is None or not unchanged else (unmoved(last, deployed),)),
+         *notes(first, last, context, difference, power, best, untrained)), action, untrained, against_deployed, causes, power,
+        slices(first, last, comparison.draws, columns, seed), ranked, context, chosen,
+    )  # fmt: skip
+
+
+def _with_tests(cause: Cause, causes: tuple[Cause, ...]) -> tuple[Cause, ...]:
+    """The cause that lies in the test comes before all others, but for what costs no labels to mend: a base that cannot read the texts,
+    a training that was too short."""
+    place = len(list(takewhile(lambda each: each.name in (SHORT, UNREAD), causes)))
+    return (*causes[:place], cause, *causes[place:])
+
+
+def _outcome(difference: Difference, ranked: bool) -> Outcome:
+    signs = [difference.sign(name) for name in DECISIVE if name in difference.measures and (ranked or name == "AP")]
+    if 1 in signs and -1 in signs:
+        return "mixed"
+    if -1 in signs:
+        return "lost"
+    return "gained" if ranked and all(sign == 1 for sign in signs) else "undecided"
+
+
+def _action(outcome: Outcome, standings: Sequence[int], blind: bool) -> Action:
+    """Deploy what is clearly better than the base, and than each other rival by its `standings`.
+
+    Where the labels could not have shown a difference worth having (`blind`: too few, or of other documents than these), more come first;
+    else the base is kept.
+    """
+    if outcome == "gained":
+        if all(each == 1 for each in standings):
+            return "deploy"
+        return "keep the base" if -1 in standings or not blind else "label more"
+    return "label more" if outcome == "undecided" and blind else "keep the base"
+
+
+def _wins_with_words(
+    comparison: Comparison, evaluations: Sequence[Evaluation], first: Evaluation, last: Evaluation, best: Evaluation
+) -> bool:
+    """Whether the last model fused with BM25 is clearly better than the first one so, and no worse than the best that needs no training."""
+    by_name = {each.name: each for each in evaluations if each.kind == "fused"}
+    ours, theirs = (by_name.get(fusion(each.name)) for each in (last, first))
+    if ours is None or theirs is None:
+        return False
+    beside, above = (standing(comparison.difference(ours, each, tested=False), ours, each) for each in (theirs, best))
+    return beside == 1 and above in (0, 1)

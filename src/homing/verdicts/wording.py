@@ -1,0 +1,155 @@
+"""A verdict in words: its sentence, its notes, and the causes of no gain that lie in the test itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from homing.measures.evaluations import Evaluation, Interval
+from homing.verdicts.causes import Cause
+from homing.verdicts.context import Context
+from homing.verdicts.differences import DECISIVE, JUDGED_ONLY, LEAST_GROUPS, Difference, Power, groups, judged_alike, ranks, standing, value
+
+_BORROWED = 0.005  # F1 that the other model's threshold may cost before it is worth a word
+
+
+def too_small(last: Evaluation, power: Power | None) -> Cause:
+    """The cause of no gain that comes before all others: a test that could not have shown one."""
+    if power is None:
+        evidence = f"Its queries are in {groups(last)} groups; no difference can be shown with fewer than {LEAST_GROUPS}."
+        more = "Judge more test queries, some hundred in all, and evaluate again: no training is needed for it."
+    else:
+        evidence = (
+            f"It shows a difference in nDCG@10 of {power.detectable:.3f} or more (in four of five draws), not one of {power.worthwhile:g}."
+        )
+        more = f"Judge more test queries, about {power.needed:,} in all, and evaluate again: no training is needed for it."
+    return Cause("the test is too small to show a gain", 1.0, evidence, more)
+
+
+def judged_apart(first: Evaluation, last: Evaluation, difference: Difference) -> Cause:
+    """The cause of no gain where nDCG@10 may not rank the two models, or is sure of it with the unjudged documents alone."""
+    before, after = (value(each, "Judged@10") for each in (first, last))
+    gain, alone = (difference.measures.get(name) for name in ("nDCG@10", JUDGED_ONLY))
+    read = ""
+    if gain is not None and alone is not None:
+        read = f" With unjudged documents as not relevant it differs by {_signed(gain)}, over judged documents alone by {_signed(alone)}."
+    return Cause(
+        "what the two models find is judged to different shares", 1.0,
+        f"Judged@10 is {before:.2f} for {first.name} and {after:.2f} for {last.name}: nDCG@10 does not decide between them.{read}",
+        f"Judge the first ten documents of {first.name} and of {last.name} for the test queries, and evaluate again: "
+        "no training is needed for it.",
+    )  # fmt: skip
+
+
+def scales_apart(last: Evaluation, difference: Difference) -> Cause:
+    """The cause where each query's documents are clearly in a better order, and the scores of different queries do not show it."""
+    gain, pooled = (difference.measures[name] for name in DECISIVE)
+    return Cause(
+        "the order within a query is better, scores over all queries are not", 1.0,
+        f"nDCG@10 differs by {_signed(gain)}, AP over the pairs of all queries by {_signed(pooled)}.",
+        f"If documents are only ranked within a query, that is enough: deploy {last.name}. For one threshold over all queries judge more "
+        "test queries, or train with --cross-query 0.1.",
+    )  # fmt: skip
+
+
+def unmoved(last: Evaluation, deployed: Evaluation) -> str:
+    """The note on a model that is the one in use: what training went on from stayed the best on dev."""
+    return (
+        f"{last.name} scores every pair as {deployed.name} does: it is the same model, and dev liked nothing better that was learned since."
+    )
+
+
+def _signed(gain: Interval) -> str:
+    return f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+
+
+def _gain(name: str, before: float, gain: Interval, doubt: float | None) -> str:
+    chance = "" if doubt is None else f", p {doubt:.3f}"
+    return (
+        f"{name} {before:.4f} to {before + gain.value:.4f} ({gain.value:+.4f}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f}{chance})"
+    )
+
+
+def sentence(
+    outcome: str, action: str, chosen: str, first: Evaluation, last: Evaluation, difference: Difference, untrained: Difference | None,
+    deployed: Difference | None, context: Context, half: tuple[str, str] | None = None,
+) -> str:  # fmt: skip
+    figures = ", ".join(
+        _gain(name, value(first, name), gain, difference.doubt(name)) for name, gain in difference.measures.items() if name in DECISIVE
+    )
+    figures += "" if context.seeds is None else f", means of {len(context.seeds.seeds)} seeds"
+    openings = {
+        "gained": f"{last.name} is better than {first.name}",
+        "lost": f"{last.name} is worse than {first.name}",
+        "mixed": f"{last.name} is better than {first.name} in one measure and worse in another",
+        "undecided": f"These test queries do not show that {last.name} is better than {first.name}"
+        if half is None
+        else f"These test queries show that {last.name} is better than {first.name} in {half[0]}, and do not show it in {half[1]}",
+    }
+    actions = {
+        "deploy": f"deploy {chosen}",
+        "keep the base": f"keep {chosen}",
+        "label more": "label more before you decide",
+    }
+    beside = ""
+    for other, what in ((untrained, ", the best that needs no training,"), (deployed, "")):
+        if other is not None:
+            gain = other.measures["nDCG@10"]
+            beside += f"; against {other.against}{what} nDCG@10 {_signed(gain)}"
+    return f"{openings[outcome]}: {figures}{beside}; {len(last.queries):,} test queries: {actions[action]}."
+
+
+def notes(
+    first: Evaluation, last: Evaluation, context: Context, difference: Difference | None = None, power: Power | None = None,
+    best: Evaluation | None = None, untrained: Difference | None = None,
+) -> tuple[str, ...]:  # fmt: skip
+    qrels = last.test.qrels
+    parts = 0 if last.groups is None else len(np.unique(last.groups))
+    together = 0 < parts < len(qrels.queries)
+    drawn = f"{parts:,} groups of test queries that hang together" if together else "test queries"
+    said = [
+        "Retrieval is over a closed pool: every document of the data; an unjudged one counts as not relevant.",
+        f"The intervals resample {drawn}; "
+        + ("they" if context.seeds is None else "but for the mean over seeds they")
+        + " leave out that another training seed gives another model.",
+    ]
+    for other, its in ((first, difference), (best, untrained)):
+        if other is None or its is None or judged_alike(last, other):
+            continue
+        alone, before, after = its.measures.get(JUDGED_ONLY), value(other, "Judged@10"), value(last, "Judged@10")
+        if alone is not None and ranks(its, last, other):
+            said.append(
+                f"Judged@10 is {before:.2f} for {other.name} and {after:.2f} for {last.name}; over judged documents alone nDCG@10 differs "
+                f"by {_signed(alone)}: it says the same."
+            )
+        else:
+            said.append(
+                f"Judged@10 is {before:.2f} for {other.name} and {after:.2f} for {last.name}: with so different shares of judged documents "
+                "nDCG@10 does not rank these two"
+                + ("" if alone is None else f"; over judged documents alone it differs by {_signed(alone)}")
+                + ". Judge the first ten of both."
+            )
+    if best is not None and untrained is not None and standing(untrained, last, best) == -1:
+        said.append(
+            f"{best.name}, which needs no training, does better on these queries than {last.name}: use it instead, or beside a model."
+        )
+    borrowed = None if difference is None else difference.borrowed
+    if borrowed is not None and first.threshold is not None and borrowed < value(last, "F1") - _BORROWED:
+        said.append(
+            f"At {first.name}'s threshold ({first.threshold:.4f}) {last.name} would have F1 {borrowed:.4f} instead of "
+            f"{value(last, 'F1'):.4f}: a new model needs its new threshold. Lower scores are no worse scores."
+        )
+    if last.background is not None and last.background.helps:
+        said.append(
+            f"Taking off the mean score of a query's nearest documents ({last.background.neighbours} of them) before the threshold gives "
+            f"F1 {last.background.f1.value:.4f} on test; on dev it gains {last.background.dev_f1 - last.background.dev_f1_without:+.4f}."
+        )
+    without = len(qrels.queries) - len(last.queries)
+    if without:
+        said.append(f"{without} test queries have no relevant document: they count in F1 and AP, not in the rankings.")
+    if last.threshold is None:
+        said.append("No non-relevant pair is judged in dev or in test: there is no AP and no F1.")
+    if groups(last) < LEAST_GROUPS:
+        said.append(f"Test queries in only {groups(last)} groups: no difference can be shown, however large.")
+    elif power is None and len(last.queries) < 100:
+        said.append(f"Only {len(last.queries)} test queries: small differences cannot be seen.")
+    return tuple(said)
