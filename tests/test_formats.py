@@ -259,12 +259,21 @@ def test_null_is_an_empty_text_as_an_empty_cell_is(tmp_path: Path) -> None:
 def test_the_names_that_other_tools_give_to_columns(tmp_path: Path) -> None:
     for header in ("anchor,positive,negative", "question,answer,neg", "query,pos,negative_1"):
         assert judgments(load(put(tmp_path / "a.csv", f"{header}\nq,d,e\n"))) == [("q", "d", 1), ("q", "e", 0)]
+    for listed in ({"negatives": ["e"]}, {"hard_negatives": ["e"], "ids": ["1"], "scores": [0.5]}, {"Hard_Neg_1": "e"}):
+        data = load(put(tmp_path / "a.json", [{"anchor": "q", "positives": ["d"], **listed}]))
+        assert judgments(data) == [("q", "d", 1), ("q", "e", 0)]
+        assert data.notes == ({"ignored_lists": 1} if "ids" in listed else {})  # never left out in silence
+    for candidate in ({"text": "d", "relevant": True}, {"passage": "d", "score": 1}, {"document": "d", "label": "yes", "score": 0.4}):
+        assert judgments(load(put(tmp_path / "a.json", [{"query": "q", "documents": [candidate]}]))) == [("q", "d", 1)]
     for header in ("sentence1,sentence2,score", "query,passage,label", "query,content,is_relevant", "question,answer,label"):
         assert judgments(load(put(tmp_path / "a.csv", f"{header}\nq,d,1\nq,e,0\n"))) == [("q", "d", 1), ("q", "e", 0)]
-    listed = {"question": "q", "answer": "d", "neg": ["e"]}
-    assert judgments(load(put(tmp_path / "a.json", [listed]))) == [("q", "d", 1), ("q", "e", 0)]
+    assert judgments(load(put(tmp_path / "a.json", [{"question": "q", "answer": "d", "neg": ["e"]}]))) == [("q", "d", 1), ("q", "e", 0)]
     answered = {**CANDIDATES, "question": "x", "answer": "y"}  # candidates stay candidates
     assert judgments(load(put(tmp_path / "a.json", [answered]))) == [("q", "d", 1), ("q", "e", 0)]
+
+
+def test_a_table_may_be_parted_by_bars(tmp_path: Path) -> None:
+    assert judgments(load(put(tmp_path / "a.txt", "query|positive\nq|d, or e\n"))) == [("q", "d, or e", 1)]
 
 
 def test_a_cell_may_hold_a_whole_document(tmp_path: Path) -> None:
@@ -471,7 +480,7 @@ REFUSED: dict[str, tuple[str | bytes, type[HomingError], list[str]]] = {
     "no list": (f'[{GOOD}, {{"query": "q", "documents": null}}]', FormatError, ["record 2", "no list of candidates"]),
     "list of strings alone": (f'[{GOOD}, {{"query": "q", "documents": ["d"]}}]', FormatError, ["record 2", "no list of candidates"]),
     "candidate no object": ('[{"query": "q", "documents": [{"content": "d", "label": 1}, "e"]}]', FormatError, ["documents[2]", "'e'"]),
-    "content missing": (one('"text": "d", "label": 1'), FormatError, ["documents[1]", "'content' is missing", "'text'"]),
+    "content missing": (one('"body": "d", "label": 1'), FormatError, ["documents[1]", "'content' is missing", "'body'"]),
     "content a number": (one('"content": 7, "label": 1'), FormatError, ["documents[1]", "'content'", "got 7", "a string"]),
     "content NaN": (one('"content": NaN, "label": 1'), FormatError, ["documents[1]", "got NaN"]),
     "label missing": (one('"content": "d"'), FormatError, ["documents[1]", "'is_relevant' is missing"]),

@@ -45,6 +45,8 @@ def _told(path: Path) -> str:
     if present(path / CORPUS).is_file() and present(path / QUERIES).is_file():
         if named := sorted((path / QRELS).glob("*.tsv")):
             return f"In {QRELS}/, call {', '.join(file.name for file in named[:8])} train.tsv, dev.tsv or test.tsv, by what each is for."
+        if (path / f"{QRELS}.tsv").is_file():
+            return f"Move {QRELS}.tsv to {QRELS}/train.tsv (or dev.tsv, test.tsv), by what it is for."
         return (
             "Homing learns from judgments, and measures by them: say for some of the queries (a hundred and more) which documents answer "
             f"them, in {QRELS}/train.tsv, a query id, a document id and 1 or 0 a line, with tabs between."

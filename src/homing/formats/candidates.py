@@ -1,8 +1,8 @@
 """Judged candidates: `{"query": …, KEY: [{"content": …, "is_relevant": …}, …], …}`, as JSON, JSONL or Parquet.
 
-Every key that holds a list of objects is a list of candidates; the judgments of all of them are the query's. A candidate's label may
-also be called `label`: true or false, a whole number, one of these as a string, or a word like yes and no. Other keys are columns of
-the query.
+Every key that holds a list of objects is a list of candidates; the judgments of all of them are the query's. A candidate's text and label
+may have any name that they have in `pairs`; a label is true or false, a whole number, one of these as a string, or a word like yes and no.
+Other keys are columns of the query.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from homing.data import Builder, Dataset, Side
 from homing.errors import FormatError
 from homing.formats import headers
 from homing.formats.fields import Record, columns, keys, relevance_field, shown, text_field
+from homing.formats.pairs import DOCUMENT, LABEL
 from homing.formats.records import records
 from homing.formats.writing import write_records
-
-LABELS = ("is_relevant", "label")
 
 
 def recognises(record: dict[str, Any]) -> bool:
@@ -120,13 +119,13 @@ def _candidate(candidate: object, where: str) -> tuple[str, str, object]:
         )
     if (names := headers.keys(tuple(candidate))) is not None:
         candidate = {names[name]: value for name, value in candidate.items()}
-    label = next((name for name in LABELS if name in candidate), None)
-    if "content" not in candidate or label is None:
+    text, label = (next((name for name in names if name in candidate), None) for names in (DOCUMENT, LABEL))
+    if text is None or label is None:
         raise FormatError(
-            "'content' is missing" if "content" not in candidate else "'is_relevant' is missing",
+            "'content' is missing" if text is None else "'is_relevant' is missing",
             where=where,
             got=f"the keys {keys(candidate)}",
             expected="'content', and 'is_relevant' or 'label'",
             remedy="Give each candidate its text and its label.",
         )
-    return text_field(candidate["content"], "content", where), label, candidate[label]
+    return text_field(candidate[text], text, where), label, candidate[label]

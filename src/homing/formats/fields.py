@@ -132,6 +132,7 @@ def relevance_field(value: object, key: str, where: str, notes: Counter[str]) ->
         between = isinstance(grade, float | Decimal) or bool(isinstance(value, str) and _DECIMAL.fullmatch(value.strip()))
         cut = "Choose the value from which a document is relevant to its query, and write true from there on, false below."
         words = f"Write a grade, or one of the words that are read ({', '.join(RELEVANT)}; {', '.join(IRRELEVANT)}), or leave the pair out."
+        words += " A column that holds no judgment wants another name (topic, 分类)."
         raise FormatError(
             f"{key!r} is no relevance",
             where=where,

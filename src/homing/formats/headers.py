@@ -20,8 +20,8 @@ LABEL = ("是否相关", "相关性", "相关", "标签", "标注", "是否相�
 ENGLISH = {
     "query": ("query", "anchor", "question", "sentence1"),
     "content": ("content", "document", "passage", "text", "sentence2", "answer"),
-    "is_relevant": ("is_relevant", "label", "relevance", "score"),
-    "positive": ("positive", "pos", "answer"),
+    "is_relevant": ("is_relevant", "label", "relevance", "score", "relevant"),
+    "positive": ("positive", "pos", "positives", "answer"),
     "question": ("question", "query"),
     "answer": ("answer",),
 }  # what the formats take, the name that stands for them first
@@ -35,7 +35,7 @@ _NEGATIVE = re.compile(r"(?:负例|负样本|不相关文档)_?(\d*)")
 _SIMILAR = re.compile(
     r"(?:问题)?(?:相似|扩展|类似|同义)(?:问题|问法|问句|提问|说法|问)_?(\d*)|(?:similar|alternative)[ _]?questions?[ _]?(\d*)"
 )
-_NUMBERED = re.compile(r"(?:negative|neg|similar_question)(?:_?\d+)?")
+_NUMBERED = re.compile(r"(?:(?:hard_)?(?:negative|neg)s?|similar_question)(?:_?\d+)?")
 _HINT = re.compile(r"^\*\s*|\s*\*$|\s*[（(\[【][^（(\[【]*[)）\]】]$")  # as templates have them: 问题(必填), *答案
 
 
@@ -47,7 +47,9 @@ def columns(names: Sequence[str]) -> list[str]:
     label, and a positive where there is none; beside similar questions it is the answer to all of them. Every other name stays.
     """
     found = [_known(name.strip().lower()) for name in names]
-    in_rows = any(name in ("positive", "pos", *POSITIVE) or name.startswith("neg") for name in found)  # their label is the column's name
+    in_rows = any(
+        name in ("positive", "pos", "positives", *POSITIVE) or name.startswith(("neg", "hard_neg")) for name in found
+    )  # their label is the column's name
     judged = (any(name in (*ENGLISH[kind], *own) for name in found) for kind, own in (("is_relevant", LABEL), ("content", DOCUMENT)))
     labelled = not in_rows and all(judged)
     if not in_rows and not labelled and (asked := _asked_alike(found)) is not None:

@@ -1,7 +1,7 @@
 """Judged pairs, one a record: a query, a document, and whether it is relevant; as JSON, JSONL, Parquet, CSV or a spreadsheet.
 
 Names: `query`, `anchor`, `sentence1` or `question`; `content`, `document`, `passage`, `text`, `sentence2` or `answer`; `is_relevant`,
-`label`, `relevance` or `score`, which is 0 or 1, or a grade.
+`label`, `relevance`, `score` or `relevant`, which is 0 or 1, or a grade.
 Other names that hold a text or a number are columns of the query.
 """
 
@@ -14,12 +14,11 @@ from typing import Any
 
 from homing.data import Builder, Dataset, Side
 from homing.formats.fields import columns, named, relevance_field, text_field
+from homing.formats.headers import ENGLISH
 from homing.formats.records import records
 from homing.formats.writing import replaced, write_records
 
-QUERY = ("query", "anchor", "sentence1", "question")
-DOCUMENT = ("content", "document", "passage", "text", "sentence2", "answer")
-LABEL = ("is_relevant", "label", "relevance", "score")
+QUERY, DOCUMENT, LABEL = (ENGLISH[name] for name in ("query", "content", "is_relevant"))
 _REMEDY = "Give each pair its query, its content and whether it is_relevant."
 
 

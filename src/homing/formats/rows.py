@@ -1,8 +1,8 @@
 """Rows of a query, its positives and its negatives, as JSON, JSONL, Parquet, CSV or a spreadsheet.
 
-Names: `query` or `anchor`; `positive` or `pos`; or `question` and `answer`; `negative` or `neg`, also numbered (`negative_1`, …). In JSON
-a text or a list of texts stands under each; in a table a cell is one text. What is empty or null is absent, and negatives may be absent
-altogether. Other names that hold a text or a number are columns of the query.
+Names: `query` or `anchor`; `positive`, `positives` or `pos`; or `question` and `answer`; `negative`, `negatives`, `hard_negatives` or
+`neg`, also numbered (`negative_1`, …). In JSON a text or a list of texts stands under each; in a table a cell is one text. What is empty
+or null is absent, and negatives may be absent altogether. Other names that hold a text or a number are columns of the query.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from homing.formats.records import records
 from homing.formats.writing import replaced, write_records
 
 QUERY = ("query", "anchor")
-POSITIVE = ("positive", "pos")
+POSITIVE = ("positive", "pos", "positives")
 QUESTION = ("question", "answer")  # neither of them alone: judged candidates may come with an answer
-NEGATIVE = re.compile(r"(negative|neg)(_?\d+)?")
+NEGATIVE = re.compile(r"(hard_)?(negative|neg)s?(_?\d+)?")
 _REMEDY = "Give each row its query and its positive."
 
 
@@ -40,8 +40,8 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     """Read the file into `into`, its judgments as those of `side`.
 
     Counts in the notes: `records_without_positive`, `empty_documents` (empty texts of a list) and `empty_queries` (both left out, the
-    latter with their row), `texts_like_lists` (texts that look like a written list: a CSV cell is one text). Raises FormatError at the
-    first record that is wrong.
+    latter with their row), `texts_like_lists` (texts that look like a written list: a CSV cell is one text), `ignored_lists` (of texts,
+    under other names). Raises FormatError at the first record that is wrong.
     """
     for record in records(path, into.notes):
         query_name, positive_name = QUESTION if _asked(record.value) else [named(record, names, _REMEDY) for names in (QUERY, POSITIVE)]
@@ -52,7 +52,9 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
             into.notes["empty_queries"] += 1
             continue
         query = into.query(text)
-        into.describe(query, columns(record, (query_name, positive_name, *filter(NEGATIVE.fullmatch, record.value))))
+        own = (query_name, positive_name, *filter(NEGATIVE.fullmatch, record.value))
+        into.describe(query, columns(record, own))
+        into.notes["ignored_lists"] += sum(_of_texts(value) for name, value in record.value.items() if name not in own)
         for positive in positives:
             into.judge(query, into.document(positive), 1, side)
         for negative in negatives:
@@ -85,6 +87,11 @@ def _asked(record: dict[str, Any]) -> bool:
     named = any(name in record for name in (*QUERY, *POSITIVE, *pairs.LABEL))
     listed = any(isinstance(value, list) and any(isinstance(each, dict) for each in value) for value in record.values())
     return all(name in record for name in QUESTION) and not named and not listed
+
+
+def _of_texts(value: object) -> bool:
+    """Whether this is a list of texts or objects: not of numbers, as scores beside them are."""
+    return isinstance(value, list) and any(isinstance(each, str | dict) for each in value)
 
 
 def _rows(data: Dataset | Mined) -> Iterator[tuple[str, str, list[str]]]:

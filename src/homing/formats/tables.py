@@ -22,7 +22,7 @@ from homing.formats.fields import Record, shown, undecodable
 PARQUET, ZIP = b"PAR1", b"PK\x03\x04"
 _BATCH = 1024  # rows of a Parquet file at once
 _BLOCK = 1 << 20
-_DELIMITERS = ",;\t"  # Excel writes the second where numbers have a decimal comma
+_DELIMITERS = ",;\t|"  # Excel writes the second where numbers have a decimal comma
 csv.field_size_limit(1 << 24)  # characters of a cell; csv's own 128 Ki are too few for whole documents
 _SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell [^>]*?ref="([A-Z]+[0-9]+:[A-Z]+[0-9]+)"')
@@ -31,7 +31,7 @@ _CERTAIN = 8  # characters beyond ASCII that are valid UTF-8: text in another en
 
 
 def table(path: Path, notes: Counter[str], seen: Callable[[int], object]) -> Iterator[Record]:
-    """The rows of a CSV file, as strings: separated by commas, semicolons or tabs, whichever its first line has most of.
+    """The rows of a CSV file, as strings: separated by commas, semicolons, tabs or bars, whichever its first line has most of.
 
     Excel's own first line, `sep=;`, says which, and is no header. UTF-8, or else GB18030, which is counted in `notes["read_as_gb18030"]`.
     Raises FormatError where the file is neither, or broken.
