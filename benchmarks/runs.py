@@ -60,7 +60,7 @@ def section(directory: Path) -> str:
         found = ", ".join(
             f"{name} {value['value']:+.4f} [{value['low']:+.4f}, {value['high']:+.4f}]"
             for name, value in each.items()
-            if isinstance(value, dict)
+            if isinstance(value, dict) and "value" in value
         )
         lines += ["", f"{each['model']} - {each['against']}, paired, 95 %: {found}."]
     stages = manifest["stages"]

@@ -141,6 +141,9 @@ def test_different_test_sets_are_not_paired(tmp_path: Path) -> None:
     assert "measured on different test sets" in page.text
     assert page.sections == ["runs", "settings", "reading"]
     assert "from a" not in page.text
+    assert "Ranked by" not in page.text
+    turned = compare_runs([compared("b", made_up(queries=20), 3), compared("a", made_up(), 2)])
+    assert [[run["run"] for run in each.plain()["runs"]] for each in (found, turned)] == [["a", "b"], ["b", "a"]]  # as given
 
 
 def test_what_was_set_differently_and_how_training_went(tmp_path: Path) -> None:

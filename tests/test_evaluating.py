@@ -156,9 +156,11 @@ def test_f1_at_named_thresholds_is_the_same_wherever_it_is_told(evaluation: Eval
 def test_bootstrap_samples_are_the_measures_of_drawn_groups(evaluation: Evaluation) -> None:
     """A resample is the set with each drawn group's lists as often as it was drawn: measured again, plainly."""
     judged = evaluation.test.qrels.queries
-    grouped = replace(evaluation, groups=(np.arange(len(judged)) // 3).astype(np.int32))
+    group = np.maximum(np.arange(len(judged)) - 1, 0).astype(np.int32)  # the first two hang together
+    grouped = replace(evaluation, groups=group)
     draws = draw(grouped, 5, seed=1)
-    assert draws.shape == (6, -(-len(judged) // 3))
+    assert draws.shape == (6, len(judged) - 1)
+    assert draw(replace(evaluation, groups=np.minimum(group, 4)), 5, seed=1).shape == (1, 5)  # of five nothing is drawn
     assert (draws[0] == 1).all()
     found = samples(grouped, draws)
     assert grouped.decision is not None
@@ -166,7 +168,7 @@ def test_bootstrap_samples_are_the_measures_of_drawn_groups(evaluation: Evaluati
     assert grouped.found is not None
     cut, positives = grouped.decision.retrieval.inner_product, grouped.test.qrels.positives
     for at, counts in enumerate(draws.astype(int)):
-        times = [count for query, count in zip(judged, counts[np.arange(len(judged)) // 3], strict=True)]
+        times = [count for query, count in zip(judged, counts[group], strict=True)]
         rows = np.concatenate(
             [np.flatnonzero(grouped.test.qrels.query == q) for q, count in zip(judged, times, strict=True) for _ in range(count)]
         )

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import linregress
 
+from homing.measures.evaluations import Interval
 from homing.measures.significance import resample
+from homing.reporting.asides import sentences
+from homing.reporting.beside import _learning
+from homing.verdicts.context import Context, LearningCurve, Point
 from homing.verdicts.forecast import forecast
 from homing.verdicts.variation import over_seeds
 
@@ -39,6 +43,24 @@ def test_noise_tells_nothing() -> None:
     values = np.full(3, 0.5)
     drawn = 0.5 + generator.normal(0, 0.03, (1000, 3))
     assert not any(each.tells for each in forecast("nDCG@10", QUERIES, values, drawn))
+
+
+def test_a_fall_is_not_extrapolated() -> None:
+    values = np.array([0.6, 0.5, 0.4])
+    found = forecast("nDCG@10", QUERIES, values, np.tile(values, (50, 1)))
+    assert all(each.falls and not each.tells for each in found)
+    curve = LearningCurve(tuple(Point(0.5, 9, {"nDCG@10": Interval(each)}) for each in values), tuple(found))
+    for said in (" ".join(sentences(Context(curve=curve))), " ".join(each.en for each in _learning(curve).after)):
+        assert "fell as" in said
+        assert "times the judgments" not in said
+
+
+def test_trainings_that_saw_as_many_queries_forecast_nothing() -> None:
+    queries = np.array([30, 31, 32])
+    assert forecast("AP", queries, np.array([0.4, 0.5, 0.6]), np.full((9, 3), 0.5)) == []
+    curve = LearningCurve(tuple(Point(0.5, int(each), {}) for each in queries), ())
+    assert "had time for 30, 31, 32 queries" in " ".join(sentences(Context(curve=curve)))
+    assert "请延长训练" in _learning(curve).after[0].zh
 
 
 def test_a_perfect_score_is_no_infinity() -> None:

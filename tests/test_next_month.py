@@ -26,6 +26,7 @@ from homing.runs.finished import finished
 from homing.runs.rundir import plan, read_manifest, status
 from homing.training.fixed import embedded
 from homing.verdicts.context import Anew, Context
+from homing.verdicts.differences import Difference
 from homing.verdicts.verdict import compare
 from test_run import homing_run
 from tiny import made_data
@@ -203,7 +204,7 @@ def test_seeds_and_shares_are_in_the_verdict(last_month: Path) -> None:
 
 
 def test_seeds_change_what_the_verdict_says(last_month: Path) -> None:
-    """The difference to the base is that of the seeds' mean, with their variation in its interval, and the sentence says so."""
+    """The difference to the base, its interval and its p-value stay the model's own; the mean over seeds must agree."""
     found = finished(last_month)
     seeds = found.verdict.context.seeds
     assert seeds is not None
@@ -211,10 +212,13 @@ def test_seeds_change_what_the_verdict_says(last_month: Path) -> None:
     ours, theirs = (next(each for each in verdict.differences if each.name == "tuned") for verdict in (found.verdict, alone))
     base = next(each for each in found.evaluations if each.name == "base")
     for name in ("nDCG@10", "AP"):
-        assert ours.measures[name].value == pytest.approx(np.mean(seeds.values[name]) - base.measures[name].value)
-    assert (ours.measures["AP"].low, ours.measures["AP"].high) != (theirs.measures["AP"].low, theirs.measures["AP"].high)
-    assert "means of 2 seeds" in found.verdict.sentence
-    assert "means of" not in alone.sentence
+        assert ours.of_seeds[name].value == pytest.approx(np.mean(seeds.values[name]) - base.measures[name].value)
+        assert (ours.measures[name].value, ours.p_values[name]) == (theirs.measures[name].value, theirs.p_values[name])
+    assert "mean over 2 seeds nDCG@10 " in found.verdict.sentence
+    assert "mean over" not in alone.sentence
+    clear = Difference("tuned", "base", {"AP": Interval(0.02, 0.01, 0.03)}, {"AP": 0.01}, {"AP": 0.01})
+    for low, high, sign in ((0.01, 0.03, 1), (-0.01, 0.05, 0), (-0.03, -0.01, 0)):
+        assert replace(clear, of_seeds={"AP": Interval(0, low, high)}).sign("AP") == sign
     assert any("but for the mean over seeds" in note for note in found.verdict.notes)
 
 

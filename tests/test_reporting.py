@@ -26,6 +26,7 @@ from homing.measures.evaluations import Background, Evaluation, Interval, Return
 from homing.measures.thresholds import GRID, best_threshold, f1_curve
 from homing.reporting import phrases, report
 from homing.reporting.charts import precision_recall
+from homing.reporting.header import header
 from homing.reporting.page import SHARED
 from homing.settings import Reporting
 from homing.verdicts.causes import Cause
@@ -278,10 +279,18 @@ def test_the_same_values_make_the_same_bytes(pair: tuple[Evaluation, Evaluation]
     assert written[0] == written[1]
 
 
+def test_what_is_deployed_and_forgot_says_so_at_once() -> None:
+    models, verdict = everything(made_up())
+    for action, said in (("deploy", 1), ("keep the base", 0)):
+        remarks = header(models, replace(verdict, action=action, chosen="tuned")).remarks
+        assert sum("Outside the domain it is worse" in each.en for each in remarks) == said
+
+
 def test_a_verdict_is_made_where_none_is_given(pair: tuple[Evaluation, Evaluation], tmp_path: Path) -> None:
     page = Page(report(*pair, out=tmp_path / "r.html"))
     verdict = compare(pair)
-    assert verdict.sentence in page.text
+    assert verdict.sentence.rpartition(": ")[0].replace(" -", " −") in page.text
+    assert page.text.lower().count(f" {verdict.sentence.rpartition(': ')[2]}") == 1  # what to do is said once
     assert f"{verdict.differences[0].measures['AP'].value:+.3f}" in page.text
 
 

@@ -32,9 +32,11 @@ from homing.measures.significance import (
 )
 from homing.measures.thresholds import best_threshold, threshold_for
 from homing.measures.thresholds import precision_recall_curve as our_curve
+from homing.reporting import phrases
 from homing.reporting.header import header
 from homing.reporting.language import Phrase
 from homing.reporting.sentences import in_both
+from homing.terminal import verdict_table
 from homing.verdicts.causes import Circumstances, likely_causes
 from homing.verdicts.context import Context
 from homing.verdicts.differences import JUDGED_ONLY, Difference
@@ -170,7 +172,9 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
 @pytest.fixture(scope="module")
 def found(splits: Splits, tiny_model: Path) -> list[Evaluation]:
     settings = Evaluating(resamples=300, measures="P(rel=1)@5 AP R@7")
-    return homing.evaluate([Model(tiny_model, name="base")], splits.dev, splits.test, settings, groups=splits.groups)
+    found = homing.evaluate([Model(tiny_model, name="base")], splits.dev, splits.test, settings, groups=splits.groups)
+    found[0].measures["ROC AUC"] = Interval(0.9)  # to a model of random weights, the judgments are chance
+    return found
 
 
 def _moved(evaluation: Evaluation, name: str, ndcg: np.ndarray | float, scores: float = 0.0) -> Evaluation:
@@ -251,16 +255,21 @@ def test_groups_are_drawn_together(splits: Splits, found: list[Evaluation]) -> N
     together = replace(base, groups=np.zeros(len(splits.test.qrels.queries), dtype=np.int32))
     verdict = compare([together, _moved(together, "tuned", 0.2, 3.0)], resamples=200)
     assert (verdict.outcome, verdict.action, verdict.power) == ("undecided", "label more", None)  # one group is one observation
-    assert any("in only 1 groups: no difference can be shown" in note for note in verdict.notes)
+    assert any("only 1. No difference can be shown" in note for note in verdict.notes)
+    assert not any("intervals resample" in note for note in verdict.notes)
+    assert all(np.isnan(each.low) for difference in verdict.differences for each in difference.measures.values())
+    assert "nan" not in verdict_table([together, _moved(together, "tuned", 0.2, 3.0)], verdict)
     assert verdict.causes[0].name == "the test is too small to show a gain"
-    assert "in 1 groups" in verdict.causes[0].evidence
+    assert "no relevant document: 1." in verdict.causes[0].evidence
     hurried = Circumstances(minutes=1, epochs=0.1, updates=2)
-    together = replace(together, measures={**base.measures, "nDCG@10": Interval(0.4), "ROC AUC": Interval(0.9)})
+    together = replace(together, measures={**base.measures, "nDCG@10": Interval(0.4)})
     causes = compare([together, _moved(together, "tuned", 0.2, 3.0)], resamples=200, circumstances=hurried).causes
     assert [cause.name for cause in causes[:2]] == ["the training was too short", "the test is too small to show a gain"]
     unread = compare([together, _moved(together, "tuned", 0.2, 3.0)], resamples=200, circumstances=replace(hurried, unknown=0.6)).causes
     assert (unread[0].name, unread[2].name) == ("the base cannot read the texts", "the test is too small to show a gain")
     assert "60%" in unread[0].evidence
+    coin = replace(together, measures={**together.measures, "ROC AUC": Interval(0.5)})
+    assert compare([coin, _moved(coin, "tuned", 0.2, 3.0)], resamples=200).causes[0].name == "to the base, the judgments are chance"
 
 
 def test_a_query_without_a_relevant_document_is_no_part_of_the_ranking(found: list[Evaluation]) -> None:
@@ -270,7 +279,7 @@ def test_a_query_without_a_relevant_document_is_no_part_of_the_ranking(found: li
     few = replace(base, queries=ranked, per_query={name: values[:3] for name, values in base.per_query.items()}, found=None)
     verdict = compare([few, replace(few, name="tuned")], resamples=200)
     assert (verdict.outcome, verdict.action) == ("undecided", "label more")
-    assert "in 3 groups" in verdict.causes[0].evidence
+    assert "no relevant document: 3." in verdict.causes[0].evidence
 
 
 def test_actions(found: list[Evaluation]) -> None:
@@ -305,6 +314,17 @@ def test_actions(found: list[Evaluation]) -> None:
     assert beaten.untrained is not None
     assert beaten.untrained.against == "base + BM25"
     assert "the best that needs no training" in beaten.sentence
+    assert (beaten.chosen, [cause.name for cause in beaten.causes]) == ("base + BM25", ["it does worse than base + BM25"])
+    assert header([base, _moved(base, "tuned", 0.1, 3.0), fused], beaten).action == phrases.USE_UNTRAINED.format(chosen="base + BM25")
+    assert in_both(beaten.causes[0].evidence).zh.startswith("与 base + BM25 相比，nDCG@10 ")
+    models = [base, _moved(base, "tuned", 0.1 + (noise - noise.mean()) / 3, 3.0), replace(fused, per_query=_moved(base, "", 0.1).per_query)]
+    held = compare(models, resamples=200)
+    assert (held.outcome, held.action) == ("gained", "label more")
+    assert held.causes[0].name == "it is not shown to be better than base + BM25"
+    assert [remark.en for remark in header(models, held).remarks] == [
+        held.causes[0].experiment
+    ]  # what would tell it from that, not from base
+    assert "八成把握" in in_both(held.causes[0].evidence).zh
     trained = replace(_moved(base, "tuned + BM25", 0.4), kind="fused", test_scores=base.test_scores * np.nan)
     assert compare([base, _moved(base, "tuned", 0.1, 3.0), trained], resamples=200).untrained is None  # it needs training as well
     words = replace(_moved(base, "BM25", 0.5), kind="bm25")

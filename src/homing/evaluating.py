@@ -18,7 +18,7 @@ from homing.measures.calibration import fit_platt, reliability
 from homing.measures.decision import ChosenOn, Decision, Offset, Threshold
 from homing.measures.evaluations import Background, Evaluation, Interval, Returned, Row, Speed, Trade, fusion
 from homing.measures.formulas import Measure, Ranking, judge, parse_measures, rank, roc_auc
-from homing.measures.resampling import Draws, decided, draw, interval, samples, units
+from homing.measures.resampling import LEAST_GROUPS, Draws, decided, draw, interval, samples, units
 from homing.measures.significance import resample
 from homing.measures.thresholds import GRID, bagged_threshold, best_threshold, f1, f1_curve, grid, precision_recall, threshold_for
 from homing.protocols import Encoder
@@ -27,7 +27,6 @@ from homing.retrievers.dense import search_embeddings
 from homing.retrievers.fused import fuse
 from homing.settings import Evaluating
 from homing.texts.itself import Itself
-from homing.verdicts.differences import LEAST_GROUPS
 
 OVER_CORPUS = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
 NEIGHBOURS = (1, 3, 10, 30)  # a query's background, tried on dev

@@ -42,7 +42,7 @@ def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict, language:
         _opening(head, said),
         _measures(evaluations, said),
         *(_difference(each, said) for each in _differences(verdict)),
-        _causes(verdict.causes, said),
+        _causes(phrases.CAUSES_OF_GAINED if verdict.outcome == "gained" else phrases.CAUSES, verdict.causes, said),
         _parts(phrases.OWN_PARTS, [each for each in verdict.slices if each.by not in phrases.SLICE_NAMES], said),
         _parts(phrases.WORSE_PARTS, [each for each in verdict.slices if each.worse], said),
         *(_table(table, said) for table in (beside(verdict.context, evaluations) if language != "en" else ())),
@@ -55,11 +55,11 @@ def verdict_table(evaluations: Sequence[Evaluation], verdict: Verdict, language:
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _causes(causes: Sequence[Cause], said: Said) -> list[str]:
-    """The likely causes of no gain, with their evidence, and the first one's experiment; nothing where there is none."""
+def _causes(title: Phrase, causes: Sequence[Cause], said: Said) -> list[str]:
+    """The likely causes under a title, with their evidence, and the first one's experiment; nothing where there is none."""
     if not causes:
         return []
-    lines = [said(phrases.CAUSES)]
+    lines = [said(title)]
     for number, cause in enumerate(causes, 1):
         lines.append(wrapped(f"{number}. {said(in_both(cause.name))}{said(_COLON)}{said(in_both(cause.evidence))}", indent="   "))
     return [*lines, wrapped(f"{said(phrases.NEXT)}{said(_COLON)}{said(in_both(causes[0].experiment))}")]
@@ -86,8 +86,7 @@ def _remarks(evaluations: Sequence[Evaluation], said: Said) -> list[str]:
 
 def _part(part: Slice, said: Said) -> str:
     label = f"{said(phrases.SLICE_NAMES.get(part.by, part.by))} {said(label_in_both(part.label))} ({len(part.queries)})"
-    gain = part.difference
-    return wrapped(f"  {label}: {part.measure} {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]", indent="    ")
+    return wrapped(f"  {label}: {part.measure} {part.difference.signed}", indent="    ")
 
 
 def _prompts(evaluation: Evaluation, said: Said) -> str:
@@ -162,14 +161,14 @@ def _difference(each: Difference, said: Said) -> list[str]:
     for name, value in each.measures.items():
         p = each.adjusted.get(name, each.p_values.get(name))
         chance = "" if p is None else f"  p {p_value(p)}"
-        lines.append(f"  {left(name, 8)} {value.value:+.4f} [{value.low:+.4f}, {value.high:+.4f}]{chance}")
+        lines.append(f"  {left(name, 8)} {value.signed}{chance}")
     if each.borrowed is not None:
         lines.append(wrapped(f"  {said(phrases.F1_BORROWED_ROW, first=each.against)}{said(_COLON)}{each.borrowed:.4f}", indent="    "))
     return lines
 
 
 def comparison_table(found: Comparison, language: Language = "en") -> str:
-    """Several runs in 80 columns, the best first: what each reached, and what it gained over its own base and over the first run."""
+    """Several runs in 80 columns, as `ranked`: what each reached, and what it gained over its own base and over the first run."""
     columns = (phrases.RUN, Phrase("nDCG@10", "nDCG@10"), phrases.FROM_BASE, *((phrases.FROM_FIRST_RUN,) if found.together else ()))
     heads = [getattr(each, language) for each in columns]
     against = {each.name: each for each in found.together or ()}
@@ -187,4 +186,4 @@ def comparison_table(found: Comparison, language: Language = "en") -> str:
 
 
 def _gain(value: Interval) -> str:
-    return f"{value.value:+.4f} [{value.low:+.3f}, {value.high:+.3f}]"
+    return f"{value.value:+z.4f}" + ("" if math.isnan(value.low) else f" [{value.low:+z.3f}, {value.high:+z.3f}]")

@@ -49,6 +49,7 @@ def _number(value: float | None) -> float:
 def _difference(each: Difference) -> dict[str, Any]:
     return {
         "model": each.name, "against": each.against, **{name: asdict(value) for name, value in each.measures.items()},
+        "of_seeds": {name: asdict(value) for name, value in each.of_seeds.items()} or None,
         "p_values": each.p_values, "adjusted_p_values": each.adjusted, "f1_at_the_other_threshold": each.borrowed,
     }  # fmt: skip
 
@@ -90,6 +91,7 @@ def summary(evaluations: Sequence[Evaluation], verdict: Verdict) -> dict[str, An
             "notes": verdict.notes,
             "ranked": verdict.ranked,
             "untrained": None if verdict.untrained is None else _difference(verdict.untrained),
+            "deployed": None if verdict.deployed is None else _difference(verdict.deployed),
             "power": None if verdict.power is None else asdict(verdict.power),
             "causes": [asdict(cause) for cause in verdict.causes],
             "slices": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -39,6 +40,11 @@ class Interval:
     def of(cls, plain: Mapping[str, float | None]) -> Interval:
         """An interval from its numbers by name, as JSON has them: None for what is no number."""
         return cls(**{name: float("nan") if number is None else float(number) for name, number in plain.items()})
+
+    @property
+    def signed(self) -> str:
+        """A difference as a sentence has it: `+0.0100 [+0.0010, +0.0190]`, the value alone where there is no interval."""
+        return f"{self.value:+z.4f}" + ("" if math.isnan(self.low) else f" [{self.low:+z.4f}, {self.high:+z.4f}]")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from homing.measures.significance import percentile_interval, resample, totals
 from homing.measures.thresholds import f1
 
 Draws = NDArray[np.uint16]
+LEAST_GROUPS = 6  # with fewer, even the rarest of 2**groups signs is too common for a test at 5 %, and an interval is too narrow
 
 
 def units(groups: Ints | None, queries: int) -> Ints:
@@ -27,14 +28,15 @@ def units(groups: Ints | None, queries: int) -> Ints:
 def draw(evaluation: Evaluation, resamples: int, seed: int) -> Draws:
     """How often each group counts in each resample, the same for every model of one test set; shape (1 + resamples, groups).
 
-    The first row is the test set itself, each group once.
+    The first row is the test set itself, each group once. With fewer than `LEAST_GROUPS` there is no other: so few tell nothing.
     """
     return _drawn(int(units(evaluation.groups, len(evaluation.test.qrels.queries)).max()) + 1, resamples, seed)
 
 
 @lru_cache(maxsize=2)
 def _drawn(groups: int, resamples: int, seed: int) -> Draws:
-    draws = np.concatenate([np.ones((1, groups), dtype=np.uint16), resample(groups, resamples, seed)])
+    drawn = [resample(groups, resamples, seed)] if groups >= LEAST_GROUPS else []
+    draws = np.concatenate([np.ones((1, groups), dtype=np.uint16), *drawn])
     draws.setflags(write=False)
     return draws
 

@@ -45,8 +45,7 @@ def _begun(found: Anew | None) -> str:
     if found is None:
         return ""
     said = "; ".join(
-        f"{name} {value + found.differences[name].value:.4f} against {value:.4f} "
-        f"({found.differences[name].value:+.4f} [{found.differences[name].low:+.4f}, {found.differences[name].high:+.4f}])"
+        f"{name} {value + found.differences[name].value:.4f} against {value:.4f} ({found.differences[name].signed})"
         for name, value in found.values.items()
     )
     conclusions = {
@@ -58,19 +57,21 @@ def _begun(found: Anew | None) -> str:
 
 
 def _more(found: LearningCurve | None) -> str:
-    if found is None or not found.forecasts:
+    if found is None:
         return ""
     queries = ", ".join(f"{point.queries:,}" for point in found.points)
+    if not found.forecasts:
+        return f"Trainings on shares of the judgments had time for {queries} queries: that tells nothing of more. Train for longer."
     said = []
     for name in dict.fromkeys(each.measure for each in found.forecasts):
         values = ", ".join(f"{point.measures[name].value:.4f}" for point in found.points)
         each = next(each for each in found.forecasts if each.measure == name)
-        gain = f"{each.gain.value:+.4f} [{each.gain.low:+.4f}, {each.gain.high:+.4f}]"
-        told = (
-            f"{each.factor:g} times the judgments would bring about {gain}"
-            if each.tells
-            else f"what more would bring cannot be told ({gain})"
-        )
+        if each.falls:
+            told = "it fell as they grew, so that nothing is forecast; first try a lower learning rate, and read some judgments again"
+        elif each.tells:
+            told = f"{each.factor:g} times the judgments would bring about {each.gain.signed}"
+        else:
+            told = f"what more would bring cannot be told ({each.gain.signed})"
         said.append(f"{name} {values}: {told}")
     return f"Trained on the judgments of {queries} queries, {'; '.join(said)}. By a power law; other seeds are not in the intervals."
 
@@ -79,8 +80,7 @@ def _outside(found: tuple[General, ...]) -> str:
     said = []
     for each in found:
         before, *_, after = each.values.values()
-        gain = f"{each.difference.value:+.4f} [{each.difference.low:+.4f}, {each.difference.high:+.4f}]"
-        said.append(f"{each.name} ({each.queries:,} queries) nDCG@10 {before:.4f} to {after:.4f} ({gain})")
+        said.append(f"{each.name} ({each.queries:,} queries) nDCG@10 {before:.4f} to {after:.4f} ({each.difference.signed})")
     return f"Outside the domain: {'; '.join(said)}." if said else ""
 
 

@@ -90,11 +90,17 @@ def _learning(curve: LearningCurve) -> Table:
         )
         for point in curve.points
     ]
-    after = tuple(
-        (phrases.FORECAST if each.tells else phrases.FORECAST_OPEN).format(
-            factor=f"{each.factor:g}", measure=each.measure, gain=signed(each.gain.value), interval=between(each.gain, signed)
-        )
-        for each in curve.forecasts
+    fallen = dict.fromkeys(each.measure for each in curve.forecasts if each.falls)
+    after = (
+        *(() if curve.forecasts else (phrases.FORECAST_NONE,)),
+        *(phrases.FORECAST_FALLS.format(measure=measure) for measure in fallen),
+        *(
+            (phrases.FORECAST if each.tells else phrases.FORECAST_OPEN).format(
+                factor=f"{each.factor:g}", measure=each.measure, gain=signed(each.gain.value), interval=between(each.gain, signed)
+            )
+            for each in curve.forecasts
+            if each.measure not in fallen
+        ),
     )
     columns = [phrases.JUDGMENTS_SHARE, phrases.TRAINING_QUERIES, *(Phrase(name, name) for name in names)]
     return Table(phrases.MORE_JUDGMENTS, phrases.MORE_JUDGMENTS_LEAD, columns, rows, after)

@@ -75,11 +75,13 @@ class Comparison:
 
     @property
     def ranked(self) -> list[int]:
-        """The runs' places by nDCG@10, the best first."""
+        """The runs' places by nDCG@10, the best first; as they were given, where their test sets differ."""
+        if self.together is None:
+            return list(range(len(self.runs)))
         return sorted(range(len(self.runs)), key=lambda place: -self.models[place].measures.get("nDCG@10", Interval(float("nan"))).value)
 
     def plain(self) -> dict[str, Any]:
-        """The comparison in dictionaries, lists and numbers, fit for JSON, the best run first; None for what is no number."""
+        """The comparison in dictionaries, lists and numbers, fit for JSON, runs as `ranked`; None for what is no number."""
 
         def interval(found: Interval | None) -> dict[str, float | None] | None:
             return None if found is None else {name: value if math.isfinite(value) else None for name, value in asdict(found).items()}
@@ -116,9 +118,9 @@ def compare_runs(runs: Sequence[Compared]) -> Comparison:
     if not all(same_test(models[0], each) for each in models[1:]):
         return found
     paired = Paired(models, RESAMPLES, SEED)
+    found = replace(found, together=adjusted([paired.difference(each, models[0]) for each in models[1:]]))
     best, second = (models[place] for place in found.ranked[:2])
-    together = adjusted([paired.difference(each, models[0]) for each in models[1:]])
-    return replace(found, together=together, lead=paired.difference(best, second))
+    return replace(found, lead=paired.difference(best, second))
 
 
 def comparison_page(found: Comparison, out: Path | str, settings: Reporting | None = None, figures: Path | str | None = None) -> Path:
@@ -157,12 +159,13 @@ def claim(found: Comparison) -> Phrase:
     said = phrases.COMPARED_OPEN if not clear else phrases.COMPARED_BEST if ranks(found.lead, best, second) else phrases.COMPARED_UNRANKED
     doubt = found.lead.doubt("nDCG@10") if "nDCG@10" in found.lead.measures else None
     chance = "" if doubt is None else f", p {number(doubt)}"
-    return said.format(best=best.name, second=second.name, gain=number(gain.value), interval=between(gain, signed), chance=chance)
+    interval = phrases.INTERVAL.format(interval=between(gain, signed)) if between(gain) else Phrase("", "")
+    return said.with_phrase("interval", interval).format(best=best.name, second=second.name, gain=number(gain.value), chance=chance)
 
 
 def _standings(found: Comparison, models: Sequence[Model]) -> list[Standing]:
     names = [name for name in MEASURES if any(name in e.measures for e in found.models)]
-    columns = {name: cells([e.measures.get(name) for e in found.models]) for name in names}
+    columns = {name: cells([e.measures.get(name) for e in found.models], ranked=found.together is not None) for name in names}
     against = {each.name: each for each in found.together or ()}
     bases = [own(run.verdict, base_and_tuned(run.evaluations)[1]) for run in found.runs]
     gains = [each.measures["nDCG@10"] for each in (*bases, *against.values()) if each is not None and "nDCG@10" in each.measures]

@@ -15,6 +15,7 @@ from homing.reporting.sentences import in_both
 from homing.reporting.tables import clear
 from homing.verdicts.differences import DECISIVE, Difference, contradictory, one_of_two
 from homing.verdicts.verdict import Verdict
+from homing.verdicts.wording import advice
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Header:
-    """What stands above everything else. The verdict's sentence is `claim`, and after a colon its `evidence`."""
+    """What stands above everything else. The verdict's sentence is `claim`, after a colon its `evidence`, and then `action`."""
 
     outcome: Phrase
     claim: Phrase
@@ -64,23 +65,32 @@ class Header:
 def header(evaluations: Sequence[Evaluation], verdict: Verdict) -> Header:
     """The head of a report on these evaluations."""
     first, last = base_and_tuned(evaluations)
-    pairs = [(own(verdict, last), phrases.AGAINST), (verdict.deployed, phrases.AGAINST_DEPLOYED)]
+    ours = own(verdict, last)
+    told = ours is not None and any(map(between, ours.measures.values()))
+    pairs = [(ours, phrases.AGAINST if told else phrases.AGAINST_ALONE), (verdict.deployed, phrases.AGAINST_DEPLOYED)]
     if verdict.untrained is not None and verdict.untrained.against != first.name:
         pairs.append((verdict.untrained, phrases.AGAINST_UNTRAINED))
     shown = [Tiles(title.format(last=each.name, first=each.against), tiles(each, evaluations)) for each, title in pairs if each is not None]
     alone = last is first
-    claim, _, evidence = verdict.sentence.partition(": ")
+    claim, _, evidence = verdict.sentence.removesuffix(f": {advice(verdict.action, verdict.chosen, verdict.untrained)}").partition(": ")
     chinese_claim, _, chinese_evidence = _sentence(evaluations, verdict).partition("：")
     return Header(
         outcome=phrases.OUTCOMES[verdict.outcome],
         claim=Phrase(f"{claim}:" if evidence else claim, f"{chinese_claim}：" if chinese_evidence else chinese_claim),
-        evidence=Phrase(evidence, chinese_evidence) if evidence or chinese_evidence else None,
-        action=None if alone else phrases.ACTIONS[verdict.action].format(chosen=verdict.chosen),
-        remarks=[] if alone else _remarks(verdict, own(verdict, last)),
+        evidence=Phrase(f"{evidence.rstrip('.')}.", f"{chinese_evidence.rstrip('。')}。") if evidence or chinese_evidence else None,
+        action=None if alone else _action(verdict),
+        remarks=[] if alone else _remarks(verdict, ours),
         differences=shown,
         notes=[in_both(note) for note in verdict.notes],
         facts=_facts(first),
     )
+
+
+def _action(verdict: Verdict) -> Phrase:
+    chosen, untrained = verdict.chosen, verdict.untrained
+    if verdict.action == "keep the base" and untrained is not None and chosen == untrained.against:
+        return phrases.USE_UNTRAINED.format(chosen=chosen)
+    return phrases.ACTIONS[verdict.action].format(chosen=chosen)
 
 
 def own(verdict: Verdict, last: Evaluation) -> Difference | None:
@@ -142,27 +152,35 @@ def _sentence(evaluations: Sequence[Evaluation], verdict: Verdict) -> str:
                     before=number(before, 4),
                     after=number(before + gain.value, 4),
                     gain=precise(gain.value),
-                    interval=between(gain, precise),
+                    interval=phrases.INTERVAL.zh.format(interval=between(gain, precise)) if between(gain) else "",
                     chance="" if doubt is None else f"，p {number(doubt)}",
                 )
             )
     seeds = verdict.context.seeds
-    if measured and seeds is not None:
-        measured.append(phrases.MEAN_OF_SEEDS.zh.format(n=len(seeds.seeds)))
     parts = ["，".join(measured)] if measured else []
+    if seeds is not None:
+        means = [(name, difference.of_seeds[name]) for name in DECISIVE if name in difference.of_seeds]
+        said_of = "，".join(f"{name} {_whole(gain)}" for name, gain in means)
+        parts.append(phrases.MEAN_OF_SEEDS.zh.format(n=len(seeds.seeds), gains=said_of))
     for other, said in ((verdict.untrained, phrases.AGAINST_UNTRAINED_TOO), (verdict.deployed, phrases.AGAINST_TOO)):
         if other is not None and "nDCG@10" in other.measures:
-            gain = other.measures["nDCG@10"]
-            parts.append(said.zh.format(other=other.against, gain=precise(gain.value), interval=between(gain, precise)))
+            parts.append(said.zh.format(other=other.against, gain=_whole(other.measures["nDCG@10"])))
     parts.append(phrases.TEST_QUERIES.zh.format(n=count(len(last.queries))))
-    return f"{opening}：{'；'.join(parts)}：{phrases.ACTIONS[verdict.action].zh.format(chosen=verdict.chosen)}"
+    return f"{opening}：{'；'.join(parts)}"
+
+
+def _whole(gain: Interval) -> str:
+    """A difference with its interval, where there is one."""
+    return f"{precise(gain.value)} {between(gain, precise)}".rstrip()
 
 
 def _remarks(verdict: Verdict, difference: Difference | None) -> list[Phrase]:
     found = []
     if not verdict.ranked and difference is not None and contradictory(difference):
         found.append(phrases.UNRANKED)
-    if verdict.power is not None:
+    if verdict.outcome == "gained":
+        found += [in_both(cause.experiment) for cause in verdict.causes[:1] if verdict.action == "label more"]
+    elif verdict.power is not None:
         power = verdict.power
         values = {
             "measure": power.measure, "detectable": number(power.detectable), "worthwhile": f"{power.worthwhile:g}",
@@ -172,6 +190,12 @@ def _remarks(verdict: Verdict, difference: Difference | None) -> list[Phrase]:
     again = verdict.context.reindexing
     if again is not None and verdict.action == "deploy":
         found.append(phrases.REEMBED_TIME.format(documents=count(again.documents), time=duration(again.seconds)))
+    if verdict.action == "deploy":
+        found += [
+            phrases.FORGOT.format(set=each.name, gain=signed(each.difference.value), interval=between(each.difference, signed))
+            for each in verdict.context.general
+            if each.difference.high < 0
+        ]
     return found
 
 

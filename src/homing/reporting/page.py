@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
@@ -65,11 +66,15 @@ def write(page: str, out: Path | str) -> Path:
     return path
 
 
+_MINUS = re.compile(r"(?<![\w-])-(?=\d)")
+"""A minus sign as sentences for a terminal have it, where the tables of the page have a real one."""
+
+
 def _said(value: Phrase | str, element: str = "span", **values: object) -> Markup:
     """A phrase in both languages, or a text as it is, as mark-up."""
     if not isinstance(value, Phrase):
         return escape(printable(value))
-    return Phrase(printable(value.en), printable(value.zh)).markup(element, **values)
+    return Phrase(*(_MINUS.sub("−", printable(text)) for text in value)).markup(element, **values)
 
 
 def _drawn(chart: Chart, caption: Phrase, language: Language) -> Markup:

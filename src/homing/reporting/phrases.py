@@ -17,6 +17,7 @@ ACTIONS = {
     "keep the base": Phrase("Keep {chosen}.", "保留 {chosen}。"),
     "label more": Phrase("Label more before you decide.", "先补充标注，再作决定。"),
 }
+USE_UNTRAINED = Phrase("Use {chosen}, which needs no training.", "使用无需训练的 {chosen}。")
 ACTION = Phrase("What to do", "建议")
 SENTENCES = {
     "gained": Phrase("", "{last} 优于 {first}"),
@@ -26,16 +27,22 @@ SENTENCES = {
 }
 """Openings of the verdict's sentence; the English one is the verdict's own."""
 ONE_OF_TWO = Phrase("", "这些测试查询表明 {last} 在 {better} 上优于 {first}，但看不出在 {other} 上也是如此")
-MEAN_OF_SEEDS = Phrase("", "为 {n} 个种子的平均")
-AGAINST_TOO = Phrase("", "与 {other} 相比，nDCG@10 {gain} {interval}")
-AGAINST_UNTRAINED_TOO = Phrase("", "与无需训练的最佳方案 {other} 相比，nDCG@10 {gain} {interval}")
-MEASURED = Phrase("", "{measure} 从 {before} 到 {after}（{gain}，95% 区间 {interval}{chance}）")
+MEAN_OF_SEEDS = Phrase("", "{n} 个种子的平均差异 {gains}")
+AGAINST_TOO = Phrase("", "与 {other} 相比，nDCG@10 {gain}")
+AGAINST_UNTRAINED_TOO = Phrase("", "与无需训练的最佳方案 {other} 相比，nDCG@10 {gain}")
+MEASURED = Phrase("", "{measure} 从 {before} 到 {after}（{gain}{interval}{chance}）")
+INTERVAL = Phrase(", 95 % interval {interval}", "，95% 区间 {interval}")
 TEST_QUERIES = Phrase("{n} test queries", "{n} 条测试查询")
 AGAINST = Phrase("{last} against {first}, with 95 % intervals", "{last} 与 {first} 相比，附 95% 区间")
+AGAINST_ALONE = Phrase("{last} against {first}", "{last} 与 {first} 相比")
 AGAINST_UNTRAINED = Phrase("{last} against {first}, the best that needs no training", "{last} 与 {first}（无需训练的最佳方案）相比")
 REEMBED_TIME = Phrase(
     "A new model means a new index: the {documents} documents must be embedded again, about {time} on the machine of this evaluation.",
     "换模型就要换索引：{documents} 篇文档须重新编码，在本次评测所用机器上约需 {time}。",
+)
+FORGOT = Phrase(
+    "Outside the domain it is worse than the base (nDCG@10 on {set} {gain} {interval}): other tasks keep the base.",
+    "在领域之外它不如基座模型（{set} 的 nDCG@10 {gain} {interval}）：其他任务仍用基座模型。",
 )
 POWER = Phrase(
     "This test set would show a difference in {measure} of {detectable} four times out of five.",
@@ -62,6 +69,7 @@ NOTES = Phrase("What these numbers are, and are not", "这些数字说明什么�
 # Why nothing was gained
 
 CAUSES = Phrase("Why no gain is shown", "为什么没有显示出提升")
+CAUSES_OF_GAINED = Phrase("Why it is not to be deployed yet", "为什么还不宜部署")
 CAUSES_LEAD = Phrase(
     "The likely causes, the likeliest first, each with what was measured.",
     "按可能性排列的原因及其实测依据。",
@@ -185,8 +193,8 @@ RECALL = Phrase("recall", "召回率")
 
 SLICES = Phrase("Where it gained, and where it got worse", "哪里变好，哪里变差")
 SLICES_LEAD = Phrase(
-    "{measure} of {last} against {first} on parts of the test queries, with 95 % intervals. Green, or marked as worse, is what rose or fell"
-    " with p < 0.05, adjusted for the number of parts looked at.",
+    "{measure} of {last} against {first} on parts of the test queries, with 95 % intervals. Green is what rose, marked as worse what"
+    " fell, with p < 0.05 after adjustment for the number of parts looked at.",
     "{last} 与 {first} 在各部分测试查询上的 {measure}，附 95% 区间。按所看切片数校正后 p < 0.05 的，上升标绿，下降标为变差。",
 )
 TEST_QUERIES_OF_PART = Phrase("{n} queries", "{n} 条查询")
@@ -452,7 +460,7 @@ MORE_JUDGMENTS_LEAD = Phrase(
     "The same training on parts of the judgments, each part within the next.", "用部分标注作同样的训练，小份包含于大份之中。"
 )
 JUDGMENTS_SHARE = Phrase("share of the judgments", "标注比例")
-TRAINING_QUERIES = Phrase("training queries", "训练查询")
+TRAINING_QUERIES = Phrase("training queries seen", "学过的训练查询")
 FORECAST = Phrase(
     "{factor} times the judgments would bring {gain} in {measure} {interval}, by the fitted curve.",
     "按拟合曲线，标注增至 {factor} 倍，{measure} 变化约 {gain} {interval}。",
@@ -460,6 +468,15 @@ FORECAST = Phrase(
 FORECAST_OPEN = Phrase(
     "What {factor} times the judgments would bring in {measure} cannot be told from these points: {gain} {interval}.",
     "从这些点还看不出标注增至 {factor} 倍时 {measure} 会怎样：{gain} {interval}。",
+)
+FORECAST_NONE = Phrase(
+    "The trainings had time for about as many queries each: that tells nothing of more. Train for longer.",
+    "各次训练在给定时间里学到的查询数相近，看不出更多标注能带来什么。请延长训练。",
+)
+FORECAST_FALLS = Phrase(
+    "{measure} fell as the judgments grew, so that nothing is forecast of more of them: first try a lower learning rate, and read some of the"
+    " judgments again.",
+    "标注增多，{measure} 反而下降，因此不对更多标注作预测：请先降低学习率，并抽查一些标注。",
 )
 LEARNING_CURVE = Phrase("nDCG@10 on test by the share of the judgments", "测试集 nDCG@10 随标注比例的变化")
 SEEDS = Phrase("Other seeds", "其他随机种子")
@@ -505,17 +522,17 @@ AGAINST_DEPLOYED = Phrase("{last} against {first}, the model in use now", "{last
 COMPARED_TITLE = Phrase("Homing: {names}", "Homing：{names}")
 COMPARED = Phrase("{n} runs", "{n} 次运行")
 COMPARED_BEST = Phrase(
-    "{best} finds the right document best: nDCG@10 {gain} over {second}, 95 % interval {interval}.",
-    "{best} 的检索效果最好：nDCG@10 比 {second} 高 {gain}，95% 区间 {interval}。",
+    "{best} finds the right document best: nDCG@10 {gain} over {second}{interval}.",
+    "{best} 的检索效果最好：nDCG@10 比 {second} 高 {gain}{interval}。",
 )
 COMPARED_OPEN = Phrase(
-    "No run is shown to be the best: {best} leads {second} by {gain} in nDCG@10, 95 % interval {interval}{chance}.",
-    "还看不出哪次运行最好：{best} 的 nDCG@10 比 {second} 高 {gain}，95% 区间 {interval}{chance}。",
+    "No run is shown to be the best: {best} leads {second} by {gain} in nDCG@10{interval}{chance}.",
+    "还看不出哪次运行最好：{best} 的 nDCG@10 比 {second} 高 {gain}{interval}{chance}。",
 )
 COMPARED_UNRANKED = Phrase(
-    "No run is shown to be the best: {best} leads {second} by {gain} in nDCG@10, 95 % interval {interval}, but what the two find is judged to"
+    "No run is shown to be the best: {best} leads {second} by {gain} in nDCG@10{interval}, but what the two find is judged to"
     " different shares, and without the unjudged documents nDCG@10 does not say the same.",
-    "还看不出哪次运行最好：{best} 的 nDCG@10 比 {second} 高 {gain}，95% 区间 {interval}，但两者检出的文档已标注的比例不同，不计未标注文档时 nDCG@10 的结论不同。",
+    "还看不出哪次运行最好：{best} 的 nDCG@10 比 {second} 高 {gain}{interval}，但两者检出的文档已标注的比例不同，不计未标注文档时 nDCG@10 的结论不同。",
 )
 COMPARED_APART = Phrase(
     "The {n} runs were measured on different test sets: compare what each gained over its own base, not their figures.",
@@ -524,6 +541,10 @@ COMPARED_APART = Phrase(
 RUNS_LEAD = Phrase(
     "Ranked by nDCG@10 on test. The differences are of nDCG@10, with 95 % intervals.",
     "按测试集 nDCG@10 排名。差异指 nDCG@10 之差，附 95% 区间。",
+)
+RUNS_LEAD_APART = Phrase(
+    "Each on its own test set, in the order given. The differences are of nDCG@10, with 95 % intervals.",
+    "各在自己的测试集上，按给定顺序排列。差异指 nDCG@10 之差，附 95% 区间。",
 )
 RUN = Phrase("run", "运行")
 FROM_BASE = Phrase("from its own base", "与自身基座之差")
@@ -546,7 +567,7 @@ FLOOR = Phrase(
     "{share} of the test pairs are relevant; calling all of them relevant has F1 {f1}.",
     "测试集标注对中有 {share} 相关；全判为相关时 F1 为 {f1}。",
 )
-PAIRED = Phrase("{last} - {first}, paired, 95 %", "{last} − {first}，配对，95%")
+PAIRED = Phrase("{last} against {first}, paired, 95 %", "{last} 与 {first} 相比，配对，95%")
 OWN_PARTS = Phrase("By the data's own columns", "按数据自带的列")
 WORSE_PARTS = Phrase("It got worse on", "变差的部分")
 PROMPTS_OF = Phrase("prompts of {model}", "{model} 的提示词")

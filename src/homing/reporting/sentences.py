@@ -66,7 +66,10 @@ SENTENCES = (
         "No non-relevant pair is judged in dev or in test: there is no AP and no F1.",
         "开发集或测试集中没有“不相关”标注，因此没有 AP 与 F1。",
     ),
-    ("Test queries in only {n} groups: no difference can be shown, however large.", "测试查询只有 {n} 个组，多大的差异也无法确认。"),
+    (
+        "Groups of test queries that hang together: only {n}. No difference can be shown, however large, and there are no intervals.",
+        "测试查询只有 {n} 个相互独立的组：多大的差异也无法确认，也给不出区间。",
+    ),
     ("Only {n} test queries: small differences cannot be seen.", "只有 {n} 条测试查询，看不出小的差异。"),
     (
         "On dev nothing that was learned beat the base by more than the standard error: the model's directory holds the base.",
@@ -77,36 +80,51 @@ SENTENCES = (
         "按要求，划分允许训练集与测试集共享相关文档：答案已知，问题是新的。",
     ),
     (
-        "Test was given as it is: {queries} of its {all} queries are in train, {near} nearly so, and {documents} of its relevant documents"
-        " are relevant in train. Results may look better than they are.",
-        "测试集按给定的使用：其 {all} 条查询中有 {queries} 条在训练集里，{near} 条与训练集的几乎相同；其相关文档中有 {documents} 篇在训练集里也是相关的。结果可能偏好。",
+        "Test was given as it is. Train shares {queries} of its {all} queries, {near} more in nearly the same words, and {documents} of its"
+        " relevant documents. Results may look better than they are.",
+        "测试集按给定的使用：其 {all} 条查询中有 {queries} 条在训练集里，{near} 条与训练集的几乎相同；其相关文档中有 {documents} 篇在训练集里也是相关的。结果可能偏高。",
     ),
     (
         "{queries} test queries are in dev, {near} nearly so: checkpoint, share and threshold were chosen on them. Results may look better"
         " than they are.",
-        "测试查询中有 {queries} 条在开发集里，{near} 条与开发集的几乎相同：检查点、保留比例和阈值都是在它们上面选的。结果可能偏好。",
+        "测试查询中有 {queries} 条在开发集里，{near} 条与开发集的几乎相同：检查点、保留比例和阈值都是在它们上面选的。结果可能偏高。",
     ),
     (
         "{last} scores every pair as {deployed} does: it is the same model, and dev liked nothing better that was learned since.",
         "{last} 给每一对的分数都与 {deployed} 相同：两者是同一个模型，之后学到的都没有让开发集更好。",
     ),
+    # Why it is not deployed: name, evidence, experiment
+    ("it does worse than {rival}", "不如 {rival}"),
+    ("it is not shown to be better than {rival}", "看不出优于 {rival}"),
+    (
+        "Against {rival}: {gains}. These test queries show a difference in nDCG@10 of {detectable} or more, not one of {worthwhile}.",
+        "与 {rival} 相比，{gains}。这些测试查询有八成把握检出 {detectable} 及以上的 nDCG@10 差异，检不出 {worthwhile} 的差异。",
+    ),
+    ("Against {rival}: {gains}.", "与 {rival} 相比，{gains}。"),
+    ("Train for longer, or on more judgments.", "延长训练，或用更多标注训练。"),
     # Causes of no gain: name, evidence, experiment
     ("the test is too small to show a gain", "测试集太小，看不出提升"),
     (
-        "Its queries are in {n} groups; no difference can be shown with fewer than {least}.",
-        "测试查询只有 {n} 个组；少于 {least} 组时，任何差异都无法确认。",
+        "Groups of its queries that share no relevant document: {n}. Fewer than {least} can show nothing.",
+        "测试查询只有 {n} 个互不共享相关文档的组；少于 {least} 组时，任何差异都无法确认。",
     ),
     (
         "It shows a difference in nDCG@10 of {detectable} or more (in four of five draws), not one of {worthwhile}.",
         "它有八成把握检出 {detectable} 及以上的 nDCG@10 差异，检不出 {worthwhile} 的差异。",
     ),
     (
-        "Judge more test queries, some hundred in all, and evaluate again: no training is needed for it.",
-        "再标注一些测试查询，总数到一百条左右，然后重新评测：无需重新训练。",
+        "Judge test queries with other relevant documents, some hundred in all, and evaluate again: no training is needed for it.",
+        "再标注一些相关文档不同的测试查询，总数到一百条左右，然后重新评测：无需重新训练。",
     ),
     (
         "Judge more test queries, about {needed} in all, and evaluate again: no training is needed for it.",
         "再标注一些测试查询，总数到 {needed} 条左右，然后重新评测：无需重新训练。",
+    ),
+    ("other seeds do not bear it out", "换随机种子后未能印证"),
+    ("{last} alone differs by {gains}, the mean over seeds by {means}.", "单看 {last} 相差 {gains}，各种子的平均相差 {means}。"),
+    (
+        "Train under more --seeds: the fewer there are, the wider the interval of their mean.",
+        "增大 --seeds 再训练：种子越少，其平均的区间越宽。",
     ),
     ("the order within a query is better, scores over all queries are not", "查询内的排序变好了，跨查询的分数没有"),
     (
@@ -202,7 +220,7 @@ SENTENCES = (
 )
 LABELS = (
     ("up to {n} characters", "不超过 {n} 字符"),
-    ("{low} characters to {high} characters", "{low} 至 {high} 字符"),
+    ("{low} to {high} characters", "{low} 至 {high} 字符"),
     ("above {n} characters", "超过 {n} 字符"),
     ("up to {n}%", "不超过 {n}%"),
     ("{low}% to {high}%", "{low}% 至 {high}%"),

@@ -75,6 +75,7 @@ def report(
         last=models[evaluations.index(last)],
         verdict=verdict,
         header=header(evaluations, verdict),
+        causes_title=phrases.CAUSES_OF_GAINED if verdict.outcome == "gained" else phrases.CAUSES,
         causes=[(in_both(each.name), in_both(each.evidence), in_both(each.experiment)) for each in verdict.causes],
         ranking=ranking(evaluations, verdict),
         deciding=deciding(scored),

@@ -120,8 +120,8 @@ def p_value(value: float | None) -> str:
 
 
 def clear(difference: Difference, measure: str) -> str:
-    """gain, loss or open: as the interval of this measure says, but open where the test doesn't bear it out."""
-    return "open" if difference.doubt(measure) is not None else sign(difference.measures[measure])
+    """gain, loss or open: whether the model is clearly better or worse in this measure."""
+    return {1: "gain", -1: "loss", 0: "open"}[difference.sign(measure)]
 
 
 def sign(interval: Interval) -> str:

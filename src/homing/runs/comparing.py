@@ -28,6 +28,7 @@ from homing.runs.rundir import further
 from homing.runs.work import Work
 from homing.sample import Sample
 from homing.settings import Evaluating
+from homing.training.traininglog import FILE, records
 from homing.verdicts.context import Anew, Context, Instructions, LearningCurve, Point, Reindexing, Seeds
 from homing.verdicts.differences import COMPARED, DECISIVE
 from homing.verdicts.forecast import forecast
@@ -117,7 +118,10 @@ def _curve(work: Work, tuned: Evaluation, found: dict[str, Evaluation], draws: D
     if not stages:
         return None
     shares = [*(int(stage.split()[1]) / 100 for stage in stages), 1.0]
-    queries = [len(nested(work.splits, share, work.recipe.training.seed)) for share in shares]
+    queries = [
+        _seen(work.directory / place / "training", len(nested(work.splits, share, work.recipe.training.seed)))
+        for place, share in zip([*map(further, stages), "."], shares, strict=True)
+    ]
     each = [samples(evaluation, draws) for evaluation in (*(found[stage] for stage in stages), tuned)]
     names = [name for name in DECISIVE if all(name in its for its in each)]
     points = tuple(
@@ -131,6 +135,12 @@ def _curve(work: Work, tuned: Evaluation, found: dict[str, Evaluation], draws: D
         )
     ]
     return LearningCurve(points, tuple(forecasts))
+
+
+def _seen(logs: Path, queries: int) -> int:
+    """How many of its queries a training saw before its time was over."""
+    log = records(logs / FILE)
+    return max(1, round(queries * min(1.0, float(log[-1]["epoch"])))) if log else queries
 
 
 def reindexing(work: Work, tuned: Model | Pair) -> Reindexing | None:

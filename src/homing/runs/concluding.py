@@ -22,7 +22,7 @@ SHARED = "The split lets positives be shared between train and test, as was aske
 def conclude(evaluation: Path, splits: Splits, settings: Evaluating, run: Path | None) -> tuple[list[Evaluation], Verdict]:
     """The evaluations that a directory holds and the verdict on them, with what its run adds where it is of one.
 
-    The causes of no gain are those that were found when training's circumstances were at hand. Raises FormatError where the directory
+    Causes of no gain are those that were found when training's circumstances were at hand. Raises FormatError where the directory
     holds no evaluation, or one of other splits.
     """
     found = read_evaluation(evaluation, splits)
@@ -30,7 +30,8 @@ def conclude(evaluation: Path, splits: Splits, settings: Evaluating, run: Path |
         found, settings.resamples, settings.seed, settings.worthwhile,
         columns=columns_of(splits.test.queries, settings.slice_by), context=read_context(evaluation),
     )  # fmt: skip
-    return found, annotated(replace(verdict, causes=read_causes(evaluation)), splits, run)
+    causes = verdict.causes if verdict.outcome == "gained" else read_causes(evaluation)
+    return found, annotated(replace(verdict, causes=causes), splits, run)
 
 
 def annotated(verdict: Verdict, splits: Splits, run: Path | None) -> Verdict:
@@ -47,9 +48,9 @@ def _leaked(splits: Splits) -> Iterator[str]:
         leak = found["train"]
         if leak.queries or leak.near_queries or leak.positives:
             yield (
-                f"Test was given as it is: {leak.queries:,} of its {len(splits.test.qrels.queries):,} queries are in train, "
-                f"{leak.near_queries:,} nearly so, and {leak.positives:,} of its relevant documents are relevant in train. Results may "
-                "look better than they are."
+                f"Test was given as it is. Train shares {leak.queries:,} of its {len(splits.test.qrels.queries):,} queries, "
+                f"{leak.near_queries:,} more in nearly the same words, and {leak.positives:,} of its relevant documents. Results may look "
+                "better than they are."
             )
         if found["dev"].queries or found["dev"].near_queries:
             yield (

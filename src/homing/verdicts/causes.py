@@ -15,6 +15,7 @@ from homing.texts.words import words
 FEW = 500  # training queries
 SHORT = "the training was too short"
 UNREAD = "the base cannot read the texts"
+CHANCE = "to the base, the judgments are chance"
 ENOUGH = 500  # updates that are no short training, however many queries are left
 NOISE = 0.02  # nDCG@10 between two looks at so many queries as these: about one standard error
 LOOKED_AT = 50
@@ -95,7 +96,7 @@ def _chance(first: Evaluation) -> Iterator[Cause]:
     if "ROC AUC" in first.measures:
         area = first.measures["ROC AUC"].value
         yield Cause(
-            "to the base, the judgments are chance",
+            CHANCE,
             float(np.clip((0.65 - area) / 0.1, 0, 1)),
             f"{first.name} has ROC AUC {area:.2f} over the judged pairs, and 0.5 is a coin's.",
             "Read twenty judged pairs: if they are right, take a base that knows the language and the field; if not, mend them.",

@@ -73,7 +73,7 @@ def _below(difference: Interval) -> bool:
 
 @dataclass(frozen=True)
 class Point:
-    """A training on a share of the judgments: `queries` of train, and what it reached on test."""
+    """A training on a share of the judgments: how many `queries` it saw, and what it reached on test."""
 
     share: float
     queries: int
@@ -82,17 +82,23 @@ class Point:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What `factor` times the judgments would bring over all of today's, by the fitted curve; `tells`: the interval leaves 0 out."""
+    """What `factor` times the judgments would bring over all of today's, by the fitted curve; `tells`: the interval is above 0."""
 
     measure: str
     factor: float
     gain: Interval
     tells: bool
 
+    @property
+    def falls(self) -> bool:
+        """Whether more judgments made it clearly worse: then a power law, which nears its end from below, says nothing of more still."""
+        return self.gain.high < 0
+
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Trainings on nested shares of the judgments, the least first, all of them last; and what more would bring."""
+    """Trainings on nested shares of the judgments, the least first, all of them last; and what more would bring, nothing where all had time
+    for about as many queries."""
 
     points: tuple[Point, ...]
     forecasts: tuple[Forecast, ...]

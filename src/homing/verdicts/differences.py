@@ -13,13 +13,11 @@ from homing.measures.evaluations import Evaluation, Interval, same_test
 from homing.measures.resampling import Draws, draw, interval, samples, units
 from homing.measures.significance import detectable, holm, needed, randomisation_p, randomisation_p_of_ap, signs
 from homing.measures.thresholds import f1
-from homing.verdicts.context import Context
 
 DECISIVE = ("nDCG@10", "AP")
 JUDGED_ONLY = "nDCG(judged_only=True)@10"
 COMPARED = (*DECISIVE, "F1", JUDGED_ONLY)
 LEVEL = 0.05
-LEAST_GROUPS = 6  # with fewer, even the rarest of 2**groups signs is too common for a test at 5 %
 _NOISE = 1e-9  # a standard error below it is rounding
 _JUDGED_APART = 0.05  # Judged@10 of two models may differ by so much
 
@@ -31,7 +29,8 @@ class Difference:
 
     `p_values` holds, for the same without F1, the p-value of the paired randomisation test by group, `adjusted` the same after Holm's
     adjustment over all models of the verdict. `borrowed` is the F1 that the model has at the threshold of the other one: what a service
-    gets that keeps its old threshold.
+    gets that keeps its old threshold. `of_seeds`, where the training was done under several seeds: the same differences of their mean, with
+    the variation between seeds in the intervals; `measures` and p-values are those of the one model.
     """
 
     name: str
@@ -40,16 +39,18 @@ class Difference:
     p_values: Mapping[str, float] = field(default_factory=dict)
     adjusted: Mapping[str, float] = field(default_factory=dict)
     borrowed: float | None = None
+    of_seeds: Mapping[str, Interval] = field(default_factory=dict)
 
     def sign(self, measure: str) -> int:
         """1 where the model is clearly better, -1 where it is clearly worse, else 0.
 
-        Clearly: the interval leaves out 0, and where it was tested, so does the test at 5 %.
+        Clearly: the interval leaves out 0, where it was tested, so does the test at 5 %, and where there are several seeds, so does the
+        interval of their mean, on the same side.
         """
         if measure not in self.measures or not self.adjusted.get(measure, 0.0) < LEVEL:
             return 0
-        found = self.measures[measure]
-        return (found.low > 0) - (found.high < 0)
+        found = [each[measure] for each in (self.measures, self.of_seeds) if measure in each]
+        return all(each.low > 0 for each in found) - all(each.high < 0 for each in found)
 
     def doubt(self, measure: str) -> float | None:
         """The p-value where the interval leaves out 0 and the test does not bear it out, so that it is not clear; else None."""
@@ -120,8 +121,8 @@ class Comparison:
 
     def power(self, other: Evaluation, first: Evaluation, worthwhile: float) -> Power | None:
         """None where the two models ranked every query alike, or where there are too few groups to tell how differences vary."""
-        error = float(np.std(self.gain(other, first, "nDCG@10")[1:], ddof=1))
-        if not error > _NOISE or groups(other) < LEAST_GROUPS:
+        drawn = self.gain(other, first, "nDCG@10")[1:]
+        if not len(drawn) or not (error := float(np.std(drawn, ddof=1))) > _NOISE:
             return None
         queries = len(first.queries)
         return Power("nDCG@10", queries, len(np.unique(self.of_query)), detectable(error), worthwhile, needed(queries, error, worthwhile))
@@ -131,14 +132,6 @@ def adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:
     """Holm's adjustment over the models, measure by measure."""
     by_measure = {name: holm({each.name: each.p_values[name] for each in differences if name in each.p_values}) for name in COMPARED}
     return tuple(replace(each, adjusted={name: by_measure[name][each.name] for name in each.p_values}) for each in differences)
-
-
-def over_seeds(difference: Difference, context: Context) -> Difference:
-    """The difference of the mean over seeds, where there are several."""
-    if context.seeds is None:
-        return difference
-    of_mean = context.seeds.differences
-    return replace(difference, measures={name: of_mean.get(name, value) for name, value in difference.measures.items()})
 
 
 def value(evaluation: Evaluation, measure: str) -> float:

@@ -17,7 +17,8 @@ LEAST_ERROR = 1e-6
 def forecast(
     measure: str, queries: NDArray[np.integer], values: Floats, drawn: Floats, factors: tuple[float, ...] = FACTORS
 ) -> list[Forecast]:
-    """The gain that so many times the training queries would bring over all of today's; none where all points have as many.
+    """The gain that so many times the training queries would bring over all of today's; none where the last point has less than twice as
+    many as the first.
 
     The error 1 - value is taken for a power of the queries, 1 - value = exp(a) queries^b, fitted by least squares to the logarithms
     (Hestness et al. 2017, arXiv 1712.00409; Viering and Loog 2023, The Shape of Learning Curves, find power laws to fit best). The same is
@@ -26,7 +27,7 @@ def forecast(
     Shapes: `queries` (points,), `values` (points,), at the most 1, `drawn` (resamples, points): the same
     points under each resample of the test set.
     """
-    if len(np.unique(queries)) < 2:
+    if queries[-1] < 2 * queries[0]:
         return []
     slope, level = _fit(queries, values[None])
     slopes, levels = _fit(queries, drawn)
@@ -34,7 +35,7 @@ def forecast(
     for factor in factors:
         low, high = percentile_interval(_gain(slopes, levels, float(queries[-1]), factor))
         value = float(_gain(slope, level, float(queries[-1]), factor)[0])
-        found.append(Forecast(measure, factor, Interval(value, low, high), bool(low > 0 or high < 0)))
+        found.append(Forecast(measure, factor, Interval(value, low, high), bool(low > 0)))
     return found
 
 

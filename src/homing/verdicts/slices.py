@@ -89,9 +89,9 @@ def _members(evaluation: Evaluation, columns: Mapping[str, Sequence[str]]) -> It
     chinese = np.array([is_chinese(text) for text in asked])
     counts = np.array([len(each) for each in positives])
     lengths = {document: len(test.corpus.texts[document]) for document in set().union(*positives)}
-    yield from _thirds("query length", np.array([len(text) for text in asked]), lambda value: f"{value:.0f} characters")
+    yield from _thirds("query length", np.array([len(text) for text in asked]), lambda value: f"{value:.0f}", " characters")
     documents = np.array([np.mean([lengths[document] for document in each]) for each in positives])
-    yield from _thirds("document length", documents, lambda value: f"{value:,.0f} characters")
+    yield from _thirds("document length", documents, lambda value: f"{value:,.0f}", " characters")
     for label, mine in (("Chinese", chinese), ("other", ~chinese)):
         yield "language", label, mine
     for label, mine in (("1", counts == 1), ("2 to 4", (counts > 1) & (counts < 5)), ("5 or more", counts > 4)):
@@ -107,15 +107,15 @@ def _members(evaluation: Evaluation, columns: Mapping[str, Sequence[str]]) -> It
         yield name, "others", ~np.isin(mine_of, often)
 
 
-def _thirds(by: str, values: Floats | NDArray[np.int64], write: Callable[[float], str]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+def _thirds(
+    by: str, values: Floats | NDArray[np.int64], write: Callable[[float], str], unit: str = ""
+) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     """The lowest, the middle and the highest third of the queries by a number; fewer where many have the same."""
     low, high = np.quantile(values, [1 / 3, 2 / 3])
-    if low == high:
-        yield by, f"up to {write(low)}", values <= low
-    else:
-        yield by, f"up to {write(low)}", values <= low
-        yield by, f"{write(low)} to {write(high)}", (values > low) & (values <= high)
-    yield by, f"above {write(high)}", values > high
+    yield by, f"up to {write(low)}{unit}", values <= low
+    if low != high:
+        yield by, f"{write(low)} to {write(high)}{unit}", (values > low) & (values <= high)
+    yield by, f"above {write(high)}{unit}", values > high
 
 
 def _overlap(evaluation: Evaluation, asked: Sequence[str], positives: Sequence[Sequence[int]]) -> Floats:

@@ -19,6 +19,8 @@ def over_seeds(values: Floats, drawn: Floats, seed: int) -> Interval:
 
     Shapes: `values` (seeds,), `drawn` (resamples, seeds), each seed's value under the same draws of queries. At least two seeds.
     """
+    if not len(drawn):
+        return Interval(float(values.mean()))
     seeds = len(values)
     shares = resample(seeds, len(drawn), seed) / seeds
     mean = drawn.mean(axis=1)

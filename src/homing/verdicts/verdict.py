@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Literal
 
 from homing.arguments import demand
 from homing.measures.evaluations import Evaluation, fusion
-from homing.verdicts.causes import SHORT, UNREAD, Cause, Circumstances, likely_causes
+from homing.measures.resampling import LEAST_GROUPS
+from homing.verdicts.causes import CHANCE, SHORT, UNREAD, Cause, Circumstances, likely_causes
 from homing.verdicts.context import Context
 from homing.verdicts.differences import (
     DECISIVE,
     JUDGED_ONLY,
-    LEAST_GROUPS,
     Comparison,
     Difference,
     Power,
@@ -22,14 +22,13 @@ from homing.verdicts.differences import (
     contradictory,
     groups,
     one_of_two,
-    over_seeds,
     ranks,
     same,
     standing,
     value,
 )
 from homing.verdicts.slices import Slice, slices
-from homing.verdicts.wording import judged_apart, notes, scales_apart, sentence, too_small, unmoved
+from homing.verdicts.wording import judged_apart, not_ahead, notes, scales_apart, seeds_apart, sentence, too_small, unmoved
 
 Outcome = Literal["gained", "lost", "mixed", "undecided"]
 Action = Literal["deploy", "keep the base", "label more"]
@@ -40,10 +39,12 @@ class Verdict:
     """The comparison in one word, one sentence, one action, and the numbers behind it.
 
     `differences`: each model against the first; `untrained`: the last model against the best that needs no training (the base, BM25,
-    or both fused), None where that is the first model alone. `causes`, the likeliest first, are there where nothing was gained.
+    or both fused), None where that is the first model alone. `causes`, the likeliest first: why nothing was gained, or why what
+    gained is not to be deployed.
     `ranked`: whether nDCG@10 may rank the models (not where Judged@10 differs by more than .05, unless nDCG@10 over judged documents alone
     says the same). `deployed`: the last model against the one named `deployed`, where that was measured. `context`: what the run measured
-    beside its test set. `chosen`: what to deploy or to keep; the last model fused with BM25, where only both together are worth it.
+    beside its test set. `chosen`: what to deploy or to keep; the last model fused with BM25, where only both together are worth it; or the
+    best that needs no training, where none is in use and that is clearly better than the first model.
     """
 
     outcome: Outcome
@@ -75,8 +76,7 @@ def compare(
 
     `worthwhile`: the smallest difference in nDCG@10 that matters to the user. `circumstances`: what is known of the training, for the
     causes of no gain. `columns`: values of each query by position, for slices of the user's own. `context`: what was measured beside the
-    test set; with several seeds in it, the last model's difference to the first is that of their mean, with the seed's variation in its
-    interval.
+    test set; with several seeds in it, the interval of their mean's difference to the first must leave out 0 as well.
 
     Raises SettingError where the evaluations are not all of one test set, or two have one name.
     """
@@ -91,7 +91,9 @@ def compare(
     if last is first:
         alone = f"{first.name} alone was measured: there is nothing to compare it with."
         return Verdict("undecided", alone, differences, notes(first, first, context), context=context)
-    differences = tuple(over_seeds(each, context) if each.name == last.name else each for each in differences)
+    if context.seeds is not None:
+        of_seeds = context.seeds.differences
+        differences = tuple(replace(each, of_seeds=of_seeds) if each.name == last.name else each for each in differences)
     difference = next(each for each in differences if each.name == last.name)
     ranked = ranks(difference, last, first)
     outcome = _outcome(difference, ranked)
@@ -107,16 +109,26 @@ def compare(
     replaced = standing(against_deployed, last, deployed) or 0 if against_deployed is not None and deployed is not None else None
     blind = groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
     apart = outcome == "undecided" and not ranked and contradictory(difference)
-    action = _action(outcome, [each for each in (above, replaced) if each is not None], blind or apart or behind)
     unchanged = deployed is not None and same(last, deployed)
-    if unchanged:
-        action = "keep the base"  # what is in use, which it is
-    chosen = last.name if action == "deploy" else (deployed or first).name
-    if outcome == "gained" and action != "deploy" and deployed is None and _wins_with_words(comparison, evaluations, first, last, best):
-        action, chosen = "deploy", fusion(last.name)
+    standings = [each for each in (above, replaced) if each is not None]
+    fused = any(each != 1 for each in standings) and deployed is None and _wins_with_words(comparison, evaluations, first, last, best)
+    action = _action(outcome, standings, fused, (blind or apart or behind) and not unchanged)  # no label tells a model from itself
+    rival = best if best is not first and standing(comparison.difference(best, first, tested=False), best, first) == 1 else first
+    chosen = (deployed or rival).name if action != "deploy" else fusion(last.name) if fused else last.name
     half = one_of_two(difference, ranked) if outcome == "undecided" else None
     causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
-    if apart:
+    if outcome == "gained" and action != "deploy":
+        held = [(best, untrained, above), (deployed, against_deployed, replaced)]
+        causes = tuple(
+            judged_apart(other, last, its)
+            if behind and other is best
+            else not_ahead(other, its, comparison.power(last, other, worthwhile), worse=stands == -1, blind=action == "label more")
+            for other, its, stands in held
+            if other is not None and its is not None and stands in (0, -1)
+        )
+    elif outcome == "undecided" and _outcome(replace(difference, of_seeds={}), ranked) == "gained":
+        causes = (seeds_apart(last, difference), *causes)
+    elif apart:
         causes = _with_tests(judged_apart(first, last, difference), causes)
     elif half is not None and half[0] == "nDCG@10":
         causes = _with_tests(scales_apart(last, difference), causes)
@@ -132,8 +144,8 @@ def compare(
 
 def _with_tests(cause: Cause, causes: tuple[Cause, ...]) -> tuple[Cause, ...]:
     """The cause that lies in the test comes before all others, but for what costs no labels to mend: a base that cannot read the texts,
-    a training that was too short."""
-    place = len(list(takewhile(lambda each: each.name in (SHORT, UNREAD), causes)))
+    judgments that are chance to it, a training that was too short."""
+    place = len(list(takewhile(lambda each: each.name in (CHANCE, SHORT, UNREAD), causes)))
     return (*causes[:place], cause, *causes[place:])
 
 
@@ -146,17 +158,16 @@ def _outcome(difference: Difference, ranked: bool) -> Outcome:
     return "gained" if ranked and all(sign == 1 for sign in signs) else "undecided"
 
 
-def _action(outcome: Outcome, standings: Sequence[int], blind: bool) -> Action:
-    """Deploy what is clearly better than the base, and than each other rival by its `standings`.
+def _action(outcome: Outcome, standings: Sequence[int], fused: bool, blind: bool) -> Action:
+    """Deploy what gained over the base, and is clearly better than each other rival by its `standings`, or wins `fused` with BM25.
 
-    Where the labels could not have shown a difference worth having (`blind`: too few, or of other documents than these), more come first;
-    else the base is kept.
+    Where nothing is clear yet, and the labels could not have shown a difference worth having (`blind`: too few, or of other documents than
+    these), more come first; else what is in use is kept.
     """
-    if outcome == "gained":
-        if all(each == 1 for each in standings):
-            return "deploy"
-        return "keep the base" if -1 in standings or not blind else "label more"
-    return "label more" if outcome == "undecided" and blind else "keep the base"
+    if outcome == "gained" and (fused or all(each == 1 for each in standings)):
+        return "deploy"
+    unclear = outcome == "undecided" or (outcome == "gained" and -1 not in standings)
+    return "label more" if unclear and blind else "keep the base"
 
 
 def _wins_with_words(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 
 from homing.measures.evaluations import Evaluation, Interval
+from homing.measures.resampling import LEAST_GROUPS
 from homing.verdicts.causes import Cause
 from homing.verdicts.context import Context
-from homing.verdicts.differences import DECISIVE, JUDGED_ONLY, LEAST_GROUPS, Difference, Power, groups, judged_alike, ranks, standing, value
+from homing.verdicts.differences import DECISIVE, JUDGED_ONLY, Difference, Power, groups, judged_alike, ranks, standing, value
 
 _BORROWED = 0.005  # F1 that the other model's threshold may cost before it is worth a word
 
@@ -15,8 +19,8 @@ _BORROWED = 0.005  # F1 that the other model's threshold may cost before it is w
 def too_small(last: Evaluation, power: Power | None) -> Cause:
     """The cause of no gain that comes before all others: a test that could not have shown one."""
     if power is None:
-        evidence = f"Its queries are in {groups(last)} groups; no difference can be shown with fewer than {LEAST_GROUPS}."
-        more = "Judge more test queries, some hundred in all, and evaluate again: no training is needed for it."
+        evidence = f"Groups of its queries that share no relevant document: {groups(last)}. Fewer than {LEAST_GROUPS} can show nothing."
+        more = "Judge test queries with other relevant documents, some hundred in all, and evaluate again: no training is needed for it."
     else:
         evidence = (
             f"It shows a difference in nDCG@10 of {power.detectable:.3f} or more (in four of five draws), not one of {power.worthwhile:g}."
@@ -31,7 +35,7 @@ def judged_apart(first: Evaluation, last: Evaluation, difference: Difference) ->
     gain, alone = (difference.measures.get(name) for name in ("nDCG@10", JUDGED_ONLY))
     read = ""
     if gain is not None and alone is not None:
-        read = f" With unjudged documents as not relevant it differs by {_signed(gain)}, over judged documents alone by {_signed(alone)}."
+        read = f" With unjudged documents as not relevant it differs by {gain.signed}, over judged documents alone by {alone.signed}."
     return Cause(
         "what the two models find is judged to different shares", 1.0,
         f"Judged@10 is {before:.2f} for {first.name} and {after:.2f} for {last.name}: nDCG@10 does not decide between them.{read}",
@@ -45,10 +49,29 @@ def scales_apart(last: Evaluation, difference: Difference) -> Cause:
     gain, pooled = (difference.measures[name] for name in DECISIVE)
     return Cause(
         "the order within a query is better, scores over all queries are not", 1.0,
-        f"nDCG@10 differs by {_signed(gain)}, AP over the pairs of all queries by {_signed(pooled)}.",
+        f"nDCG@10 differs by {gain.signed}, AP over the pairs of all queries by {pooled.signed}.",
         f"If documents are only ranked within a query, that is enough: deploy {last.name}. For one threshold over all queries judge more "
         "test queries, or train with --cross-query 0.1.",
     )  # fmt: skip
+
+
+def seeds_apart(last: Evaluation, difference: Difference) -> Cause:
+    """The cause where this one model is clearly better, and the mean over seeds is not."""
+    return Cause(
+        "other seeds do not bear it out", 1.0,
+        f"{last.name} alone differs by {_each(difference.measures)}, the mean over seeds by {_each(difference.of_seeds)}.",
+        "Train under more --seeds: the fewer there are, the wider the interval of their mean.",
+    )  # fmt: skip
+
+
+def not_ahead(rival: Evaluation, difference: Difference, power: Power | None, *, worse: bool, blind: bool) -> Cause:
+    """Why a model that gained is not deployed: it is not clearly better than this rival."""
+    name = f"it does worse than {rival.name}" if worse else f"it is not shown to be better than {rival.name}"
+    evidence, more = f"Against {rival.name}: {_each(difference.measures)}.", "Train for longer, or on more judgments."
+    if blind and not worse and power is not None:
+        evidence += f" These test queries show a difference in nDCG@10 of {power.detectable:.3f} or more, not one of {power.worthwhile:g}."
+        more = f"Judge more test queries, about {power.needed:,} in all, and evaluate again: no training is needed for it."
+    return Cause(name, 1.0, evidence, more)
 
 
 def unmoved(last: Evaluation, deployed: Evaluation) -> str:
@@ -58,15 +81,21 @@ def unmoved(last: Evaluation, deployed: Evaluation) -> str:
     )
 
 
-def _signed(gain: Interval) -> str:
-    return f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+def _each(gains: Mapping[str, Interval]) -> str:
+    return ", ".join(f"{name} {gains[name].signed}" for name in DECISIVE if name in gains)
 
 
 def _gain(name: str, before: float, gain: Interval, doubt: float | None) -> str:
+    interval = "" if math.isnan(gain.low) else f", 95 % interval {gain.low:+z.4f} to {gain.high:+z.4f}"
     chance = "" if doubt is None else f", p {doubt:.3f}"
-    return (
-        f"{name} {before:.4f} to {before + gain.value:.4f} ({gain.value:+.4f}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f}{chance})"
-    )
+    return f"{name} {before:.4f} to {before + gain.value:.4f} ({gain.value:+z.4f}{interval}{chance})"
+
+
+def advice(action: str, chosen: str, untrained: Difference | None) -> str:
+    """The end of the verdict's sentence: what to do. `untrained`: the model against the best that needs no training."""
+    if action == "keep the base" and untrained is not None and chosen == untrained.against:
+        return f"use {chosen}, which needs no training."
+    return {"deploy": f"deploy {chosen}.", "keep the base": f"keep {chosen}.", "label more": "label more before you decide."}[action]
 
 
 def sentence(
@@ -76,7 +105,7 @@ def sentence(
     figures = ", ".join(
         _gain(name, value(first, name), gain, difference.doubt(name)) for name, gain in difference.measures.items() if name in DECISIVE
     )
-    figures += "" if context.seeds is None else f", means of {len(context.seeds.seeds)} seeds"
+    figures += "" if context.seeds is None else f"; mean over {len(context.seeds.seeds)} seeds {_each(difference.of_seeds)}"
     openings = {
         "gained": f"{last.name} is better than {first.name}",
         "lost": f"{last.name} is worse than {first.name}",
@@ -85,17 +114,12 @@ def sentence(
         if half is None
         else f"These test queries show that {last.name} is better than {first.name} in {half[0]}, and do not show it in {half[1]}",
     }
-    actions = {
-        "deploy": f"deploy {chosen}",
-        "keep the base": f"keep {chosen}",
-        "label more": "label more before you decide",
-    }
     beside = ""
     for other, what in ((untrained, ", the best that needs no training,"), (deployed, "")):
         if other is not None:
             gain = other.measures["nDCG@10"]
-            beside += f"; against {other.against}{what} nDCG@10 {_signed(gain)}"
-    return f"{openings[outcome]}: {figures}{beside}; {len(last.queries):,} test queries: {actions[action]}."
+            beside += f"; against {other.against}{what} nDCG@10 {gain.signed}"
+    return f"{openings[outcome]}: {figures}{beside}; {len(last.queries):,} test queries: {advice(action, chosen, untrained)}"
 
 
 def notes(
@@ -106,12 +130,13 @@ def notes(
     parts = 0 if last.groups is None else len(np.unique(last.groups))
     together = 0 < parts < len(qrels.queries)
     drawn = f"{parts:,} groups of test queries that hang together" if together else "test queries"
-    said = [
-        "Retrieval is over a closed pool: every document of the data; an unjudged one counts as not relevant.",
-        f"The intervals resample {drawn}; "
-        + ("they" if context.seeds is None else "but for the mean over seeds they")
-        + " leave out that another training seed gives another model.",
-    ]
+    said = ["Retrieval is over a closed pool: every document of the data; an unjudged one counts as not relevant."]
+    if groups(last) >= LEAST_GROUPS:
+        said.append(
+            f"The intervals resample {drawn}; "
+            + ("they" if context.seeds is None else "but for the mean over seeds they")
+            + " leave out that another training seed gives another model."
+        )
     for other, its in ((first, difference), (best, untrained)):
         if other is None or its is None or judged_alike(last, other):
             continue
@@ -119,13 +144,13 @@ def notes(
         if alone is not None and ranks(its, last, other):
             said.append(
                 f"Judged@10 is {before:.2f} for {other.name} and {after:.2f} for {last.name}; over judged documents alone nDCG@10 differs "
-                f"by {_signed(alone)}: it says the same."
+                f"by {alone.signed}: it says the same."
             )
         else:
             said.append(
                 f"Judged@10 is {before:.2f} for {other.name} and {after:.2f} for {last.name}: with so different shares of judged documents "
                 "nDCG@10 does not rank these two"
-                + ("" if alone is None else f"; over judged documents alone it differs by {_signed(alone)}")
+                + ("" if alone is None else f"; over judged documents alone it differs by {alone.signed}")
                 + ". Judge the first ten of both."
             )
     if best is not None and untrained is not None and standing(untrained, last, best) == -1:
@@ -149,7 +174,10 @@ def notes(
     if last.threshold is None:
         said.append("No non-relevant pair is judged in dev or in test: there is no AP and no F1.")
     if groups(last) < LEAST_GROUPS:
-        said.append(f"Test queries in only {groups(last)} groups: no difference can be shown, however large.")
+        said.append(
+            f"Groups of test queries that hang together: only {groups(last)}. No difference can be shown, however large, and there are no "
+            "intervals."
+        )
     elif power is None and len(last.queries) < 100:
         said.append(f"Only {len(last.queries)} test queries: small differences cannot be seen.")
     return tuple(said)
