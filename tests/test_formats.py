@@ -348,6 +348,9 @@ def test_candidates_of_all_lists_are_the_querys(tmp_path: Path) -> None:
         ("√", 1),
         ("×", 0),
         ("错", 0),
+        ("正確", 1),
+        ("不匹配", 0),
+        ("１", 1),
     ],
 )
 def test_labels(tmp_path: Path, label: object, grade: int) -> None:
@@ -458,6 +461,7 @@ REFUSED: dict[str, tuple[str | bytes, type[HomingError], list[str]]] = {
     "list that ends early": (f"[{GOOD}", FormatError, ["got the end"]),
     "broken line": (f"{GOOD}\n\n{GOOD[:-1]}\n", FormatError, ["line 3: broken JSON at line 3, column"]),
     "two records in a line": (f"{GOOD}\n{GOOD}{GOOD}\n", FormatError, ["line 2", "after the end of the record"]),
+    "objects without a list": (json.dumps(CANDIDATES, indent=1) * 2, FormatError, ["one after the other", "jq -c"]),
     "object at the top": (json.dumps({"data": [CANDIDATES]}, indent=1), FormatError, ["single JSON object", "'data'", "a list of records"]),
     "object at the top in a line": (json.dumps({"data": [CANDIDATES]}), FormatError, ["line 1", "'data'", "Write the list", "alone"]),
     "nested too deeply": ("[" * 100_000, FormatError, ["record 1 (line 1)", "nested too deeply"]),
@@ -562,6 +566,8 @@ def test_folder_that_lacks_a_part_says_which(tmp_path: Path, missing: str) -> No
         (path / "qrels").mkdir()
         (path / "qrels" / "heldout.tsv").touch()
         refuse(lambda: load(path), FormatError, ["In qrels/, call heldout.tsv train.tsv"])
+        shutil.move(path / "qrels" / "heldout.tsv", path / "qrels.tsv")
+        refuse(lambda: load(path), FormatError, ["Move qrels.tsv to qrels/train.tsv"])
 
 
 def test_paths_and_formats_that_do_not_fit(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
 from decimal import Decimal
@@ -17,8 +18,10 @@ _HIGHEST = 2**31 - 1
 _LIKE_LIST = re.compile(r"""\[\s*(".*"|'.*')\s*\]""", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+")
-RELEVANT = ("true", "yes", "y", "relevant", "是", "相关", "有关", "对", "√", "✓", "✔")
-IRRELEVANT = ("false", "no", "n", "not", "not relevant", "irrelevant", "否", "不相关", "无关", "不是", "错", "×", "✗", "✘")
+RELEVANT = ("true", "yes", "y", "relevant", "是", "相关", "有关", "对", "正确", "匹配", "相似", "√", "✓", "✔")
+IRRELEVANT = (
+    "false", "no", "n", "not", "not relevant", "irrelevant", "否", "不相关", "无关", "不是", "错", "错误", "不匹配", "不相似", "×", "✗", "✘"
+)  # fmt: skip
 _WORDS = {**dict.fromkeys(RELEVANT, True), **dict.fromkeys(IRRELEVANT, False)}
 _SIMPLIFIED = str.maketrans("問題詢內檔關標籤註負樣選對錯無確準類擴義說語參機復覆", "问题询内档关标签注负样选对错无确准类扩义说语参机复复")
 
@@ -31,8 +34,8 @@ class Record(NamedTuple):
 
 
 def simplified(name: str) -> str:
-    """A label, or the name of a column, with the traditional characters of those that are known in simplified ones."""
-    return name if name.isascii() else name.translate(_SIMPLIFIED)
+    """A label, or the name of a column, with full-width letters as ASCII, and in simplified characters where it is one that is known."""
+    return name if name.isascii() else unicodedata.normalize("NFKC", name).translate(_SIMPLIFIED)
 
 
 def text_field(value: object, key: str, where: str) -> str:
@@ -123,7 +126,7 @@ def relevance_field(value: object, key: str, where: str, notes: Counter[str]) ->
     """
     grade: object = value
     if isinstance(value, str):
-        word = simplified(value.strip().lower())
+        word = simplified(value).strip().lower()
         grade = _WORDS.get(word, float(word) if _WHOLE.fullmatch(word) else None)
     if isinstance(grade, float | Decimal) and grade == grade // 1:
         grade = int(grade)

@@ -8,7 +8,6 @@ semicolons or tabs, whatever the spreadsheet's locale made of it.
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -75,7 +74,7 @@ def _judgment(record: Record, path: Path) -> Judgment | None:
             "the column 'mark' is missing", where=where, got=", ".join(map(repr, list(value)[:12])), expected="'mark': 1, 0 or u",
             remedy="Give the file that homing audit or its marking page wrote.",
         )  # fmt: skip
-    said = simplified(unicodedata.normalize("NFKC", str(value["mark"])).strip().lower())
+    said = simplified(str(value["mark"])).strip().lower()
     if not said:
         return None
     if said not in _MARK:

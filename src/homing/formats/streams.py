@@ -192,6 +192,11 @@ def _one_object(path: Path) -> FormatError | None:
         return None
     if not isinstance(value, dict) or "\n" not in text[:end]:
         return None
+    if _skip(text, end) < len(text):
+        return FormatError(
+            "JSON objects over several lines stand one after the other", where=str(path),
+            expected="a list of records, or one record a line", remedy="Write each on one line (jq -c .), or all as a list (jq -s .).",
+        )  # fmt: skip
     return FormatError(
         "a single JSON object stands at the top level",
         where=str(path),
