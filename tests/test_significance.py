@@ -327,6 +327,9 @@ def test_actions(found: list[Evaluation]) -> None:
     assert "八成把握" in in_both(held.causes[0].evidence).zh
     trained = replace(_moved(base, "tuned + BM25", 0.4), kind="fused", test_scores=base.test_scores * np.nan)
     assert compare([base, _moved(base, "tuned", 0.1, 3.0), trained], resamples=200).untrained is None  # it needs training as well
+    both = compare([base, _moved(base, "tuned", 0.1, 3.0), trained], resamples=200)
+    assert (both.chosen, both.notes[0][:33]) == ("tuned", "tuned + BM25 is better still: nDC")
+    assert "更好" in in_both(both.notes[0]).zh
     words = replace(_moved(base, "BM25", 0.5), kind="bm25")
     verdict = compare([base, _moved(base, "tuned", 0.1, 3.0), words, replace(fused, per_query=base.per_query), trained], resamples=200)
     assert (verdict.outcome, verdict.action) == ("gained", "keep the base")  # fused with BM25 it beats the base so, and not BM25 alone

@@ -93,6 +93,7 @@ SENTENCES = (
         "{last} scores every pair as {deployed} does: it is the same model, and dev liked nothing better that was learned since.",
         "{last} 给每一对的分数都与 {deployed} 相同：两者是同一个模型，之后学到的都没有让开发集更好。",
     ),
+    ("{fused} is better still: nDCG@10 {gain} over {last} alone.", "{fused} 更好：与单用 {last} 相比，nDCG@10 {gain}。"),
     # Why it is not deployed: name, evidence, experiment
     ("it does worse than {rival}", "不如 {rival}"),
     ("it is not shown to be better than {rival}", "看不出优于 {rival}"),

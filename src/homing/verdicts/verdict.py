@@ -28,7 +28,7 @@ from homing.verdicts.differences import (
     value,
 )
 from homing.verdicts.slices import Slice, slices
-from homing.verdicts.wording import judged_apart, not_ahead, notes, scales_apart, seeds_apart, sentence, too_small, unmoved
+from homing.verdicts.wording import better_fused, judged_apart, not_ahead, notes, scales_apart, seeds_apart, sentence, too_small, unmoved
 
 Outcome = Literal["gained", "lost", "mixed", "undecided"]
 Action = Literal["deploy", "keep the base", "label more"]
@@ -100,33 +100,25 @@ def compare(
     power = comparison.power(last, first, worthwhile)
     others = {name for each in models[1:] for name in (each.name, fusion(each.name))}
     best = max((each for each in evaluations if each.name not in others), key=lambda each: value(each, "nDCG@10"))
-    untrained = comparison.difference(last, best, tested=False) if best is not first else None
     deployed = next((each for each in models[1:-1] if each.name == "deployed"), None)
-    against_deployed = comparison.difference(last, deployed) if deployed is not None else None
-    above = None if untrained is None else standing(untrained, last, best)
-    behind = untrained is not None and above is None and 1 not in (untrained.sign("nDCG@10"), untrained.sign(JUDGED_ONLY))
-    above = 0 if behind else above  # nothing ranks the two, and in neither reading of nDCG@10 is the model ahead
-    replaced = standing(against_deployed, last, deployed) or 0 if against_deployed is not None and deployed is not None else None
+    untrained = _rival(comparison, last, best, in_use=False) if best is not first else None
+    in_use = _rival(comparison, last, deployed, in_use=True) if deployed is not None else None
+    rivals = [each for each in (untrained, in_use) if each is not None]
+    standings = [each.stands for each in rivals if each.stands is not None]
+    fused = any(each != 1 for each in standings) and deployed is None and _wins_with_words(comparison, evaluations, first, last, best)
     blind = groups(last) < LEAST_GROUPS or (power is not None and power.detectable > power.worthwhile)
     apart = outcome == "undecided" and not ranked and contradictory(difference)
-    unchanged = deployed is not None and same(last, deployed)
-    standings = [each for each in (above, replaced) if each is not None]
-    fused = any(each != 1 for each in standings) and deployed is None and _wins_with_words(comparison, evaluations, first, last, best)
-    action = _action(outcome, standings, fused, (blind or apart or behind) and not unchanged)  # no label tells a model from itself
-    rival = best if best is not first and standing(comparison.difference(best, first, tested=False), best, first) == 1 else first
-    chosen = (deployed or rival).name if action != "deploy" else fusion(last.name) if fused else last.name
+    unchanged = deployed is not None and same(last, deployed)  # no label tells a model from itself
+    action = _action(outcome, standings, fused, not unchanged and (blind or apart or any(each.unranked for each in rivals)))
+    kept = deployed or (best if standing(comparison.difference(best, first, tested=False), best, first) == 1 else first)
+    chosen = kept.name if action != "deploy" else fusion(last.name) if fused else last.name
     half = one_of_two(difference, ranked) if outcome == "undecided" else None
-    causes = likely_causes(first, last, circumstances) if outcome != "gained" else ()
-    if outcome == "gained" and action != "deploy":
-        held = [(best, untrained, above), (deployed, against_deployed, replaced)]
-        causes = tuple(
-            judged_apart(other, last, its)
-            if behind and other is best
-            else not_ahead(other, its, comparison.power(last, other, worthwhile), worse=stands == -1, blind=action == "label more")
-            for other, its, stands in held
-            if other is not None and its is not None and stands in (0, -1)
-        )
-    elif outcome == "undecided" and _outcome(replace(difference, of_seeds={}), ranked) == "gained":
+    if outcome == "gained":
+        held = [each for each in rivals if each.stands in (0, -1)] if action != "deploy" else []
+        causes = tuple(_held_up_by(each, comparison, last, worthwhile, blind=action == "label more") for each in held)
+    else:
+        causes = likely_causes(first, last, circumstances)
+    if outcome == "undecided" and _outcome(replace(difference, of_seeds={}), ranked) == "gained":
         causes = (seeds_apart(last, difference), *causes)
     elif apart:
         causes = _with_tests(judged_apart(first, last, difference), causes)
@@ -134,12 +126,52 @@ def compare(
         causes = _with_tests(scales_apart(last, difference), causes)
     elif outcome == "undecided" and blind:
         causes = _with_tests(too_small(last, power), causes)
+    against_best, against_deployed = (None if each is None else each.difference for each in (untrained, in_use))
+    said = [unmoved(last, deployed)] if deployed is not None and unchanged else []
+    if chosen == last.name:
+        said += _better_still(comparison, evaluations, last)
+    said += notes(first, last, context, difference, power, best, against_best)
     return Verdict(
-        outcome, sentence(outcome, action, chosen, first, last, difference, untrained, against_deployed, context, half), differences,
-        (*(() if deployed is None or not unchanged else (unmoved(last, deployed),)),
-         *notes(first, last, context, difference, power, best, untrained)), action, untrained, against_deployed, causes, power,
-        slices(first, last, comparison.draws, columns, seed), ranked, context, chosen,
+        outcome, sentence(outcome, action, chosen, first, last, difference, against_best, against_deployed, context, half), differences,
+        tuple(said), action, against_best, against_deployed, causes, power, slices(first, last, comparison.draws, columns, seed), ranked,
+        context, chosen,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Rival:
+    """What the last model is to beat beside the first. `stands`: as `standing` has it. `unranked`: it stands at 0 because nothing ranks the
+    two, and first documents of both are to be judged."""
+
+    evaluation: Evaluation
+    difference: Difference
+    stands: int | None
+    unranked: bool = False
+
+
+def _rival(comparison: Comparison, last: Evaluation, other: Evaluation, *, in_use: bool) -> _Rival:
+    """How the last model stands against this one. Where nothing ranks the two, and the last is ahead in one reading of nDCG@10, one that is
+    not in use is left out."""
+    difference = comparison.difference(last, other, tested=in_use)
+    stands = standing(difference, last, other)
+    ahead = 1 in (difference.sign("nDCG@10"), difference.sign(JUDGED_ONLY))
+    unranked = stands is None and (in_use or not ahead)
+    return _Rival(other, difference, 0 if unranked else stands, unranked)
+
+
+def _held_up_by(rival: _Rival, comparison: Comparison, last: Evaluation, worthwhile: float, *, blind: bool) -> Cause:
+    """Why a model that gained is not to be deployed yet."""
+    other, difference = rival.evaluation, rival.difference
+    if rival.unranked:
+        return judged_apart(other, last, difference)
+    return not_ahead(other, difference, comparison.power(last, other, worthwhile), worse=rival.stands == -1, blind=blind)
+
+
+def _better_still(comparison: Comparison, evaluations: Sequence[Evaluation], last: Evaluation) -> list[str]:
+    """The note on BM25 beside the last model, where the two are clearly better than the model alone."""
+    fused = next((each for each in evaluations if each.kind == "fused" and each.name == fusion(last.name)), None)
+    over = comparison.difference(fused, last, tested=False) if fused is not None else None
+    return [better_fused(over)] if fused is not None and over is not None and standing(over, fused, last) == 1 else []
 
 
 def _with_tests(cause: Cause, causes: tuple[Cause, ...]) -> tuple[Cause, ...]:

@@ -81,6 +81,11 @@ def unmoved(last: Evaluation, deployed: Evaluation) -> str:
     )
 
 
+def better_fused(difference: Difference) -> str:
+    """The note on a model to deploy that is clearly better when BM25 helps it."""
+    return f"{difference.name} is better still: nDCG@10 {difference.measures['nDCG@10'].signed} over {difference.against} alone."
+
+
 def _each(gains: Mapping[str, Interval]) -> str:
     return ", ".join(f"{name} {gains[name].signed}" for name in DECISIVE if name in gains)
 
