@@ -103,6 +103,13 @@ def test_a_fixed_set_of_answers_is_told_of_the_split_for_it() -> None:
     assert not any("--split-by" in each for each in check(splits("query", train=asked[:40], dev=asked[40:50], test=asked[50:])).warnings)
 
 
+def test_queries_that_are_their_own_documents_are_told() -> None:
+    told = check(dataset([("How?", "how", 1), ("How?", "so", 1), ("Why?", "why", 0), ("Why?", "thus", 1)]))
+    assert told.itself == 1
+    assert any("1 query is its own relevant document" in warning for warning in told.warnings)
+    assert "queries that are relevant to themselves" in str(told)
+
+
 def test_stars_are_told_from_grades() -> None:
     stars = check(dataset([(f"q{place % 9}", f"d{place}", place % 5 + 1) for place in range(90)]))
     assert any("the grades go from 1 to 5" in warning for warning in stars.warnings)

@@ -13,7 +13,7 @@ from homing.arguments import demand
 from homing.checks import Check, Leak, Lengths, Part, Spread
 from homing.data import SIDES, Dataset, Qrels, Side, Splits, pair_keys
 from homing.protocols import Kind
-from homing.texts.near import Near, join
+from homing.texts.near import Near, equal, join
 
 
 class Tokenizer(Protocol):
@@ -60,6 +60,7 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
         near_duplicates=len(near.pairs),
         template=0 if near.complete else near.largest,
         answers=len(np.unique(qrels.document[qrels.relevance > 0])),
+        itself=_itself(whole, qrels),
         grades=dict(zip(*(each.tolist() for each in np.unique(qrels.relevance, return_counts=True)), strict=True)),
         removed=removed,
         notes={name: count for name, count in whole.notes.items() if count},
@@ -88,6 +89,14 @@ def _pooled(parts: list[Qrels]) -> Qrels:
     highest = np.argsort(-both.relevance, kind="stable")
     first = highest[np.unique(pair_keys(both.query, both.document)[highest], return_index=True)[1]]
     return Qrels(both.query[first], both.document[first], both.relevance[first])
+
+
+def _itself(data: Dataset, qrels: Qrels) -> int:
+    """How many queries have a relevant document that is their own text, but for case and punctuation."""
+    query, document = equal(data.queries.texts, data.corpus.texts)
+    wanted = qrels.relevance > 0
+    found = np.isin(pair_keys(query, document), pair_keys(qrels.query[wanted], qrels.document[wanted]))
+    return len(np.unique(query[found]))
 
 
 def _spread(counts: NDArray[np.int64]) -> Spread:

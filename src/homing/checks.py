@@ -98,7 +98,8 @@ class Check:
     among those that have one. `near_duplicates` counts pairs of queries; `by` is how the splits were made. `lengths` is empty without a
     tokenizer, `leaks` and `sides` without splits. `columns`: how many different values each column of the queries has. `template`: where
     near-duplicates are too many to be counted, the queries of the largest group of them, and then `near_duplicates` is less than all.
-    `answers`: the documents that are relevant to any query. `grades`: how many judgments have each relevance.
+    `answers`: the documents that are relevant to any query. `itself`: the queries that one of their relevant
+    documents repeats. `grades`: how many judgments have each relevance.
     """
 
     queries: int
@@ -120,6 +121,7 @@ class Check:
     columns: dict[str, int]
     template: int = 0
     answers: int = 0
+    itself: int = 0
     grades: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -173,6 +175,7 @@ class Check:
             "queries without a judgment": self.without_candidates,
             "queries without a positive": self.without_positive,
             "queries without a negative": self.without_negative,
+            "queries that are relevant to themselves": self.itself,
             "pairs of near-duplicate queries" + (", at the least" if self.template else ""): self.near_duplicates,
             "queries removed by the split": self.removed,
         }
@@ -225,6 +228,11 @@ class Check:
             yield (
                 f"{asked:,} queries have {self.answers:,} relevant documents between them, as a fixed set of answers has: with these "
                 "apart, test asks for answers that training never saw as relevant. For new questions to known ones, use --split-by query."
+            )
+        if self.itself:
+            yield (
+                f"{counted(self.itself, 'query is its own relevant document', 'queries are their own relevant documents')}: any model "
+                "finds that, and the results look better than they are. Leave these judgments out."
             )
         if self.without_positive:
             yield (

@@ -55,7 +55,7 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
         else:
             answers = [into.document(answer) for answer in told]
         said = columns(record, (*QUESTION, ANSWER, *names))
-        queries = similar if ANSWER not in value else [asked, *similar]
+        queries = [asked, *similar] if ANSWER in value else [each for each in similar if each != asked]  # no question answers itself
         for query in dict.fromkeys(filter(None, queries)):
             place = into.query(query)
             into.describe(place, said)
