@@ -8,12 +8,14 @@ answer, the standard question is what the others are to find. Other names that h
 from __future__ import annotations
 
 import re
+from ast import literal_eval
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from homing.data import Builder, Side
 from homing.errors import FormatError
-from homing.formats.fields import Record, columns, keys, text_field, texts_field
+from homing.formats.fields import LIKE_LIST, Record, columns, keys, text_field, texts_field
 from homing.formats.headers import ENGLISH
 from homing.formats.records import records
 
@@ -32,9 +34,10 @@ def recognises(record: dict[str, Any]) -> bool:
 def read(path: Path, into: Builder, side: Side | None = None) -> None:
     """Read the file into `into`, its judgments as those of `side`.
 
-    A text with several similar questions is parted at line breaks, else at the first of `SEPARATORS` that it has, and they are counted in
-    `notes["similar_in_a_cell"]`. A record of similar questions alone goes with the one above it (`notes["similar_below"]`). Counts
-    `records_without_positive` and `empty_documents` too. Raises FormatError for a record without similar questions, or what they are like.
+    A text with several similar questions is parted at line breaks, else at the first of `SEPARATORS` that it has, or is a written list;
+    they are counted in `notes["similar_in_a_cell"]`. A record of similar questions alone goes with the one above it
+    (`notes["similar_below"]`). Counts `records_without_positive` and `empty_documents` too. Raises FormatError for a record without similar
+    questions, or what they are like.
     """
     answers: list[int] = []
     for record in records(path, into.notes):
@@ -70,7 +73,16 @@ def _questions(record: Record, name: str, into: Builder) -> list[str]:
     value = record.value[name]
     if not isinstance(value, str):
         return texts_field(record, name, into.notes)
-    separator = next((each for each in SEPARATORS if each in value.strip()), "\n")
-    parts = [text for part in value.split(separator) if (text := text_field(part, name, record.where))]
+    parts = [text for part in _parted(value.strip()) if (text := text_field(part, name, record.where))]
     into.notes["similar_in_a_cell"] += len(parts) if len(parts) > 1 else 0
     return parts
+
+
+def _parted(cell: str) -> list[str]:
+    """The questions of a cell: of a list as a program writes it into a table those in it, else what stands between separators."""
+    if LIKE_LIST.fullmatch(cell):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            written = literal_eval(cell)
+            if isinstance(written, list) and all(isinstance(each, str) for each in written):
+                return written
+    return cell.split(next((each for each in SEPARATORS if each in cell), "\n"))

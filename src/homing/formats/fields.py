@@ -15,7 +15,7 @@ from homing.arguments import WHOLE, WHOLE_REMEDY, half_a_character
 from homing.errors import FormatError
 
 _HIGHEST = 2**31 - 1
-_LIKE_LIST = re.compile(r"""\[\s*(".*"|'.*')\s*\]""", re.DOTALL)
+LIKE_LIST = re.compile(r"""\[\s*(".*"|'.*')\s*\]""", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+")
 RELEVANT = ("true", "yes", "y", "relevant", "是", "相关", "有关", "对", "正确", "匹配", "相似", "√", "✓", "✔")
@@ -74,7 +74,7 @@ def texts_field(record: Record, name: str, notes: Counter[str]) -> list[str]:
     for text in texts:
         if not text:
             notes["empty_documents"] += 1
-        elif _LIKE_LIST.fullmatch(text):
+        elif LIKE_LIST.fullmatch(text):
             notes["texts_like_lists"] += 1
     return [text for text in texts if text]
 
