@@ -38,7 +38,7 @@ from homing.reporting.language import Phrase
 from homing.reporting.sentences import in_both
 from homing.terminal import verdict_table
 from homing.verdicts.causes import Circumstances, likely_causes
-from homing.verdicts.context import Context
+from homing.verdicts.context import Context, Instructions, Tried
 from homing.verdicts.differences import JUDGED_ONLY, Difference
 from homing.verdicts.slices import slices
 from homing.verdicts.verdict import Verdict, compare
@@ -536,6 +536,13 @@ def test_causes_are_ranked_by_their_evidence(found: list[Evaluation], splits: Sp
     ):  # what single queries swing by is more than the drop of their mean
         causes = likely_causes(base, _moved(base, "tuned", spread - 0.04), Circumstances(learning_rate=1e-3))
         assert any("learning rate" in cause.name for cause in causes) == blamed
+    tried = Instructions(40, 90, (Tried("query: ", 0.60), Tried("", 0.64)), "")  # the base does better without the run's prompt
+    kept = likely_causes(base, _moved(base, "tuned", -0.04), Circumstances(scale=0.0, learning_rate=1e-3), tried)
+    assert kept[0].name == "the run's prompt does not suit the base"
+    assert kept[0].experiment.endswith('--query-prompt ""')
+    assert "0.640" in in_both(kept[0].evidence).zh
+    assert not any("learning rate" in cause.name and "on test" in cause.evidence for cause in kept)  # nothing was learned that could forget
+    assert not likely_causes(base, base, Circumstances(), replace(tried, chosen="query: "))
     cut = Circumstances(cut=0.6, max_length=64)
     assert any("length cap" in cause.name and "60%" in cause.evidence for cause in likely_causes(base, base, cut))
     queries = np.arange(len(base.queries))

@@ -73,7 +73,8 @@ def _more(found: LearningCurve | None) -> str:
         else:
             told = f"what more would bring cannot be told ({each.gain.signed})"
         said.append(f"{name} {values}: {told}")
-    return f"Trained on the judgments of {queries} queries, {'; '.join(said)}. By a power law; other seeds are not in the intervals."
+    law = "" if all(each.falls for each in found.forecasts) else " By a power law; other seeds are not in the intervals."
+    return f"Trained on the judgments of {queries} queries, {'; '.join(said)}.{law}"
 
 
 def _outside(found: tuple[General, ...]) -> str:

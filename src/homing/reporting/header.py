@@ -180,7 +180,7 @@ def _remarks(verdict: Verdict, difference: Difference | None) -> list[Phrase]:
         found.append(phrases.UNRANKED)
     if verdict.outcome == "gained":
         found += [in_both(cause.experiment) for cause in verdict.causes[:1] if verdict.action == "label more"]
-    elif verdict.power is not None:
+    elif verdict.power is not None and verdict.outcome == "undecided":
         power = verdict.power
         values = {
             "measure": power.measure, "detectable": number(power.detectable), "worthwhile": f"{power.worthwhile:g}",

@@ -178,6 +178,12 @@ SENTENCES = (
         "Judge these first places (homing audit shows the likeliest in training), then evaluate again: no training is needed for it.",
         "标注这些排在第一的文档（homing audit 列出训练集中最可疑的），再评测一次：无需重新训练。",
     ),
+    ("the run's prompt does not suit the base", "本次运行的提示词不适合基座模型"),
+    (
+        "On dev the base has nDCG@10 {best} with the prompt {prompt}, and {own} with the run's own.",
+        "未训练的基座模型在开发集上的 nDCG@10：用提示词 {prompt} 时为 {best}，用本次运行的提示词时为 {own}。",
+    ),
+    ("Train with that prompt: --query-prompt {prompt}", "用那个提示词训练：--query-prompt {prompt}"),
     ("positives cut by the length cap", "正例被长度上限截断"),
     (
         "{share} of the training positives are longer than {n} tokens; what lies beyond was never seen.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,11 +12,13 @@ from homing.data import Dataset, Ints
 from homing.measures.evaluations import Evaluation
 from homing.measures.formulas import judge
 from homing.texts.words import words
+from homing.verdicts.context import Instructions
 
 FEW = 500  # training queries
 SHORT = "the training was too short"
 UNREAD = "the base cannot read the texts"
 CHANCE = "to the base, the judgments are chance"
+PROMPT = "the run's prompt does not suit the base"
 ENOUGH = 500  # updates that are no short training, however many queries are left
 NOISE = 0.02  # nDCG@10 between two looks at so many queries as these: about one standard error
 LOOKED_AT = 50
@@ -64,8 +67,11 @@ class Circumstances:
         return self.learning_rate is not None or self.scale is not None or len(self.looks) > 0
 
 
-def likely_causes(first: Evaluation, last: Evaluation, told: Circumstances | None = None) -> tuple[Cause, ...]:
-    """Why `last` may not be better than `first`, the likeliest cause first; only those that the numbers speak for."""
+def likely_causes(
+    first: Evaluation, last: Evaluation, told: Circumstances | None = None, tried: Instructions | None = None
+) -> tuple[Cause, ...]:
+    """Why `last` may not be better than `first`, the likeliest cause first; only those that the numbers speak for. `tried`: the prompts
+    that the base was given on dev."""
     told = told or Circumstances()
     found = [
         *_ceiling(first),
@@ -77,6 +83,7 @@ def likely_causes(first: Evaluation, last: Evaluation, told: Circumstances | Non
         *_short(told),
         *_few(told),
         *_forgetting(first, last, told),
+        *_prompt(told, tried),
     ]
     return tuple(sorted((each for each in found if each.weight > 0.05), key=lambda cause: -cause.weight))
 
@@ -205,6 +212,8 @@ def _forgetting(first: Evaluation, last: Evaluation, told: Circumstances) -> Ite
     gain = last.per_query["nDCG@10"] - first.per_query["nDCG@10"]
     error = float(gain.std() / len(gain) ** 0.5)
     worse = _drop([each.measures["nDCG@10"].value for each in (first, last)], max(error, _noise(len(last.queries))))
+    if told.scale == 0:
+        worse = 0.0  # the weights are the base's: nothing of them is forgotten
     evidence = []
     if fell:
         evidence.append(f"nDCG@10 on dev went from {told.looks[0]:.3f} untrained to {told.looks[-1]:.3f} at the end")
@@ -221,6 +230,19 @@ def _forgetting(first: Evaluation, last: Evaluation, told: Circumstances) -> Ite
             float(np.clip(12 * max(fell, worse) + 6 * outside + (0.3 if refused else 0.0), 0, 1)),
             "; ".join(evidence) + ".",
             f"Train with a third of the learning rate{rate}, all else equal.",
+        )
+
+
+def _prompt(told: Circumstances, tried: Instructions | None) -> Iterator[Cause]:
+    """The base is compared under the prompt that suits it best on dev, and was trained under another: of a model that holds the base's
+    weights, all the difference is the prompt's."""
+    if tried is not None and tried.chosen != tried.own:
+        own, best = tried.tried[0], next(each for each in tried.tried if each.prompt == tried.chosen)
+        yield Cause(
+            PROMPT,
+            1.0 if told.scale == 0 else float(np.clip(10 * (best.ndcg - own.ndcg), 0, 1)),
+            f"On dev the base has nDCG@10 {best.ndcg:.3f} with the prompt {best.prompt!r}, and {own.ndcg:.3f} with the run's own.",
+            f"Train with that prompt: --query-prompt {json.dumps(best.prompt, ensure_ascii=False)}",
         )
 
 

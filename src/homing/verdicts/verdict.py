@@ -10,7 +10,7 @@ from typing import Literal
 from homing.arguments import demand
 from homing.measures.evaluations import Evaluation, fusion
 from homing.measures.resampling import LEAST_GROUPS
-from homing.verdicts.causes import CHANCE, SHORT, UNREAD, Cause, Circumstances, likely_causes
+from homing.verdicts.causes import CHANCE, PROMPT, SHORT, UNREAD, Cause, Circumstances, likely_causes
 from homing.verdicts.context import Context
 from homing.verdicts.differences import (
     DECISIVE,
@@ -117,7 +117,7 @@ def compare(
         held = [each for each in rivals if each.stands in (0, -1)] if action != "deploy" else []
         causes = tuple(_held_up_by(each, comparison, last, worthwhile, blind=action == "label more") for each in held)
     else:
-        causes = likely_causes(first, last, circumstances)
+        causes = likely_causes(first, last, circumstances, context.instructions)
     if outcome == "undecided" and _outcome(replace(difference, of_seeds={}), ranked) == "gained":
         causes = (seeds_apart(last, difference), *causes)
     elif apart:
@@ -176,8 +176,8 @@ def _better_still(comparison: Comparison, evaluations: Sequence[Evaluation], las
 
 def _with_tests(cause: Cause, causes: tuple[Cause, ...]) -> tuple[Cause, ...]:
     """The cause that lies in the test comes before all others, but for what costs no labels to mend: a base that cannot read the texts,
-    judgments that are chance to it, a training that was too short."""
-    place = len(list(takewhile(lambda each: each.name in (CHANCE, SHORT, UNREAD), causes)))
+    judgments that are chance to it, a prompt that does not suit it, a training that was too short."""
+    place = len(list(takewhile(lambda each: each.name in (CHANCE, PROMPT, SHORT, UNREAD), causes)))
     return (*causes[:place], cause, *causes[place:])
 
 
