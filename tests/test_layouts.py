@@ -14,7 +14,16 @@ import torch
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
-from transformers import LlamaConfig, LlamaModel, NomicBertConfig, NomicBertModel, RobertaConfig, RobertaModel
+from transformers import (
+    DebertaV2Config,
+    DebertaV2Model,
+    LlamaConfig,
+    LlamaModel,
+    NomicBertConfig,
+    NomicBertModel,
+    RobertaConfig,
+    RobertaModel,
+)
 
 import homing
 from homing import Model, Training
@@ -121,6 +130,13 @@ def test_readers_before_transformers_5_find_the_rotation_too(directory: Path, tm
 def test_prompts_that_the_directory_names_otherwise_are_told(directory: Path) -> None:
     changed(directory / "config_sentence_transformers.json", prompts={"s2p_query": "Instruct: find\nQuery: ", "query": ""})
     assert "the directory also names 's2p_query': --query-prompt takes such a text" in Model(directory, device="meta").manner
+
+
+def test_a_weight_that_is_read_past_its_module(directory: Path, tmp_path: Path) -> None:
+    """DeBERTa's relative positions: what is merged is verified whole then, where layer by layer the weight is not there."""
+    relative = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["c2p", "p2c"], "norm_rel_ebd": "layer_norm"}
+    another_body(directory, DebertaV2Model(DebertaV2Config(**SMALL, **relative, share_att_key=True)))
+    merged(Model(directory, device="cpu", max_length=64), tmp_path)
 
 
 # Refused before anything is trained.

@@ -13,6 +13,7 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 
 from homing.encoders.change import Change, FullChange
+from homing.encoders.devices import ran_out
 from homing.encoders.model import Model
 from homing.encoders.tokens import Tokens
 
@@ -48,10 +49,15 @@ def units(body: nn.Module) -> dict[str, nn.Module]:
 
 
 @contextmanager
-def streamed(body: nn.Module, read: Read, seen: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Run a `skeleton` with what `read` gives for each parameter by its name; `seen` is shown what each unit puts out, by its name."""
+def streamed(body: nn.Module, read: Read, seen: Callable[[str, Tensor], None], *, whole: bool = False) -> Iterator[None]:
+    """Run a `skeleton` with what `read` gives for each parameter by its name; `seen` is shown what each unit puts out, by its name.
+
+    `whole`: all of it is read at once, and `seen` is shown nothing.
+    """
+    if whole:
+        _reader("", read)(body, None)
     handles = []
-    for name, unit in units(body).items():
+    for name, unit in ({} if whole else units(body)).items():
         handles.append(unit.register_forward_pre_hook(_reader(name, read)))
         handles.append(unit.register_forward_hook(_releaser(name, seen)))
     try:
@@ -66,7 +72,7 @@ def _reader(name: str, read: Read) -> Any:
         for own, parameter in list(unit.named_parameters()):
             if parameter.is_meta:
                 owner, last = _owner(unit, own)
-                weight = read(f"{name}.{own}")
+                weight = read(f"{name}.{own}" if name else own)
                 setattr(owner, last, nn.Parameter(weight if _is_table(unit) else weight.float(), requires_grad=False))
 
     return before
@@ -118,8 +124,17 @@ def run(model: Model, tokens: Tokens, read: Read, beside: Change | None = None, 
     """Run a few texts, as one chunk, in float32 on the CPU through a model on the device "meta", with the weights that `read` gives.
 
     `beside`: an adapter whose change is put beside the weights, layer by layer; where it can only be put into them, it is. `done` is
-    called after each unit.
+    called after each unit. A body with a weight that is read past the module that holds it (DeBERTa's relative positions) is run whole.
     """
+    try:
+        return _run(model, tokens, read, beside, done, whole=False)
+    except RuntimeError as error:
+        if ran_out(error):
+            raise
+    return _run(model, tokens, read, beside, done, whole=True)
+
+
+def _run(model: Model, tokens: Tokens, read: Read, beside: Change | None, done: Callable[[], object], *, whole: bool) -> Passed:
     outputs: dict[str, Tensor] = {}
 
     def seen(name: str, output: Tensor) -> None:
@@ -135,7 +150,7 @@ def run(model: Model, tokens: Tokens, read: Read, beside: Change | None = None, 
             module.register_forward_hook(_beside(name, beside))
     model.transformer[0].model, model.device = body, torch.device("cpu")
     try:
-        with streamed(body, lambda name: source(first[name]), seen), torch.inference_mode():
+        with streamed(body, lambda name: source(first[name]), seen, whole=whole), torch.inference_mode():
             pooled = model.embed_padded(tokens, np.arange(len(tokens)))
     finally:
         model.transformer[0].model, model.device = own, device
