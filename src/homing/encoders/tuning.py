@@ -63,6 +63,7 @@ class Tuning(ABC):
         self.body: Any = model.transformer[0].model
         self._base_parameters, self._base_dtype = model.parameters, model.dtype
         model.change = None
+        self._checkpointing = False
         self._base = [(parameter, parameter.data, parameter.requires_grad) for parameter in model.transformer.parameters()]
 
     @abstractmethod
@@ -155,6 +156,7 @@ class Tuning(ABC):
 
     def _checkpoint(self) -> None:
         set_checkpointing(self.body, True)
+        self._checkpointing = True
         self.train_mode()
 
     def merge(self) -> None:
@@ -165,7 +167,7 @@ class Tuning(ABC):
 
     def detach(self) -> None:
         """Take it off: the model's weights are again those that they were, bit for bit."""
-        if self.body.is_gradient_checkpointing:
+        if self._checkpointing:
             set_checkpointing(self.body, False)
         self._remove()
         for parameter, data, learned in self._base:
