@@ -22,7 +22,7 @@ from homing.data import Corpus, Dataset, Qrels, Queries
 from homing.encoders.tokens import Tokens
 from homing.errors import JudgmentError
 from homing.protocols import Kind
-from homing.training.selection import FEWEST_LISTS, FEWEST_TO_CHOOSE, STAND_INS, DevLists, Look, best_scale, plan_looks
+from homing.training.selection import DEAREST, FEWEST_LISTS, FEWEST_TO_CHOOSE, STAND_INS, DevLists, Look, best_scale, plan_looks
 from tiny import made_data
 
 TEMPERATURE = 0.05
@@ -256,12 +256,13 @@ def test_the_rule_of_the_scale(values: list[tuple[float, ...]], ap: tuple[float,
     assert best_scale({scale: look_of(table[place], ap[place]) for place, scale in enumerate(SCALES)}) == best
 
 
-@given(some.floats(0, 1e5), some.floats(0, 200), some.integers(1, 12), some.sampled_from([None, 0.5]))
-def test_looks_cost_what_they_may(affordable: float, always: float, asked: int, scale: float | None) -> None:
-    plan = plan_looks(affordable, always, Training(evaluations=asked, scale=scale))
+@given(some.floats(0, 1e5), some.floats(0, 200), some.integers(1, 12), some.sampled_from([None, 0.5]), some.sampled_from([None, 1.0]))
+def test_looks_cost_what_they_may(affordable: float, always: float, asked: int, scale: float | None, minutes: float | None) -> None:
+    plan = plan_looks(affordable, always, Training(evaluations=asked, scale=scale, minutes=minutes))
     looks = plan.evaluations + 1 + (3 if plan.choose else 0)
     assert 1 <= plan.evaluations <= asked
     assert plan.lists * looks <= max(affordable, always * looks, looks)  # no fewer than one list a look
+    assert plan.lists * looks <= max(DEAREST * affordable, 2 * always, 2) or minutes is None  # a slow machine is left some time
     assert plan.evaluations == 1 or plan.lists >= FEWEST_LISTS
     if plan.choose:
         assert scale is None

@@ -256,8 +256,8 @@ def test_the_clock_ends_a_training_with_its_schedule_complete(
 
     monkeypatch.setattr(Session, "_update", updating)
     monkeypatch.setattr(DevLists, "look", looking)
-    for module in ("training", "session", "learner"):
-        monkeypatch.setattr(f"homing.{module}.time", SimpleNamespace(monotonic=monotonic))
+    for module in ("train", "session", "learner"):
+        monkeypatch.setattr(f"homing.training.{module}.time", SimpleNamespace(monotonic=monotonic))
     homing.train(base, mined, splits.dev, replace(SETTINGS, minutes=0.1, scale=None), out=tmp_path / "adapter")
     lines = [json.loads(line) for line in (tmp_path / "training" / "metrics.jsonl").read_text().splitlines()]
     rates = [line["learning_rate"] for line in lines if "learning_rate" in line]

@@ -20,6 +20,7 @@ from homing.texts.itself import Itself
 
 FEWEST_LISTS = 50  # below, rather fewer looks
 FEWEST_TO_CHOOSE = 25  # below, the scale is not chosen on dev: all that was learned is kept
+DEAREST = 3  # times what is affordable: more than that no looks take of a clock, but the first and the last
 STAND_INS = 20  # documents in the place of judged negatives, where there are none
 SCALES = (0.25, 0.5, 0.75)  # beside 0, the base, and 1, all that was learned
 
@@ -36,15 +37,20 @@ class Looks:
 def plan_looks(affordable: float, always: float, settings: Training) -> Looks:
     """So many looks that they cost `affordable` lists in all, the one at the base included; `always` lists a look are free.
 
-    Fewer looks rather than fewer than 50 lists each; and where not even 25 are left for each, no scale is chosen.
+    Fewer looks rather than fewer than 50 lists each; and where not even 25 are left for each, no scale is chosen. Under a clock neither
+    happens for looks that are free where these take much more than what is affordable: on a slow machine they would leave no time to learn.
     """
 
     def lists(looks: int) -> int:
         return max(1, int(max(affordable / looks, always)))
 
-    choose = settings.scale is None and lists(2 + len(SCALES)) >= FEWEST_TO_CHOOSE
+    def worth(looks: int, fewest: int) -> bool:
+        dear = settings.minutes is not None and looks * lists(looks) > DEAREST * affordable
+        return lists(looks) >= fewest and not dear
+
+    choose = settings.scale is None and worth(2 + len(SCALES), FEWEST_TO_CHOOSE)
     others = 1 + (len(SCALES) if choose else 0)
-    evaluations = next((each for each in range(settings.evaluations, 1, -1) if lists(each + others) >= FEWEST_LISTS), 1)
+    evaluations = next((each for each in range(settings.evaluations, 1, -1) if worth(each + others, FEWEST_LISTS)), 1)
     return Looks(evaluations, lists(evaluations + others), choose)
 
 
