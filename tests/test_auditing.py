@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from homing.auditing import Scorer, audit
 from homing.cli import main
-from homing.data import UNSURE, Builder, Dataset, Qrels, Splits
+from homing.data import UNSURE, Builder, Dataset, Qrels, Run, Splits
 from homing.encoders.model import Model
 from homing.errors import FormatError, JudgmentError, SettingError
 from homing.formats import judgments as files
@@ -180,6 +180,11 @@ def test_mined_negatives_are_looked_at_and_what_judges_have_looked_at_is_not() -
     place = list(zip(suspects.query.tolist(), suspects.negative.tolist(), strict=True)).index(hidden)
     assert not suspects.judged[place]
     assert suspects.judged.sum() == len(suspects) - 1
+    ranked = np.full((2, 12), -1, dtype=np.int32)  # a query without a positive, or a rank past ten, is not looked at
+    ranked[0, 0], ranked[0, 11] = hidden[1], next(iter(without.qrels.positives[hidden[0] + 1]))
+    run = Run(np.array([hidden[0], len(without.queries)], dtype=np.int32), ranked, np.zeros((2, 12), dtype=np.float32))
+    also = audit(without, [base], runs=[run, run])
+    assert {(int(q), int(d)) for q, d, j in zip(also.query, also.negative, also.judged, strict=True) if not j} == {hidden}
 
     query, document = np.array(sorted(false)[:5], dtype=np.int32).T
     after = data.changed(Qrels(query, document, np.array([1, 0, UNSURE, 0, 0])))

@@ -63,6 +63,13 @@ def finished(data: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFact
     return out, printed
 
 
+def test_the_audit_of_its_test_lists_what_was_found_first_and_nobody_judged(finished: tuple[Path, str], tmp_path: Path) -> None:
+    code, printed = homing_run("audit", finished[0], "--test", "--top", "1000", "--out", tmp_path / "exam")
+    assert code == 0, printed
+    assert "then: homing split DATA --judgments FILE" in printed
+    assert '"judged": false' in (tmp_path / "exam" / "suspects.html").read_text(encoding="utf-8").replace('":f', '": f')
+
+
 def test_a_run_leaves_everything_it_promises(finished: tuple[Path, str]) -> None:
     out, printed = finished
     for name in (

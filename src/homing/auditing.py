@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from homing.data import Dataset, Floats, Ints, Mined, Side, keyed_pairs, pair_keys
+from homing.data import Dataset, Floats, Ints, Mined, Run, Side, keyed_pairs, pair_keys
 from homing.errors import JudgmentError, SettingError
 from homing.protocols import Encoder
 from homing.settings import Auditing
@@ -16,17 +16,26 @@ from homing.suspects import DIFFERENT, ENOUGH, Suspects, fused, log_odds, resemb
 from homing.training.scorer import Scorer
 
 FOLDS = 5
+FIRST = 10  # documents of a run: those that nDCG@10 reads
+_NONE = np.zeros(0, dtype=np.int64)
 _BLOCK = 1 << 15  # pairs whose embeddings are multiplied together
 
 
 def audit(
-    data: Dataset, models: Sequence[Encoder | Scorer], settings: Auditing | None = None, *, mined: Mined | None = None, side: Side = "train"
+    data: Dataset,
+    models: Sequence[Encoder | Scorer],
+    settings: Auditing | None = None,
+    *,
+    mined: Mined | None = None,
+    side: Side = "train",
+    runs: Sequence[Run] = (),
 ) -> Suspects:
     """The negatives of one side that are most likely relevant, at most `settings.top`, best first.
 
-    `data` is that side: its judged negatives are looked at, and those of `mined` (training rows) that nobody judged. What several models
-    suspect comes first. A query without a positive is left out, for there is nothing to compare with, and so are pairs that judges have
-    looked at since (`data.changes`). Without a model, near-duplicates of a positive are listed alone.
+    `data` is that side: its judged negatives are looked at, those of `mined` (training rows) that nobody judged, and likewise the first ten
+    documents of each query in `runs`. What several models suspect comes first. A query without a positive is left out, for there is
+    nothing to compare with, and so are pairs that judges have looked at since (`data.changes`). Without a model, near-duplicates of a
+    positive are listed alone.
 
     Raises JudgmentError where no query has both a positive and a negative, SettingError where two models have one name.
     """
@@ -34,7 +43,7 @@ def audit(
     names = tuple(model.name for model in models)
     if len(set(names)) < len(names):
         raise SettingError("two models have the same name", got=", ".join(names), remedy="Give directories with different names.")
-    pairs = _Pairs.of(data, mined, settings)
+    pairs = _Pairs.of(data, np.unique(np.concatenate([*([] if mined is None else [_mined(mined)]), *map(_first, runs), _NONE])), settings)
     asked = pairs.relevance == 0
     if data.changes is not None:
         asked &= ~np.isin(pair_keys(pairs.query, pairs.document), pair_keys(data.changes.query, data.changes.document))
@@ -61,7 +70,7 @@ def audit(
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """The pairs of the queries that are looked at, by query: positives, judged and mined negatives.
+    """The pairs of the queries that are looked at, by query: positives, judged negatives, and those that were found.
 
     Shapes: `query`, `document`, `relevance`, `judged` (pairs,); `cell`, `rival` (cells,): every pair beside every positive of its query,
     both as positions among the pairs; `start` (pairs,): a pair's first cell.
@@ -76,7 +85,8 @@ class _Pairs:
     start: NDArray[np.int64]
 
     @classmethod
-    def of(cls, data: Dataset, mined: Mined | None, settings: Auditing) -> _Pairs:
+    def of(cls, data: Dataset, found: NDArray[np.int64], settings: Auditing) -> _Pairs:
+        """`found`: keys of pairs that count as negatives where nobody judged them, each once; shape (found,)."""
         qrels = data.qrels
         queries = np.array(sorted(qrels.positives), dtype=np.int32)
         if settings.queries is not None and settings.queries < len(queries):
@@ -84,13 +94,11 @@ class _Pairs:
         wanted = np.isin(qrels.query, queries) & (qrels.relevance >= 0)
         query, document, relevance = qrels.query[wanted], qrels.document[wanted], qrels.relevance[wanted]
         judged = np.ones(len(query), dtype=bool)
-        if mined is not None:
-            found = _mined(mined)
-            asked, told = keyed_pairs(found[~np.isin(found, pair_keys(qrels.query, qrels.document))])
-            wanted = np.isin(asked, queries)
-            query, document = np.append(query, asked[wanted]), np.append(document, told[wanted])
-            relevance = np.append(relevance, np.zeros(wanted.sum(), dtype=np.int32))
-            judged = np.append(judged, np.zeros(wanted.sum(), dtype=bool))
+        asked, told = keyed_pairs(found[~np.isin(found, pair_keys(qrels.query, qrels.document))])
+        wanted = np.isin(asked, queries)
+        query, document = np.append(query, asked[wanted]), np.append(document, told[wanted])
+        relevance = np.append(relevance, np.zeros(wanted.sum(), dtype=np.int32))
+        judged = np.append(judged, np.zeros(wanted.sum(), dtype=bool))
         order = np.argsort(query, kind="stable")
         query, document, relevance, judged = query[order], document[order], relevance[order], judged[order]
         positives = np.flatnonzero(relevance > 0)
@@ -179,6 +187,12 @@ def _voice(heard: _Heard, pairs: _Pairs, near: Ints) -> Floats:
         if some.sum() < ENOUGH or len(np.unique(fold[some])) == 1:  # a fold that has them all would learn from none
             return plain
     return log_odds(np.where(known[:, None], evidence, 0.0), relevant, known, fold)
+
+
+def _first(run: Run) -> NDArray[np.int64]:
+    """Every query with each of the first documents found for it; shape (pairs,), keys as of `pair_keys`."""
+    row, column = np.nonzero(run.document[:, :FIRST] >= 0)
+    return pair_keys(run.query[row], run.document[row, column])
 
 
 def _mined(mined: Mined) -> NDArray[np.int64]:

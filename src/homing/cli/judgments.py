@@ -19,7 +19,7 @@ from homing.data import SIDES, Side
 from homing.errors import FormatError, SettingError
 
 if TYPE_CHECKING:
-    from homing.data import Mined, Splits
+    from homing.data import Mined, Run, Splits
     from homing.encoders.chat import ChatJudge
     from homing.protocols import Encoder
     from homing.suspects import Suspects
@@ -40,7 +40,8 @@ def audit(
 ) -> None:
     """List the negatives that are most likely relevant, as a sheet and as a page on which a person marks them.
 
-    A run brings its base, its tuned model and its mined rows. Only the training split is looked at, unless another is asked for.
+    A run brings its base, its tuned model and its mined rows. Only the training split is looked at, unless another is asked for; with
+    --test also what the models of its evaluation put first and nobody judged.
     """
     from homing.auditing import audit as look
     from homing.formats.judgments import demand_unmarked, read
@@ -71,7 +72,8 @@ def audit(
             "test is the exam: judgments made from this list change it, and verdicts from before no longer compare with those after."
         )
     looked = rows.train if rows is not None else getattr(splits, audited)
-    found = look(looked, models, chosen, mined=rows, side=audited)
+    runs = _runs(directory / "evaluation", splits) if is_run and audited == "test" else []
+    found = look(looked, models, chosen, mined=rows, side=audited, runs=runs)
     said = {"models": [{"name": each.name, "digest": getattr(each, "digest", "")} for each in models], **asdict(chosen)}
     _write(found, kept, {"dataset": str((directory / "dataset" if is_run else directory).absolute()), **said})
     told = [f"{int((found.near >= NEAR).sum()):,} near-duplicates of the positive"]
@@ -82,7 +84,20 @@ def audit(
     if not len(found):
         return
     click.echo(f"mark them: {kept / 'suspects.html'} in a browser, or {kept / 'suspects.csv'} in a spreadsheet (1, 0 or u under 'mark')")
-    click.echo(f"then: homing {'run' if is_run else 'mine'} {quote(f'{data}/recipe.toml' if is_run else data)} --judgments FILE")
+    if audited == "train":
+        click.echo(f"then: homing {'run' if is_run else 'mine'} {quote(f'{data}/recipe.toml' if is_run else data)} --judgments FILE")
+    else:
+        tuned = f" --model {quote(f'{data}/model')}" if is_run else ""
+        click.echo(f"then: homing split DATA --judgments FILE --out judged, and homing evaluate judged --model BASE{tuned}")
+
+
+def _runs(evaluation: Path, splits: Splits) -> list[Run]:
+    """What each model of a run's evaluation found for the test queries; nothing where there is none yet."""
+    from homing.formats.evaluation import METRICS, read_evaluation
+
+    if not (evaluation / METRICS).is_file():
+        return []
+    return [each.found for each in read_evaluation(evaluation, splits) if each.found is not None]
 
 
 def _write(found: Suspects, directory: Path, said: dict[str, Any]) -> None:

@@ -148,8 +148,9 @@ SENTENCES = (
         "{first} 的 Judged@10 为 {before}，{last} 为 {after}：nDCG@10 不能判定两者的优劣。",
     ),
     (
-        "Judge the first ten documents of {first} and of {last} for the test queries, and evaluate again: no training is needed for it.",
-        "为测试查询标注 {first} 与 {last} 各自的前十篇文档，然后重新评测：无需重新训练。",
+        "Judge the first ten documents of {first} and of {last} for the test queries (homing audit RUN --test lists them), and evaluate again:"
+        " no training is needed for it.",
+        "为测试查询标注 {first} 与 {last} 各自的前十篇文档（homing audit RUN --test 会列出），然后重新评测：无需重新训练。",
     ),
     ("to the base, the judgments are chance", "对基座模型来说，标注近乎随机"),
     (
@@ -175,8 +176,8 @@ SENTENCES = (
         "有 {share} 的测试查询，两个模型都把同一篇未标注的文档排在第一，高于全部相关文档。",
     ),
     (
-        "Judge these first places (homing audit shows the likeliest in training), then evaluate again: no training is needed for it.",
-        "标注这些排在第一的文档（homing audit 列出训练集中最可疑的），再评测一次：无需重新训练。",
+        "Judge these first places (homing audit RUN --test lists them), then evaluate again: no training is needed for it.",
+        "标注这些排在第一的文档（homing audit RUN --test 会列出），再评测一次：无需重新训练。",
     ),
     ("the run's prompt does not suit the base", "本次运行的提示词不适合基座模型"),
     (

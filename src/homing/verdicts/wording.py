@@ -39,8 +39,8 @@ def judged_apart(first: Evaluation, last: Evaluation, difference: Difference) ->
     return Cause(
         "what the two models find is judged to different shares", 1.0,
         f"Judged@10 is {before:.2f} for {first.name} and {after:.2f} for {last.name}: nDCG@10 does not decide between them.{read}",
-        f"Judge the first ten documents of {first.name} and of {last.name} for the test queries, and evaluate again: "
-        "no training is needed for it.",
+        f"Judge the first ten documents of {first.name} and of {last.name} for the test queries (homing audit RUN --test lists them), and "
+        "evaluate again: no training is needed for it.",
     )  # fmt: skip
 
 
