@@ -571,6 +571,18 @@ def test_folder_that_lacks_a_part_says_which(tmp_path: Path, missing: str) -> No
         refuse(lambda: load(path), FormatError, ["Move qrels.tsv to qrels/train.tsv"])
 
 
+def test_a_folder_of_other_files_is_told_how_to_be_given(tmp_path: Path) -> None:
+    for name in ("train.jsonl", "validation.jsonl", "test.jsonl"):
+        (tmp_path / name).touch()
+    told = f"Name its files: {tmp_path / 'train.jsonl'} --dev {tmp_path / 'validation.jsonl'} --test {tmp_path / 'test.jsonl'}."
+    refuse(lambda: load(tmp_path), FormatError, [told])
+    (tmp_path / "test.jsonl").unlink()
+    refuse(lambda: load(tmp_path), FormatError, [f"--test {tmp_path / 'validation.jsonl'}."])  # two files: the second is the test
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "data-00000-of-00001.arrow").touch()
+    refuse(lambda: load(tmp_path), FormatError, ["load_from_disk"])
+
+
 def test_paths_and_formats_that_do_not_fit(tmp_path: Path) -> None:
     file = put(tmp_path / "a.json", [CANDIDATES])
     refuse(lambda: load(tmp_path / "absent.json"), FormatError, ["absent.json", "No such file"])

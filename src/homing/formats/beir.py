@@ -51,6 +51,12 @@ def _told(path: Path) -> str:
             "Homing learns from judgments, and measures by them: say for some of the queries (a hundred and more) which documents answer "
             f"them, in {QRELS}/train.tsv, a query id, a document id and 1 or 0 a line, with tabs between."
         )
+    if any(path.glob("*.arrow")) or any(path.glob("*/*.arrow")):
+        return 'Write what datasets saved there as JSON: load_from_disk(PATH)["train"].to_json("train.jsonl"), each split so.'
+    files = {side: file for side, names in CALLED.items() for file in sorted(path.glob("*.*")) if file.name.lower().split(".")[0] in names}
+    if "train" in files:
+        flags = {"train": "", "dev": "--dev " if "test" in files else "--test ", "test": "--test "}
+        return "Name its files: " + " ".join(f"{flags[side]}{file}" for side, file in files.items()) + "."
     return "Add what is missing, or name a file: JSON, JSONL, Parquet, CSV or .xlsx."
 
 
