@@ -200,6 +200,8 @@ def test_similar_questions_are_found_however_a_table_writes_them(tmp_path: Path)
         ("问题(必填),问题相似问法(选填-多个用##分隔),机器人回答", "怎么退保,如何退保##退保流程？,打电话"),
         ("Question,Similar questions,Similar questions,Answer", "怎么退保,如何退保,退保流程？,打电话"),
         ("标准问题,相似问题,答案", """怎么退保,"['如何退保', '退保流程？']",打电话"""),
+        ("标准问题,相似问题,答案,标签", "怎么退保,如何退保|退保流程？,打电话,保全"),
+        ("question,similar_question,answer,score", "怎么退保,如何退保|退保流程？,打电话,35"),
         ("相似问题,标准问题,答案", "如何退保；退保流程？,怎么退保,打电话"),
     ):
         assert judgments(load(put(tmp_path / "a.csv", f"{header}\n{row}\n"))) == ASKED[:3]

@@ -22,13 +22,14 @@ from homing.formats.records import records
 QUESTION, ANSWER = ENGLISH["question"], "answer"
 SIMILAR = re.compile(r"similar_question(?:_\d+)?")
 SEPARATORS = ("\n", "##", "|", "｜", "；", ";")
-_OTHERS = (*ENGLISH["is_relevant"], "positive", "pos")
+_POSITIVE = ("positive", "pos", "positives")
 
 
 def recognises(record: dict[str, Any]) -> bool:
-    """Whether the record has questions that are like another, and neither a label nor candidates."""
+    """Whether the record has questions that are like another, and neither positives nor candidates, nor (but beside an answer) a label."""
     listed = any(isinstance(value, list) and any(isinstance(each, dict) for each in value) for value in record.values())
-    return any(map(SIMILAR.fullmatch, record)) and not any(name in record for name in _OTHERS) and not listed
+    others = _POSITIVE if ANSWER in record else (*_POSITIVE, *ENGLISH["is_relevant"])
+    return any(map(SIMILAR.fullmatch, record)) and not any(name in record for name in others) and not listed
 
 
 def read(path: Path, into: Builder, side: Side | None = None) -> None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from homing.formats.fields import simplified
 
-STANDARD = ("标准问题", "标准问法", "标准问句", "标准问")
+STANDARD = ("标准问题", "标准问法", "标准问句", "标准问", "知识标题")
 ASKED = ("查询", "问题", "问句", "提问", "用户问题", "用户提问", "查询语句", "句子1", "文本1", "问题1")
 QUERY = (*ASKED, *STANDARD)
 ANSWER = ("答案", "标准答案", "正确答案", "参考答案", "回答", "回复", "机器人回答")
@@ -52,7 +52,9 @@ def columns(names: Sequence[str]) -> list[str]:
     )  # their label is the column's name
     judged = (any(name in (*ENGLISH[kind], *own) for name in found) for kind, own in (("is_relevant", LABEL), ("content", DOCUMENT)))
     labelled = not in_rows and all(judged)
-    if not in_rows and not labelled and (asked := _asked_alike(found)) is not None:
+    asked = _asked_alike(found)
+    answered = any(_SIMILAR.fullmatch(name) for name in found) and any(name in ("answer", *ANSWER) for name in found)
+    if asked is not None and not in_rows and (answered or not labelled):
         return asked
     others = {"content": DOCUMENT, "is_relevant": LABEL} if labelled else {"positive": (*POSITIVE, *ANSWER)}
     for english, chinese in {"query": QUERY, **others}.items():
