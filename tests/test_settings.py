@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ def test_a_seed_is_one_that_every_generator_takes(seed: int) -> None:
 
 
 def test_numbers_of_numpy_and_none_are_taken() -> None:
-    assert Training(rank=np.int64(4), epochs=np.float32(0.5), minutes=None).rank == 4
+    """As Python's own, which JSON holds; a whole number for any is that."""
+    said = Training(rank=np.int64(4), epochs=np.float32(0.5), minutes=None)
+    assert json.dumps(asdict(said)) == json.dumps(asdict(Training(rank=4, epochs=0.5)))
+    assert json.dumps(asdict(Training(epochs=3))) == json.dumps(asdict(Training(epochs=3.0)))
     assert Mining(negatives=np.int32(2)).negatives == 2
 
 

@@ -37,6 +37,8 @@ class _Settings:
             if wanted and "float" not in kinds and not isinstance(value, Integral):
                 raise SettingError(f"--{name} is no whole number", got=repr(value), expected=str(each.type))
             _demand(name != "seed" or 0 <= value < 1 << 63, name, value, "0 to 2^63 - 1")
+            if wanted:  # NumPy's numbers are no JSON, and 3 is 3.0
+                object.__setattr__(self, each.name, (float if "float" in kinds else int)(value))
         self._check()
 
     def _check(self) -> None: ...
