@@ -154,6 +154,9 @@ def test_tevatron_passages_have_ids_and_titles_are_joined(tmp_path: Path) -> Non
     first["positive_passages"][0]["title"] = "生效"
     (tmp_path / "b.jsonl").write_text(json.dumps(first), encoding="utf-8")
     assert "生效 自签收次日零时起。" in load(tmp_path / "b.jsonl").corpus.texts
+    dpr = {"question": "q", "answers": ["a"], "positive_ctxs": [{"title": "t", "text": "d", "score": 1000}], "negative_ctxs": []}
+    (tmp_path / "dpr.json").write_text(json.dumps([dpr | {"hard_negative_ctxs": [{"title": "", "text": "e"}]}]))
+    assert told(load(tmp_path / "dpr.json")) == {("q", "t d", 1), ("q", "e", 0)}
 
 
 # Mined rows, by other programs' own loaders

@@ -27,7 +27,7 @@ ENGLISH = {
 }  # what the formats take, the name that stands for them first
 OTHERS = (
     "title", "metadata", "response", "rejected_response", "messages", "positive_messages", "negative_messages", "query_id",
-    "positive_passages", "negative_passages",
+    "positive_passages", "negative_passages", "positive_ctxs", "negative_ctxs", "hard_negative_ctxs",
 )  # fmt: skip
 _CHINESE = frozenset((*QUERY, *POSITIVE, *DOCUMENT, *LABEL))
 _ENGLISH = frozenset((*OTHERS, *(name for names in ENGLISH.values() for name in names)))

@@ -1,6 +1,7 @@
 """Tevatron's training data: `{"query_id", "query", "positive_passages": [{"docid", "title", "text"}], "negative_passages": […]}`, JSONL.
 
-A passage's title and text are joined by a blank, as Tevatron does.
+DPR's, which has the same form under `question`, `positive_ctxs`, `negative_ctxs` and `hard_negative_ctxs`, is read too. A passage's title
+and text are joined by a blank, as Tevatron does.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from typing import Any
 from homing.data import Builder, Dataset, Mined, Side
 from homing.errors import FormatError
 from homing.formats.examples import Text, examples
-from homing.formats.fields import Record, columns, keys, shown, text_field
+from homing.formats.fields import Record, columns, named, shown, text_field
 from homing.formats.records import records
 from homing.formats.writing import write_records
 
 POSITIVE, NEGATIVE = "positive_passages", "negative_passages"
+_QUERY, _POSITIVES = ("query", "question"), (POSITIVE, "positive_ctxs")
+_GRADES = {**dict.fromkeys(_POSITIVES, 1), **dict.fromkeys((NEGATIVE, "negative_ctxs", "hard_negative_ctxs"), 0)}
 
 
 def recognises(record: dict[str, Any]) -> bool:
     """Whether the record has a query and a list of positive passages."""
-    return {"query", POSITIVE} <= record.keys()
+    return any(name in record for name in _QUERY) and any(name in record for name in _POSITIVES)
 
 
 def read(path: Path, into: Builder, side: Side | None = None) -> None:
@@ -30,19 +33,15 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     wrong.
     """
     for record in records(path, into.notes):
-        if "query" not in record.value:
-            raise FormatError(
-                "'query' is missing", where=record.where, got=f"the keys {keys(record.value)}", expected=f"'query' and {POSITIVE!r}",
-                remedy="Give each record its query.",
-            )  # fmt: skip
-        text = text_field(record.value["query"], "query", record.where)
-        judged = [(passage, grade) for name, grade in ((POSITIVE, 1), (NEGATIVE, 0)) for passage in _passages(record, name)]
+        name = named(record, _QUERY, "Give each record its query.")
+        text = text_field(record.value[name], name, record.where)
+        judged = [(passage, grade) for key, grade in _GRADES.items() for passage in _passages(record, key)]
         into.notes.update(["empty_documents"] * sum(not passage for passage, _ in judged))
         if not text:
             into.notes["empty_queries"] += 1
             continue
         query = into.query(text)
-        into.describe(query, columns(record, ("query", "query_id")))
+        into.describe(query, columns(record, (name, "query_id")))
         for passage, grade in judged:
             if passage:
                 into.judge(query, into.document(passage), grade, side)
