@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import fcntl
 import json
@@ -25,6 +26,7 @@ from alone import exit_code, start
 from homing.cli import main
 from homing.digests import file_digest
 from homing.errors import FormatError, RunError
+from homing.loading import read_dataset
 from homing.measures.decision import Decision
 from homing.runs.dependence import changes
 from homing.runs.rundir import ARTEFACTS, STAGES, artefact, is_running, locked, status
@@ -66,8 +68,23 @@ def finished(data: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFact
 def test_the_audit_of_its_test_lists_what_was_found_first_and_nobody_judged(finished: tuple[Path, str], tmp_path: Path) -> None:
     code, printed = homing_run("audit", finished[0], "--test", "--top", "1000", "--out", tmp_path / "exam")
     assert code == 0, printed
-    assert "then: homing split DATA --judgments FILE" in printed
+    assert f"then: homing split {finished[0]} --judgments FILE" in printed
     assert '"judged": false' in (tmp_path / "exam" / "suspects.html").read_text(encoding="utf-8").replace('":f', '": f')
+    sheet = tmp_path / "exam" / "suspects.csv"
+    with sheet.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[0]["mark"], rows[1]["mark"] = "1", "u"
+    with (tmp_path / "marked.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    code, printed = homing_run("split", finished[0], "--judgments", tmp_path / "marked.csv", "--out", tmp_path / "judged")
+    assert code == 0, printed
+    before, after = read_dataset(finished[0] / "dataset"), read_dataset(tmp_path / "judged")
+    for name in ("train", "dev", "test"):  # each query stays where it is
+        one, other = getattr(before, name).qrels, getattr(after, name).qrels
+        assert one.queries.tolist() == other.queries.tolist()
+        assert sum(map(len, other.positives.values())) - sum(map(len, one.positives.values())) == (name == "test")
 
 
 def test_a_run_leaves_everything_it_promises(finished: tuple[Path, str]) -> None:

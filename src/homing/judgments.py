@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from homing.data import UNSURE, Dataset, Qrels, Splits, Texts, text_id
+from homing.ties import groups_of_given
 
 Mark = Literal["relevant", "not", "unsure"]
 RELEVANCE: dict[Mark, int] = {"relevant": 1, "not": 0, "unsure": UNSURE}
@@ -105,10 +106,24 @@ def obey_before_split(judgments: Iterable[Judgment], data: Dataset) -> tuple[Dat
     in `notes["changed_by_judges"]`, which a split dataset keeps.
     """
     changes, obeyed = _changes(judgments, data, set())
+    return _judged_again(data, changes), obeyed
+
+
+def obey_after_split(judgments: Iterable[Judgment], splits: Splits) -> tuple[Splits, Obeyed]:
+    """The splits with the judgments taken over on every side and each query where it is: a model that was trained on them can be measured
+    again. The exam changes, and a confirmed document may be relevant on two sides, so that these count as splits that were given."""
+    sides = splits.train, splits.dev, splits.test
+    changes, obeyed = _changes(judgments, splits.train.with_qrels(Qrels.joined(each.qrels for each in sides)), set())
+    train, dev, test = (_judged_again(each, changes.of(each.qrels.queries)) for each in sides)
+    return Splits(train, dev, test, "given", groups_of_given((train, dev, test), "group"), splits.removed), obeyed
+
+
+def _judged_again(data: Dataset, changes: Qrels) -> Dataset:
+    """The data with these judgments; a pair that is left out is not judged any more."""
     qrels = data.qrels.changed(changes)
     kept = qrels.relevance >= 0
     notes = {**data.notes, "changed_by_judges": len(changes)}
-    return replace(data, qrels=Qrels(qrels.query[kept], qrels.document[kept], qrels.relevance[kept]), notes=notes), obeyed
+    return replace(data, qrels=Qrels(qrels.query[kept], qrels.document[kept], qrels.relevance[kept]), notes=notes)
 
 
 def _changes(judgments: Iterable[Judgment], data: Dataset, exam: set[int]) -> tuple[Qrels, Obeyed]:

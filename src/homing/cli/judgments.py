@@ -88,7 +88,7 @@ def audit(
         click.echo(f"then: homing {'run' if is_run else 'mine'} {quote(f'{data}/recipe.toml' if is_run else data)} --judgments FILE")
     else:
         tuned = f" --model {quote(f'{data}/model')}" if is_run else ""
-        click.echo(f"then: homing split DATA --judgments FILE --out judged, and homing evaluate judged --model BASE{tuned}")
+        click.echo(f"then: homing split {quote(data)} --judgments FILE --out judged, and homing evaluate judged --model BASE{tuned}")
 
 
 def _runs(evaluation: Path, splits: Splits) -> list[Run]:

@@ -53,26 +53,31 @@ def split(
     data: str, dev: str | None, test: str | None, corpus: str | None, format: str | None, out: str, judgments: Sequence[str],
     **options: Any,
 ) -> None:  # fmt: skip
-    """Deal queries to sides that share nothing: train, dev and test."""
+    """Deal queries to sides that share nothing: train, dev and test.
+
+    With --judgments, a run or a dataset that was split keeps its sides, so that its models can be measured again.
+    """
     from homing.data import Splits
     from homing.formats.judgments import read
-    from homing.judgments import obey_before_split
-    from homing.loading import SPLIT, save_dataset
+    from homing.judgments import obey_after_split, obey_before_split
+    from homing.loading import SPLIT, dataset_directory, read_dataset, save_dataset
     from homing.manifest import replace_directory
     from homing.runs.opening import opened
     from homing.splitting import split as deal
 
-    loaded = opened(data, dev, test, format, make(options, "splitting"), corpus)
+    splitting, place = make(options, "splitting"), dataset_directory(data)
+    loaded = read_dataset(place) if judgments and place is not None else opened(data, dev, test, format, splitting, corpus)
     if judgments:
-        if isinstance(loaded, Splits):
+        marks = [each for path in judgments for each in read(path)]
+        if isinstance(loaded, Splits) and place is None:
             raise SettingError(
                 "judgments are taken over before a split, and this data came split",
                 where=data,
-                remedy="Give them to homing mine or homing run.",
+                remedy="Give them to homing mine or homing run; or split without them, and give that dataset and them to homing split.",
             )
-        loaded, obeyed = obey_before_split([each for path in judgments for each in read(path)], loaded)
+        loaded, obeyed = obey_after_split(marks, loaded) if isinstance(loaded, Splits) else obey_before_split(marks, loaded)
         click.echo(str(obeyed))
-    splits = loaded if isinstance(loaded, Splits) else deal(loaded, make(options, "splitting"))
+    splits = loaded if isinstance(loaded, Splits) else deal(loaded, splitting)
     with replace_directory(Path(out), SPLIT) as fresh:
         save_dataset(splits, fresh)
     for name in ("train", "dev", "test"):
