@@ -8,7 +8,8 @@ It needs torch, transformers and sentence-transformers with what they bring alon
 `PYTHONPATH=src python benchmarks/gpu.py`. The model has the configuration of Qwen/Qwen3-Embedding-0.6B with random weights, which take
 as long as trained ones; the texts are drawn token ids, as many as queries (8 to 22) and documents (100 to 300) have. A row is a query,
 its positive and its negatives. No document occurs twice, so nothing is gained here by encoding a document once. Without peft, both
-sides get this file's own LoRA. An arm that fails is named, and the others run; one that runs out of memory is no failure.
+sides get this file's own LoRA, which Homing's fused layers take like peft's. An arm that fails is named, and the others run; one that
+runs out of memory is no failure.
 
 `homing` is `Step.gradients` and the optimiser's step. The others are a step of sentence-transformers' trainer with bf16: columns padded
 as its collator pads them, CachedMultipleNegativesRankingLoss (by mini-batches, each encoded twice) or MultipleNegativesRankingLoss (all
@@ -57,6 +58,7 @@ if find_spec("jaxtyping") is None:  # Homing's losses name shapes by it, in anno
 
 from homing.batches import MINED, POSITIVE
 from homing.encoders import lean
+from homing.encoders.fused import fuse, fuse_layers
 from homing.encoders.model import Model
 from homing.encoders.step import Step
 from homing.encoders.tokens import Tokens
@@ -71,6 +73,7 @@ RANK, ALPHA, RATE, TEMPERATURE = 16, 32, 1e-4, 0.05
 PAD = 0
 OUT_OF_MEMORY = "out of memory"
 ENOUGH = 60.0  # seconds of timed steps, after which an arm has no more of them
+NAME = "default"  # of the adapter, as peft calls it
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -166,18 +169,25 @@ def useful_work(config: Qwen3Config, body: Any, lengths: np.ndarray) -> float:
 
 
 class LoRA(nn.Module):
-    """x W' + (alpha / rank) x A' B', for machines without peft; A and B are float32, as peft keeps them."""
+    """x W' + (alpha / rank) x A' B', for machines without peft; A and B are float32 and named as peft has them."""
+
+    disable_adapters = merged = False
 
     def __init__(self, base: nn.Linear) -> None:
         super().__init__()
-        self.base = base
-        self.lora_a = nn.Parameter(torch.randn(RANK, base.in_features, device=base.weight.device) / RANK)
-        self.lora_b = nn.Parameter(torch.zeros(base.out_features, RANK, device=base.weight.device))
+        self.base_layer, self.scaling = base, {NAME: ALPHA / RANK}
+        self.lora_A = nn.ModuleDict({NAME: nn.Linear(base.in_features, RANK, bias=False, device=base.weight.device)})
+        self.lora_B = nn.ModuleDict({NAME: nn.Linear(RANK, base.out_features, bias=False, device=base.weight.device)})
+        nn.init.normal_(self.lora_A[NAME].weight, std=1 / RANK)
+        nn.init.zeros_(self.lora_B[NAME].weight)
+
+    def get_base_layer(self) -> nn.Linear:
+        return self.base_layer
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.base(x)
-        low = nn.functional.linear(nn.functional.linear(x, self.lora_a.to(x.dtype)), self.lora_b.to(x.dtype))
-        return out + low.to(out.dtype) * (ALPHA / RANK)
+        out: Tensor = self.base_layer(x)
+        a, b = (each[NAME].weight.to(x.dtype) for each in (self.lora_A, self.lora_B))
+        return out + nn.functional.linear(nn.functional.linear(x, a), b).to(out.dtype) * self.scaling[NAME]
 
 
 def adapt(body: Any, with_peft: bool) -> Any:
@@ -238,10 +248,8 @@ def homing_update(directory: Path, place: Place, rows: Rows, with_peft: bool, bu
     model = Model(directory, device=place.device, dtype=place.dtype)
     body = model.transformer[0].model
     tuned = adapt(body, with_peft)
-    if tuned is not None:
-        from homing.encoders.fused import fuse
-
-        fuse(tuned)
+    own = {module: NAME for module in body.modules() if isinstance(module, LoRA)}
+    fused = fuse(tuned) if tuned is not None else fuse_layers(body, own)
     learned = [parameter for parameter in body.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=RATE, fused=True)  # as `homing.train` has it
     step = Step(model, learned, lambda: body.gradient_checkpointing_enable({"use_reentrant": False}), say=say, budget=budget)
@@ -257,7 +265,8 @@ def homing_update(directory: Path, place: Place, rows: Rows, with_peft: bool, bu
         return contrast.loss
 
     how = "texts without padding" if model.packer else "padded chunks"
-    say(f"homing: {how}; gates and rotations by {'its own kernels' if lean.kernels(place.device)[0] else 'PyTorch'}")
+    kernels = "its own kernels" if lean.kernels(place.device)[0] else "PyTorch"
+    say(f"homing: {how}; gates and rotations by {kernels}; {fused} LoRA layers fused")
     return update, body
 
 

@@ -30,10 +30,14 @@ def gpu() -> ModuleType:
 
 
 @pytest.mark.parametrize("with_peft", [True, False])
-def test_every_arm_computes_the_same_loss(gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_peft: bool) -> None:
+def test_every_arm_computes_the_same_loss(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], with_peft: bool
+) -> None:
+    """Without peft, too, with the fused layers: seven in each of two layers."""
     if not with_peft:
         monkeypatch.setattr(gpu, "find_spec", lambda name: None)
     assert gpu.main(["--tiny", "--steps", "1", "--json", str(tmp_path / "figures.json")]) == 0
+    assert "; 14 LoRA layers fused" in capsys.readouterr().out
     said: dict[str, Any] = json.loads((tmp_path / "figures.json").read_text())
     figures = {each["arm"]: each for each in said["figures"]}
     assert said["peft"] is with_peft

@@ -9,15 +9,16 @@ to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
-from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("query", "key", "value"))  # as transformers names them
 
@@ -107,7 +108,7 @@ class _Fused:
     (`torch.autograd.graph.increment_version`).
     """
 
-    def __init__(self, layer: LoraLinear, name: str) -> None:
+    def __init__(self, layer: Any, name: str) -> None:
         self.layer, self.name = layer, name
         self.base: nn.Linear = layer.get_base_layer()
         self.merged = torch.empty(0)
@@ -130,7 +131,7 @@ class _Fused:
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.layer.disable_adapters or self.layer.merged:
-            theirs: Tensor = LoraLinear.forward(self.layer, x)
+            theirs: Tensor = type(self.layer).forward(self.layer, x)
             return theirs
         if self.base.weight.dtype != torch.float32:  # a sum in half precision would round the small change away
             return self.together(x, self)
@@ -176,7 +177,9 @@ def fuse(tuned: PeftModel) -> int:
 
     Layers with dropout, DoRA and other variants keep PEFT's own. Saving, loading and merging see no difference.
     """
-    fused: dict[nn.Module, _Fused] = {}
+    from peft.tuners.lora import Linear as LoraLinear  # here alone, so that benchmarks/gpu.py needs no peft
+
+    plain: dict[nn.Module, str] = {}
     for module in tuned.modules():
         if not isinstance(module, LoraLinear) or not isinstance(module.get_base_layer(), nn.Linear):
             continue
@@ -184,6 +187,14 @@ def fuse(tuned: PeftModel) -> int:
         dropout = module.lora_dropout[name]
         if name in module.lora_variant or isinstance(dropout, nn.Dropout) or module.lora_bias[name] or module.fan_in_fan_out:
             continue
+        plain[module] = name
+    return fuse_layers(tuned, plain)
+
+
+def fuse_layers(tuned: nn.Module, plain: Mapping[nn.Module, str]) -> int:
+    """Give these layers of a body, PEFT's or alike, with their adapters' names, the fused forward pass, in place; how many they are."""
+    fused: dict[nn.Module, _Fused] = {}
+    for module, name in plain.items():
         module.forward = fused[module] = _Fused(module, name)
     for parent in tuned.modules():
         for names in SAME_INPUT:
