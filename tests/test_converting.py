@@ -227,6 +227,21 @@ def test_an_unjudged_negative_is_no_judgment(tmp_path: Path, run: tuple[Splits, 
             assert all(int(line[3]) <= ranks[line[0]] for line in run_lines)
 
 
+def test_a_folder_as_ms_marco_and_t2ranking_have_it(tmp_path: Path) -> None:
+    for name, text in {
+        "collection.tsv": "pid\ttext\n0\t退保打电话\n1\t理赔三天\n", "queries.train.tsv": "qid\ttext\n7\t怎么退\n",
+        "queries.dev.tsv": "qid\ttext\n8\t几天赔\n", "qrels.train.tsv": "qid\t-\tpid\trel\n7\t0\t0\t3\n7\t0\t1\t0\n",
+        "qrels.dev.tsv": "8\t0\t1\t1\n",
+    }.items():  # fmt: skip
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    data = load(tmp_path)
+    assert told(data) == {("怎么退", "退保打电话", 1), ("怎么退", "理赔三天", 0), ("几天赔", "理赔三天", 1)}
+    assert (len(data.corpus), len(data.queries)) == (2, 2)
+    (tmp_path / "queries.dev.tsv").write_text("7\t几天赔\n", encoding="utf-8")
+    with pytest.raises(FormatError, match="the id occurs twice"):
+        load(tmp_path)
+
+
 def test_pytrec_eval_reads_a_trec_folder(tmp_path: Path, run: tuple[Splits, Mined]) -> None:
     import pytrec_eval
 

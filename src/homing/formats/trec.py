@@ -1,13 +1,15 @@
 """A TREC folder: `collection.tsv` (document id, text), `queries.tsv` (query id, text), `qrels.txt` (query id, 0, document id, relevance).
 
-Qrels of splits are `qrels.train.txt`, `qrels.dev.txt`, `qrels.test.txt`. A ranked result (a run) has the columns query id, Q0, document
-id, rank, score and tag; mined negatives that nobody judged go there, `negatives.run`, for they are no judgments.
+Qrels of splits are `qrels.train.txt`, `qrels.dev.txt`, `qrels.test.txt`; the queries may be parted likewise (`queries.train.tsv`, …), and
+qrels end in `.tsv`, as in MS MARCO and T2Ranking. A first line that names the columns is left aside. A ranked result (a run) has the
+columns query id, Q0, document id, rank, score and tag; mined negatives that nobody judged go there, `negatives.run`, for they are no
+judgments.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from homing.data import SIDES, Builder, Dataset, Mined, Side, Splits, Texts
@@ -16,6 +18,9 @@ from homing.formats.fields import relevance_field, shown, text_field, undecodabl
 from homing.formats.writing import replaced
 
 CORPUS, QUERIES, QRELS, RUN = "collection.tsv", "queries.tsv", "qrels", "negatives.run"
+_IDS = ("id", "_id", "pid", "did", "docid", "doc_id", "qid", "query_id", "query-id", "corpus-id")  # what a first line calls them
+_TEXTS = ("text", "passage", "document", "content", "contents", "query", "question")
+_GRADES = ("rel", "relevance", "score", "label", "grade")
 
 
 def recognises(path: Path) -> bool:
@@ -86,11 +91,13 @@ def write_unjudged(mined: Mined, path: Path) -> None:
 
 
 def _read(path: Path, into: Builder, files: Mapping[Path, Side | None]) -> None:
-    documents = _positions(path / CORPUS, into.document, into.notes, "empty_documents")
-    queries = _positions(path / QUERIES, into.query, into.notes, "empty_queries")
+    documents = _positions([path / CORPUS], into.document, into.notes, "empty_documents")
+    queries = _positions(_queries(path), into.query, into.notes, "empty_queries")
     for file, side in files.items():
         for number, line in _lines(file):
             cells, where = line.split(), f"{file} line {number}"
+            if number == 1 and cells[0].lower() in _IDS and cells[-1].lower() in _GRADES:
+                continue
             if len(cells) != 4:
                 raise FormatError(
                     "a judgment has four columns", where=where, got=shown(line), expected="query id, 0, document id, relevance",
@@ -105,10 +112,10 @@ def _read(path: Path, into: Builder, files: Mapping[Path, Side | None]) -> None:
                 into.judge(query, document, grade, side)
 
 
-def _positions(path: Path, add: Callable[[str, str | None], int], notes: Counter[str], empty: str) -> dict[str, int | None]:
+def _positions(files: Sequence[Path], add: Callable[[str, str | None], int], notes: Counter[str], empty: str) -> dict[str, int | None]:
     """The position of each id; None for one without a text, which is left out with its judgments."""
     positions: dict[str, int | None] = {}
-    for name, text in _texts(path):
+    for name, text in _texts(files):
         positions[name] = add(text, name) if text else None
         notes[empty] += not text
     return positions
@@ -116,7 +123,7 @@ def _positions(path: Path, add: Callable[[str, str | None], int], notes: Counter
 
 def _demand(path: Path) -> dict[Side | None, Path]:
     """The folder's qrels files. Raises FormatError, which says what is missing, where the path is no folder of this layout."""
-    missing = [name for name in (CORPUS, QUERIES) if not (path / name).is_file()]
+    missing = [CORPUS] * (not (path / CORPUS).is_file()) + [QUERIES] * (not _queries(path))
     if not (files := _qrels(path)):
         missing.append(f"{QRELS}.txt (or {QRELS}.train.txt, …)")
     if missing:
@@ -128,9 +135,17 @@ def _demand(path: Path) -> dict[Side | None, Path]:
 
 
 def _qrels(path: Path) -> dict[Side | None, Path]:
+    """The folder's qrels, by the split that each is of; None for those of no split."""
     sides: tuple[Side | None, ...] = (None, *SIDES)
-    files = {side: path / (f"{QRELS}.txt" if side is None else f"{QRELS}.{side}.txt") for side in sides}
-    return {side: file for side, file in files.items() if file.is_file()}
+    names = {side: QRELS if side is None else f"{QRELS}.{side}" for side in sides}
+    files = {side: [path / f"{name}{ending}" for ending in (".txt", ".tsv")] for side, name in names.items()}
+    return {side: next(each for each in both if each.is_file()) for side, both in files.items() if any(each.is_file() for each in both)}
+
+
+def _queries(path: Path) -> list[Path]:
+    """The folder's files of queries: the one of all, or those of splits."""
+    parted = [path / f"queries.{side}.tsv" for side in SIDES]
+    return [path / QUERIES] if (path / QUERIES).is_file() else [each for each in parted if each.is_file()]
 
 
 def _cells(texts: Texts) -> Iterator[str]:
@@ -142,18 +157,21 @@ def _cells(texts: Texts) -> Iterator[str]:
         yield f"{name}\t{' '.join(text.split())}\n"
 
 
-def _texts(path: Path) -> Iterator[tuple[str, str]]:
+def _texts(files: Sequence[Path]) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
-    for number, line in _lines(path):
-        name, tab, text = line.partition("\t")
-        where = f"{path} line {number}"
-        if not tab or not name or name in seen:
-            raise FormatError(
-                "the id occurs twice" if name in seen else "a line has an id, a tab and a text", where=where, got=shown(line),
-                expected="an id of its own, a tab, a text", remedy="Correct the line.",
-            )  # fmt: skip
-        seen.add(name)
-        yield name, text_field(text, "text", where)
+    for path in files:
+        for number, line in _lines(path):
+            name, tab, text = line.partition("\t")
+            where = f"{path} line {number}"
+            if number == 1 and name.lower() in _IDS and text.strip().lower() in _TEXTS:
+                continue
+            if not tab or not name or name in seen:
+                raise FormatError(
+                    "the id occurs twice" if name in seen else "a line has an id, a tab and a text", where=where, got=shown(line),
+                    expected="an id of its own, a tab, a text", remedy="Correct the line.",
+                )  # fmt: skip
+            seen.add(name)
+            yield name, text_field(text, "text", where)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
