@@ -269,7 +269,10 @@ def test_groups_are_drawn_together(splits: Splits, found: list[Evaluation]) -> N
     assert (unread[0].name, unread[2].name) == ("the base cannot read the texts", "the test is too small to show a gain")
     assert "60%" in unread[0].evidence
     coin = replace(together, measures={**together.measures, "ROC AUC": Interval(0.5)})
-    assert compare([coin, _moved(coin, "tuned", 0.2, 3.0)], resamples=200).causes[0].name == "to the base, the judgments are chance"
+    chance = compare([coin, _moved(coin, "tuned", 0.2, 3.0)], resamples=200)
+    assert chance.causes[0].name == "to the base, the judgments are chance"
+    asked = [remark.en for remark in header([coin, _moved(coin, "tuned", 0.2, 3.0)], chance).remarks]
+    assert asked == [chance.causes[1].experiment]  # which labels, where the action wants more
 
 
 def test_a_query_without_a_relevant_document_is_no_part_of_the_ranking(found: list[Evaluation]) -> None:

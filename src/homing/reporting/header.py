@@ -15,7 +15,7 @@ from homing.reporting.sentences import in_both
 from homing.reporting.tables import clear
 from homing.verdicts.differences import DECISIVE, Difference, contradictory, one_of_two
 from homing.verdicts.verdict import Verdict
-from homing.verdicts.wording import advice
+from homing.verdicts.wording import APART, TOO_SMALL, advice
 
 
 @dataclass(frozen=True)
@@ -178,10 +178,12 @@ def _remarks(verdict: Verdict, difference: Difference | None) -> list[Phrase]:
     found = []
     if not verdict.ranked and difference is not None and contradictory(difference):
         found.append(phrases.UNRANKED)
-    if verdict.outcome == "gained":
-        found += [in_both(cause.experiment) for cause in verdict.causes[:1] if verdict.action == "label more"]
-    elif verdict.power is not None and verdict.outcome == "undecided":
-        power = verdict.power
+    power = verdict.power
+    wants = (cause for cause in verdict.causes if cause.name in (APART, TOO_SMALL) or verdict.outcome == "gained")
+    asked = next(wants, None) if verdict.action == "label more" else None
+    if asked is not None and (asked.name != TOO_SMALL or power is None):
+        found.append(in_both(asked.experiment))  # which labels
+    elif power is not None and verdict.outcome == "undecided":
         values = {
             "measure": power.measure, "detectable": number(power.detectable), "worthwhile": f"{power.worthwhile:g}",
             "needed": count(power.needed), "queries": count(power.queries),

@@ -13,6 +13,8 @@ from homing.verdicts.causes import Cause
 from homing.verdicts.context import Context
 from homing.verdicts.differences import DECISIVE, JUDGED_ONLY, Difference, Power, groups, judged_alike, ranks, standing, value
 
+TOO_SMALL = "the test is too small to show a gain"
+APART = "what the two models find is judged to different shares"
 _BORROWED = 0.005  # F1 that the other model's threshold may cost before it is worth a word
 
 
@@ -26,7 +28,7 @@ def too_small(last: Evaluation, power: Power | None) -> Cause:
             f"It shows a difference in nDCG@10 of {power.detectable:.3f} or more (in four of five draws), not one of {power.worthwhile:g}."
         )
         more = f"Judge more test queries, about {power.needed:,} in all, and evaluate again: no training is needed for it."
-    return Cause("the test is too small to show a gain", 1.0, evidence, more)
+    return Cause(TOO_SMALL, 1.0, evidence, more)
 
 
 def judged_apart(first: Evaluation, last: Evaluation, difference: Difference) -> Cause:
@@ -37,7 +39,7 @@ def judged_apart(first: Evaluation, last: Evaluation, difference: Difference) ->
     if gain is not None and alone is not None:
         read = f" With unjudged documents as not relevant it differs by {gain.signed}, over judged documents alone by {alone.signed}."
     return Cause(
-        "what the two models find is judged to different shares", 1.0,
+        APART, 1.0,
         f"Judged@10 is {before:.2f} for {first.name} and {after:.2f} for {last.name}: nDCG@10 does not decide between them.{read}",
         f"Judge the first ten documents of {first.name} and of {last.name} for the test queries (homing audit RUN --test lists them), and "
         "evaluate again: no training is needed for it.",
