@@ -15,7 +15,9 @@ from torch import Tensor
 
 from homing.encoders.fused import fuse
 from homing.encoders.model import Model
+from homing.encoders.step import Step
 from homing.encoders.tuning import targets
+from homing.losses import Contrast
 
 TEXTS = ("list all files of the directory", "how is a claim paid after an accident on the road?", "保险合同", "blood pressure", "a")
 
@@ -241,3 +243,29 @@ def test_in_half_precision_it_is_close_to_peft(tmp_path: Path) -> None:
     together = [torch.cat([each[name].flatten() for name in wanted]) for each in (found, wanted)]
     assert close(*together, 0.1)
     assert not close(*together, 1e-6)  # else the path was not taken
+
+
+def test_a_pass_that_runs_out_of_memory_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two layers of one input the outputs of the others wait, and behind them all that the pass has kept."""
+    from tiny import tiny_qwen3
+
+    model, peft = tuned(tiny_qwen3(tmp_path / "half", dtype="bfloat16"), dtype=torch.bfloat16)
+    fuse(peft)
+    attention = model.transformer[0].model.layers[1].self_attn
+    waiting, norm = attention.q_proj.forward.together, attention.q_norm.forward
+    step = Step(model, list(learned(peft).values()), lambda: None, bytes_a_token=1.0)
+    there: list[int] = []
+
+    def once(states: Tensor) -> Tensor:
+        there.append(len(waiting.waiting))
+        if len(there) == 2:
+            raise torch.OutOfMemoryError
+        return norm(states)
+
+    monkeypatch.setattr(attention.q_norm, "forward", once)
+    first = model.transformer[0].model.layers[0]
+    handle = first.register_forward_pre_hook(lambda *_: there.append(len(waiting.waiting)))
+    tokens = model.tokenize(TEXTS, "document")
+    step.gradients(tokens, np.arange(len(tokens)), lambda out: Contrast(out.sum(), out.sum().detach(), out.sum().detach()), 0)
+    handle.remove()
+    assert there[:4] == [0, 2, 0, 2]  # the keys and values, and gone when the step begins again

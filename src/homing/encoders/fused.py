@@ -172,6 +172,16 @@ class _Together:
         return outs
 
 
+def let_go(body: nn.Module) -> None:
+    """Forget what layers with the same input have made and nobody fetched, as where a pass ended between two of them.
+
+    Behind it are the activations of the whole pass.
+    """
+    for module in body.modules():
+        if isinstance(layer := vars(module).get("forward"), _Fused):
+            layer.together.x, layer.together.waiting = None, {}
+
+
 def fuse(tuned: PeftModel) -> int:
     """Give every plain LoRA layer without dropout the fused forward pass, in place; the number of layers that took it.
 

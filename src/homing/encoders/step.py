@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from homing.encoders.devices import on_device, ran_out, return_unused_memory, token_budget
 from homing.encoders.dropout import Bits
+from homing.encoders.fused import let_go
 from homing.encoders.memory import SYSTEMS, available, for_activations, saved_bytes
 from homing.encoders.model import Model
 from homing.encoders.tokens import Tokens
@@ -161,6 +162,7 @@ class Step:
                 remedy="Try a smaller --max-length, or a smaller --model.",
             )  # fmt: skip
         self.room, self.bytes_a_token = self.room / 2, 0.0
+        let_go(self.model.transformer)
         return_unused_memory(self.model.device)
 
     def _checkpoint(self, why: str) -> None:
