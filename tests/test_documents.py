@@ -78,6 +78,12 @@ def test_a_wrong_corpus_is_one_error(pairs: Path, tmp_path: Path, name: str, con
     assert name in str(caught.value)
 
 
+def test_a_corpus_may_be_named_in_chinese(pairs: Path, tmp_path: Path) -> None:
+    table = tmp_path / "corpus.csv"
+    table.write_text("標題,正文,标签\n退保,打电话,保全\n,三天,理赔\n", encoding="utf-8")
+    assert homing.load(pairs, corpus=table).corpus.texts[-2:] == ("退保 打电话", "三天")
+
+
 def test_pairs_alone_run_from_end_to_end(tiny_model: Path, tmp_path: Path) -> None:
     records = made_records(40, 2, seed=1)
     rows = [(record["query"], each["content"]) for record in records for key in ("content_private", "content_public")

@@ -352,6 +352,7 @@ def test_candidates_of_all_lists_are_the_querys(tmp_path: Path) -> None:
         ("×", 0),
         ("错", 0),
         ("正確", 1),
+        ("Negative", 0),
         ("不匹配", 0),
         ("１", 1),
     ],

@@ -15,10 +15,11 @@ from homing.data import Builder
 from homing.errors import FormatError
 from homing.formats import files
 from homing.formats.fields import keys, text_field, undecodable, unreadable
+from homing.formats.headers import DOCUMENT, TITLE
 from homing.formats.records import records
 
-TEXT = ("text", "content", "document", "passage", "内容", "正文", "文档", "文本", "段落", "文档内容", "答案")
-TITLE = ("title", "标题")
+TEXT = ("text", "content", "document", "passage", *DOCUMENT)
+_TITLE = ("title", TITLE)
 
 
 def read(path: Path, into: Builder) -> None:
@@ -54,6 +55,6 @@ def _text(record: dict[str, object], where: str) -> str:
             "a document has no text", where=where, got=f"the keys {keys(record)}", expected=" or ".join(map(repr, TEXT)),
             remedy="Rename the key, or give a .txt file of one document a line.",
         )  # fmt: skip
-    heading = next((name for name in TITLE if name in record), "title")
+    heading = next((name for name in _TITLE if name in record), "title")
     title, text = ("" if not record.get(key) else text_field(record[key], key, where) for key in (heading, name))
     return f"{title} {text}".strip()

@@ -14,9 +14,11 @@ QUERY = (*ASKED, *STANDARD)
 ANSWER = ("答案", "标准答案", "正确答案", "参考答案", "回答", "回复", "机器人回答")
 POSITIVE = ("正例", "正样本", "相关文档")
 DOCUMENT = (
-    "内容", "文档", "文本", "段落", "候选", "候选文档", "文档内容", *ANSWER, "句子2", "文本2", "问题2", "相似问题", "相似问", *STANDARD
+    "内容", "正文", "文档", "文本", "文章", "段落", "候选", "候选文档", "候选答案", "文档内容", "文本内容", "段落内容", *ANSWER, "句子2",
+    "文本2", "问题2", "相似问题", "相似问", *STANDARD,
 )  # fmt: skip
-LABEL = ("是否相关", "相关性", "相关", "标签", "标注", "是否相似", "是否匹配")
+TITLE = "标题"
+LABEL = ("是否相关", "相关性", "相关", "相关度", "标签", "标注", "标注结果", "是否相似", "是否匹配", "是否正确")
 ENGLISH = {
     "query": ("query", "anchor", "question", "sentence1"),
     "content": ("content", "document", "passage", "text", "sentence2", "answer"),
@@ -29,7 +31,7 @@ OTHERS = (
     "title", "metadata", "response", "rejected_response", "messages", "positive_messages", "negative_messages", "query_id",
     "positive_passages", "negative_passages", "positive_ctxs", "negative_ctxs", "hard_negative_ctxs",
 )  # fmt: skip
-_CHINESE = frozenset((*QUERY, *POSITIVE, *DOCUMENT, *LABEL))
+_CHINESE = frozenset((*QUERY, *POSITIVE, *DOCUMENT, *LABEL, TITLE))
 _ENGLISH = frozenset((*OTHERS, *(name for names in ENGLISH.values() for name in names)))
 _NEGATIVE = re.compile(r"(?:负例|负样本|不相关文档)_?(\d*)")
 _SIMILAR = re.compile(
