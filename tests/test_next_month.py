@@ -18,7 +18,7 @@ import homing
 from alone import exit_code
 from homing import Adapter, Mining, Model, Splits, Training
 from homing.data import Mined
-from homing.encoders.tuning import load
+from homing.encoders.tuning import begin_with, load, tune
 from homing.errors import ModelError, SettingError
 from homing.measures.evaluations import Interval
 from homing.runs.comparing import nested
@@ -127,6 +127,11 @@ def test_a_share_of_a_dora_is_no_dora(base: Model, mined: Mined, splits: Splits,
     dora = homing.train(base, mined, splits.dev, replace(LORA, tuning="dora"), out=tmp_path / "old" / "adapter")
     with pytest.raises(ModelError, match="DoRA"):
         homing.train(base, mined, splits.dev, LORA_OPEN, out=tmp_path / "a", start=scaled(dora, tmp_path / "half", 0.5))
+    tuning = tune(base, Training(tuning="dora", rank=LORA.rank))  # of none at all the base is left, as of any other kind
+    begin_with(tuning, scaled(dora, tmp_path / "none", 0.0))
+    there = base.encode(["text"])
+    tuning.detach()
+    assert np.allclose(there, base.encode(["text"]), atol=1e-6)
 
 
 LORA_OPEN = replace(LORA, tuning=None)

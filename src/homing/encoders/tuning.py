@@ -230,7 +230,10 @@ class LowRank(Tuning):
 
     def shrink(self, share: float) -> None:
         if self.kind == "dora":
-            raise ModelError("of a DoRA, training can go on from all that was learned alone", got=f"a share of {share:g}", expected="1")
+            raise ModelError(
+                "of a DoRA, training can go on from all that was learned alone", got=f"a share of {share:g}", expected="1",
+                remedy="Leave --from out, or give an adapter that was trained with --scale 1.",
+            )  # fmt: skip
         with torch.no_grad():
             for name, parameter in self.parameters().items():
                 if ".lora_B." in name:
@@ -353,8 +356,9 @@ def begin_with(tuning: Tuning, adapter: Adapter) -> None:
         _demand_base(tuning.model, adapter)
         if adapter.tuning != tuning.kind:
             raise ModelError("the adapter is of another kind", where=str(adapter.path), got=adapter.tuning, expected=tuning.kind)
-        tuning.restore(adapter.weights)
-        if adapter.scale != 1:
+        if adapter.scale:  # else nothing is kept of it, which is where a new tuning stands
+            tuning.restore(adapter.weights)
+        if 0 < adapter.scale < 1:
             tuning.shrink(adapter.scale)
     except BaseException:
         tuning.detach()
