@@ -22,7 +22,17 @@ from homing.data import Corpus, Dataset, Qrels, Queries
 from homing.encoders.tokens import Tokens
 from homing.errors import JudgmentError
 from homing.protocols import Kind
-from homing.training.selection import DEAREST, FEWEST_LISTS, FEWEST_TO_CHOOSE, STAND_INS, DevLists, Look, best_scale, plan_looks
+from homing.training.selection import (
+    DEAREST,
+    FEWEST_LISTS,
+    FEWEST_TO_CHOOSE,
+    STAND_INS,
+    DevLists,
+    Look,
+    best_scale,
+    plan_looks,
+    tokens_a_list,
+)
 from tiny import made_data
 
 TEMPERATURE = 0.05
@@ -277,6 +287,9 @@ def test_without_judged_negatives_what_bm25_finds_stands_in(tmp_path: Path, tiny
     whole = homing.load(made_data(tmp_path, 8, 6))
     pairs = whole.with_qrels(Qrels(*(getattr(whole.qrels, name)[whole.qrels.relevance > 0] for name in ("query", "document", "relevance"))))
     lists = DevLists(model, pairs, 50, TEMPERATURE, 0)
+    for data, there in ((pairs, lists), (whole, DevLists(model, whole, 50, TEMPERATURE, 0))):  # what a look costs is known beforehand
+        assert there.tokens / len(there) == pytest.approx(tokens_a_list(model, data, 0, fixed=False), rel=0.1)
+    assert tokens_a_list(model, pairs, 0, fixed=True) == pytest.approx(len(lists._queries.ids) / len(lists))
     assert lists.candidates.shape[1] == STAND_INS + 2
     for row, (_, candidates, relevance) in zip(lists.candidates, pairs.qrels.lists(), strict=False):
         assert len(set(row.tolist())) == len(row)

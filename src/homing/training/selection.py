@@ -54,6 +54,22 @@ def plan_looks(affordable: float, always: float, settings: Training) -> Looks:
     return Looks(evaluations, lists(evaluations + others), choose)
 
 
+def tokens_a_list(model: Model, dev: Dataset, seed: int, *, fixed: bool) -> float:
+    """Tokens that a look encodes for each list of dev, stand-ins included; of documents that are `fixed`, none. Measured on a sample."""
+    queries, corpus = dev.queries.texts, dev.corpus.texts
+    asking = len(model.tokenize(queries[:100], "query").ids) / max(1, min(100, len(queries)))
+    lists = [(candidates, relevance) for _, candidates, relevance in dev.qrels.lists() if (relevance > 0).any()]
+    if fixed or not lists:
+        return asking
+    drawn = np.random.default_rng(seed).permutation(len(lists))[:50]
+    sample = np.unique(np.concatenate([lists[index][0] for index in drawn.tolist()]))
+    a_document = len(model.tokenize([corpus[document] for document in sample.tolist()], "document").ids) / len(sample)
+    documents = len(sample) / len(drawn)
+    if not any((relevance == 0).any() for _, relevance in lists):
+        documents = max(documents, min(documents + STAND_INS, len(corpus) / len(lists)))  # looks at all lists encode the corpus at most
+    return asking + a_document * documents
+
+
 @dataclass(frozen=True)
 class Look:
     """What one look found: `figures` by name, and nDCG@10 of each query, shape (queries,)."""

@@ -28,7 +28,7 @@ from homing.training.fixed import embedded
 from homing.training.journal import Journal
 from homing.training.learner import Learner, Teacher
 from homing.training.schedule import Pace, learning_rate
-from homing.training.selection import SCALES, DevLists, Look, Looks, Scales, plan_looks
+from homing.training.selection import SCALES, DevLists, Look, Looks, Scales, plan_looks, tokens_a_list
 from homing.training.tracking import Trackers
 
 LOOKS_SHARE = 0.1  # of the training's time is for looks at dev
@@ -187,13 +187,7 @@ class Session:
 
     def _plan_looks(self) -> Looks:
         """As many looks, at as many lists, as cost a tenth of the training's time; a look that takes a moment is always taken."""
-        lists = [candidates for _, candidates, relevance in self.dev_data.qrels.lists() if (relevance > 0).any()]
-        drawn = np.random.default_rng(self.settings.seed).permutation(len(lists))[:50]
-        queries, corpus = self.dev_data.queries.texts, self.dev_data.corpus.texts
-        a_list = len(self.model.tokenize(queries[:100], "query").ids) / max(1, min(100, len(queries)))
-        if self.fixed is None and len(drawn):
-            sample = np.unique(np.concatenate([lists[index] for index in drawn.tolist()]))
-            a_list += len(self.model.tokenize([corpus[document] for document in sample.tolist()], "document").ids) / len(drawn)
+        a_list = tokens_a_list(self.model, self.dev_data, self.settings.seed, fixed=self.fixed is not None)
         if self.settings.minutes is None:
             trained = float(self.learner.group_tokens.sum()) * self.settings.epochs
         else:
