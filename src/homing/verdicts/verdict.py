@@ -205,10 +205,9 @@ def _action(outcome: Outcome, standings: Sequence[int], fused: bool, blind: bool
 def _wins_with_words(
     comparison: Comparison, evaluations: Sequence[Evaluation], first: Evaluation, last: Evaluation, best: Evaluation
 ) -> bool:
-    """Whether the last model fused with BM25 is clearly better than the first one so, and no worse than the best that needs no training."""
+    """Whether the last model fused with BM25 is clearly better than the first one so, and than the best that needs no training."""
     by_name = {each.name: each for each in evaluations if each.kind == "fused"}
     ours, theirs = (by_name.get(fusion(each.name)) for each in (last, first))
     if ours is None or theirs is None:
         return False
-    beside, above = (standing(comparison.difference(ours, each, tested=False), ours, each) for each in (theirs, best))
-    return beside == 1 and above in (0, 1)
+    return all(standing(comparison.difference(ours, each, tested=False), ours, each) == 1 for each in (theirs, best))
