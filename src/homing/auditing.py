@@ -43,7 +43,8 @@ def audit(
     names = tuple(model.name for model in models)
     if len(set(names)) < len(names):
         raise SettingError("two models have the same name", got=", ".join(names), remedy="Give directories with different names.")
-    pairs = _Pairs.of(data, np.unique(np.concatenate([*([] if mined is None else [_mined(mined)]), *map(_first, runs), _NONE])), settings)
+    found = [_NONE, *map(_first, runs)] if mined is None else [_mined(mined), *map(_first, runs)]
+    pairs = _Pairs.of(data, np.unique(np.concatenate(found)), settings)
     asked = pairs.relevance == 0
     if data.changes is not None:
         asked &= ~np.isin(pair_keys(pairs.query, pairs.document), pair_keys(data.changes.query, data.changes.document))

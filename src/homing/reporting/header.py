@@ -15,7 +15,7 @@ from homing.reporting.sentences import in_both
 from homing.reporting.tables import clear
 from homing.verdicts.differences import DECISIVE, Difference, contradictory, one_of_two
 from homing.verdicts.verdict import Verdict
-from homing.verdicts.wording import APART, TOO_SMALL, advice
+from homing.verdicts.wording import APART, TOO_SMALL, advice, without_training
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,8 @@ def header(evaluations: Sequence[Evaluation], verdict: Verdict) -> Header:
 
 
 def _action(verdict: Verdict) -> Phrase:
-    chosen, untrained = verdict.chosen, verdict.untrained
-    if verdict.action == "keep the base" and untrained is not None and chosen == untrained.against:
-        return phrases.USE_UNTRAINED.format(chosen=chosen)
-    return phrases.ACTIONS[verdict.action].format(chosen=chosen)
+    what = phrases.USE_UNTRAINED if without_training(verdict.action, verdict.chosen, verdict.untrained) else phrases.ACTIONS[verdict.action]
+    return what.format(chosen=verdict.chosen)
 
 
 def own(verdict: Verdict, last: Evaluation) -> Difference | None:

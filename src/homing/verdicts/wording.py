@@ -27,8 +27,12 @@ def too_small(last: Evaluation, power: Power | None) -> Cause:
         evidence = (
             f"It shows a difference in nDCG@10 of {power.detectable:.3f} or more (in four of five draws), not one of {power.worthwhile:g}."
         )
-        more = f"Judge more test queries, about {power.needed:,} in all, and evaluate again: no training is needed for it."
+        more = _more_queries(power)
     return Cause(TOO_SMALL, 1.0, evidence, more)
+
+
+def _more_queries(power: Power) -> str:
+    return f"Judge more test queries, about {power.needed:,} in all, and evaluate again: no training is needed for it."
 
 
 def judged_apart(first: Evaluation, last: Evaluation, difference: Difference) -> Cause:
@@ -72,7 +76,7 @@ def not_ahead(rival: Evaluation, difference: Difference, power: Power | None, *,
     evidence, more = f"Against {rival.name}: {_each(difference.measures)}.", "Train for longer, or on more judgments."
     if blind and not worse and power is not None:
         evidence += f" These test queries show a difference in nDCG@10 of {power.detectable:.3f} or more, not one of {power.worthwhile:g}."
-        more = f"Judge more test queries, about {power.needed:,} in all, and evaluate again: no training is needed for it."
+        more = _more_queries(power)
     return Cause(name, 1.0, evidence, more)
 
 
@@ -98,9 +102,14 @@ def _gain(name: str, before: float, gain: Interval, doubt: float | None) -> str:
     return f"{name} {before:.4f} to {before + gain.value:.4f} ({gain.value:+z.4f}{interval}{chance})"
 
 
+def without_training(action: str, chosen: str, untrained: Difference | None) -> bool:
+    """Whether what is advised is the best that needs no training, in the base's place. `untrained`: the model against that."""
+    return action == "keep the base" and untrained is not None and chosen == untrained.against
+
+
 def advice(action: str, chosen: str, untrained: Difference | None) -> str:
     """The end of the verdict's sentence: what to do. `untrained`: the model against the best that needs no training."""
-    if action == "keep the base" and untrained is not None and chosen == untrained.against:
+    if without_training(action, chosen, untrained):
         return f"use {chosen}, which needs no training."
     return {"deploy": f"deploy {chosen}.", "keep the base": f"keep {chosen}.", "label more": "label more before you decide."}[action]
 
