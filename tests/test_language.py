@@ -54,7 +54,9 @@ def test_every_phrase_is_used() -> None:
         assert re.search(rf"(?:phrases|t)\.{name}\b", used) or name in {"DRAWN"}, name
 
 
-@pytest.mark.parametrize("module", ["verdicts/verdict", "verdicts/wording", "verdicts/causes", "runs/concluding", "verdicts/slices"])
+@pytest.mark.parametrize(
+    "module", ["verdicts/verdict", "verdicts/conclusion", "verdicts/wording", "verdicts/causes", "runs/concluding", "verdicts/slices"]
+)
 def test_every_sentence_made_elsewhere_has_its_chinese(module: str) -> None:
     """A sentence is a constant or an f-string of some length that begins with a capital and ends with a stop."""
     source = (Path(homing.__file__).parent / f"{module}.py").read_text(encoding="utf-8")
