@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from safetensors.numpy import save_file
 
+from homing import Model
 from homing.cli import cli, main
 from homing.cli.verbs import VERBS
+from homing.errors import ResourceError
 from homing.loading import load, save_dataset
 from homing.runs.rundir import status
 from homing.settings import Splitting
@@ -96,6 +99,25 @@ def test_what_the_system_refuses_is_no_fault_of_the_program(
 
     monkeypatch.setattr("homing.loading.save_dataset", full_in_rust)
     assert "Make room" in refused(capsys, "split", "data.json", "--out", "dealt")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("Unable to allocate 30.0 GiB"), torch.OutOfMemoryError("CUDA out of memory: 2 GiB")], ids=str
+)
+def test_no_more_memory_is_no_fault_of_the_program_or_the_model(
+    error: Exception, place: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*arguments: object, **keywords: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("homing.loading.save_dataset", none_left)  # as in any place that has no word of its own for it
+        said = refused(capsys, "split", "data.json", "--out", "dealt")
+        assert str(error) in said
+        assert "End what else takes memory" in said
+    monkeypatch.setattr("homing.encoders.reading.SentenceTransformer", none_left)
+    with pytest.raises(ResourceError, match=r"the model does not fit into the memory.*GiB"):
+        Model(tiny_model)
 
 
 def test_a_training_by_the_clock_is_shown_by_the_clock(tmp_path: Path) -> None:

@@ -18,11 +18,16 @@ from homing.errors import HomingError
 
 _PLACE = "Check the path that was given and its permissions."
 _ROOM = "Make room, or give a place with more; what is finished is kept, and the same command goes on."
+_MEMORY = (
+    "End what else takes memory there, or try --tuning lora, a smaller --batch-size, --max-length or --model; "
+    "what is finished is kept, and the same command goes on."
+)
 _SYSTEM: dict[int, str] = {
     **dict.fromkeys(
         (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG), _PLACE
     ),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM),
+    errno.ENOMEM: _MEMORY,
 }
 
 __all__ = ["cli", "comparison", "conversion", "exports", "judgments", "main", "runs", "servers", "stages"]
@@ -49,18 +54,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         number = _errno(error)
         if number is None or number not in _SYSTEM:
             _report(error)
-        named = getattr(error, "filename", None)
+        named = str(error).splitlines()[0][:200] if number == errno.ENOMEM and str(error) else getattr(error, "filename", None)
         place = f"{named}: " if named is not None else ""
         click.echo(f"{place}the system refuses: {os.strerror(number)}.\n{_SYSTEM[number]}", err=True)
         sys.exit(1)
 
 
 def _errno(error: Exception) -> int | None:
-    """What the system refused: an OSError says it, a library written in Rust, such as safetensors, only in its words."""
+    """What the system refused: an OSError says it, a library written in Rust, such as safetensors, only in its words.
+
+    Memory is refused in ways of their own by Python, NumPy and PyTorch.
+    """
     if isinstance(error, OSError):
         return error.errno
-    said = re.search(r"\(os error (\d+)\)", str(error))
-    return int(said[1]) if said else None
+    if said := re.search(r"\(os error (\d+)\)", str(error)):
+        return int(said[1])
+    from homing.encoders.devices import ran_out  # here alone, for it loads torch
+
+    return errno.ENOMEM if ran_out(error) else None
 
 
 def _report(error: Exception) -> NoReturn:

@@ -15,9 +15,10 @@ from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
+from homing.encoders.devices import ran_out
 from homing.encoders.safety import WEIGHTS, architectures, body, modules, no_transformer, refuse_unsafe
 from homing.encoders.tokens import token_ids
-from homing.errors import ModelError, PoolingError, SettingError
+from homing.errors import ModelError, PoolingError, ResourceError, SettingError
 from homing.protocols import Kind
 from homing.settings import POOLINGS
 
@@ -50,7 +51,12 @@ def read(path: Path, pooling: str | None, device: torch.device, dtype: torch.dty
         _demand_pooling(path, pooling)
     try:
         model = (_as_said if said else _made)(path, pooling, device, dtype, trust_remote_code)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, SafetensorError, MemoryError) as error:
+        if ran_out(error):
+            raise ResourceError(
+                "the model does not fit into the memory", where=str(path), got=str(error).splitlines()[0][:200] if str(error) else "",
+                remedy="End what else takes memory there, or give a smaller model.",
+            ) from error  # fmt: skip
         raise ModelError(
             "sentence-transformers cannot load this directory", where=str(path),
             got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300],
