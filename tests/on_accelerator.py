@@ -241,8 +241,9 @@ def _synchronised(embeddings: Tensor) -> Tensor:
     return embeddings
 
 
+MISMATCH = getattr(torch._subclasses.fake_tensor, "FakeTensorDeviceMismatchError", RuntimeError)  # its name came after PyTorch 2.11
 PLANTED = {
-    _item: DataDependentOutputException, _host: torch._subclasses.fake_tensor.FakeTensorDeviceMismatchError, _copy: HostWaits,
+    _item: DataDependentOutputException, _host: MISMATCH, _copy: HostWaits,
     _unpinned: HostWaits, _single: HostWaits, _mask: DynamicOutputShapeException, _mask_put: HostWaits,
     _synchronised: HostWaits,
 }  # fmt: skip

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
-from transformers import XLMRobertaConfig, XLMRobertaModel
+from sentence_transformers.models import Transformer
+from transformers import DynamicCache, XLMRobertaConfig, XLMRobertaModel
 
 from homing.encoders.model import Model
 from homing.encoders.pair import Pair
@@ -119,6 +120,16 @@ def test_first_token_pooling_of_a_causal_model_is_refused(tiny_model: Path, tmp_
     (wrong / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     with pytest.raises(PoolingError, match="first token"):
         Model(wrong)
+
+
+def test_no_pass_of_a_decoder_keeps_its_past(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sentence-transformers leaves that to the configuration, as 6.0 does."""
+    monkeypatch.setattr(Transformer, "_configure_use_cache", lambda *_: None, raising=False)
+    kept: list[int] = []
+    monkeypatch.setattr(DynamicCache, "__init__", lambda *_, **__: kept.append(1))
+    assert json.loads((tiny_model / "config.json").read_text())["use_cache"]
+    Model(tiny_model, device="cpu").encode(TEXTS[:2], "document")
+    assert not kept
 
 
 def test_what_is_no_model_is_named(tmp_path: Path, tiny_model: Path) -> None:

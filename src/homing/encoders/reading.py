@@ -75,7 +75,20 @@ def read(path: Path, pooling: str | None, device: torch.device, dtype: torch.dty
             expected=str(pooling_of(model).pooling_mode), remedy="Leave --pooling out: what the directory says is obeyed.",
         )  # fmt: skip
     _refuse_first_token_of_causal(model, path)
+    _keep_no_past(model)
     return model
+
+
+def _keep_no_past(model: SentenceTransformer) -> None:
+    """Switch the cache of past keys and values off, which generating text needs and an embedding does not.
+
+    sentence-transformers 6.0 leaves it as a decoder's configuration says. Each pass then copied all keys and values, in mixed precision to
+    float32.
+    """
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        if config is not None and hasattr(config, "use_cache"):
+            config.use_cache = False
 
 
 def _demand_pooling(path: Path, pooling: str | None) -> None:
