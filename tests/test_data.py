@@ -205,8 +205,8 @@ def test_a_setting_out_of_range_names_its_flag(make: object, flag: str) -> None:
 
 def test_a_recipe_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     recipe = Recipe("data.json", "model", encoding=Encoding(query_prompt="问：\n"), training=Training(learning_rate=1e-4, in_batch=False))
-    recipe.write(tmp_path / "recipe.toml")
-    assert Recipe.read(tmp_path / "recipe.toml") == recipe
+    recipe.write(str(tmp_path / "recipe.toml"))
+    assert Recipe.read(str(tmp_path / "recipe.toml")) == recipe
 
 
 @pytest.mark.parametrize(

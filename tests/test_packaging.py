@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,9 @@ def test_torch_is_not_loaded_before_it_is_needed(code: str) -> None:
 def test_every_public_name_is_there() -> None:
     for name in homing.__all__:
         assert getattr(homing, name) is not None
+        assert re.search(rf"\b{name}\b", str(homing.__doc__)), name
+    kinds = [each.default_factory for each in fields(homing.Recipe) if each.name in homing.Recipe.SECTIONS]
+    assert {kind.__name__ for kind in kinds} < set(homing.__all__)  # a recipe can be made with what is public alone
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = homing.nothing
 

@@ -476,7 +476,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for name, settings in (("en", Reporting()), ("zh", Reporting("zh", texts=False))):
         figures = folder / "figures" if name == "en" else None
         paths.append(
-            report(*models, out=folder / f"{name}.html", run=run, checked=checked, verdict=verdict, settings=settings, figures=figures)
+            report(*models, out=folder / f"{name}.html", run=str(run), checked=checked, verdict=verdict, settings=settings, figures=figures)
         )
     return paths[0], paths[1]
 

@@ -12,7 +12,14 @@
     found = homing.evaluate([base, tuned], dev, test, Evaluating())
     homing.report(*found, out="report.html")
 
-The names below are imported on first use: `import homing` loads no torch.
+    path      load, check, split, mine, train, merge, evaluate, compare, report, serve; run does a whole Recipe
+    data      Corpus, Queries, Qrels, Dataset; Splits; Mined
+    models    Model, Adapter; Pair, and open_model, which gives a Model or a Pair
+    found     Evaluation; Verdict
+    settings  Encoding, Splitting, Mining, Training, Evaluating, Comparing, Reporting, Serving
+    errors    HomingError, the base of all that Homing raises
+
+These names are imported on first use: `import homing` loads no torch.
 """
 
 from __future__ import annotations
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
     from homing.runs.pipeline import run
     from homing.runs.recipe import Recipe
     from homing.serving import serve
-    from homing.settings import Encoding, Evaluating, Mining, Serving, Splitting, Training
+    from homing.settings import Comparing, Encoding, Evaluating, Mining, Reporting, Serving, Splitting, Training
     from homing.splitting import split
     from homing.training.train import train
     from homing.verdicts.verdict import Verdict, compare
@@ -59,7 +66,7 @@ _PLACES = {
     "homing.runs.recipe": ("Recipe",),
     "homing.reporting": ("report",),
     "homing.serving": ("serve",),
-    "homing.settings": ("Encoding", "Evaluating", "Mining", "Serving", "Splitting", "Training"),
+    "homing.settings": ("Comparing", "Encoding", "Evaluating", "Mining", "Reporting", "Serving", "Splitting", "Training"),
     "homing.splitting": ("split",),
     "homing.training.train": ("train",),
     "homing.verdicts.verdict": ("Verdict", "compare"),
@@ -67,9 +74,9 @@ _PLACES = {
 _PLACE = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
-    "Adapter", "Corpus", "Dataset", "Encoding", "Evaluating", "Evaluation", "HomingError", "Mined", "Mining", "Model", "Pair", "Qrels",
-    "Queries", "Recipe", "Serving", "Splits", "Splitting", "Training", "Verdict", "check", "compare", "evaluate", "load", "merge", "mine",
-    "open_model", "report", "run", "serve", "split", "train",
+    "Adapter", "Comparing", "Corpus", "Dataset", "Encoding", "Evaluating", "Evaluation", "HomingError", "Mined", "Mining", "Model", "Pair",
+    "Qrels", "Queries", "Recipe", "Reporting", "Serving", "Splits", "Splitting", "Training", "Verdict", "check", "compare", "evaluate",
+    "load", "merge", "mine", "open_model", "report", "run", "serve", "split", "train",
 ]  # fmt: skip
 
 

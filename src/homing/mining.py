@@ -52,12 +52,8 @@ def mine(
     if asked_for.retriever is None and settings.retriever != "list":
         how = "by words (bm25)" if settings.retriever == "bm25" else f"by {encoder.name if encoder else ''} ({settings.retriever})"
         say(f"most queries have fewer than {settings.negatives} judged negatives: the whole corpus is searched {how}")
-    qrels = train.qrels
-    positives = np.flatnonzero(qrels.relevance > 0)
-    query, positive = qrels.query[positives], qrels.document[positives]
-    asked = np.unique(query)
     retriever = None
-    if settings.retriever != "list" and len(asked):
+    if settings.retriever != "list" and (train.qrels.relevance > 0).any():
         retriever = retriever_of(settings, encoder)
         retriever.fit(train.corpus.texts)
     listed = _listed(train, retriever)
@@ -67,24 +63,37 @@ def mine(
     if len(own := of_the_queries(train)):
         say(f"{len(own):,} documents are no negatives of the query that they are themselves, but for case and punctuation")
         train = train.changed(own)
+    mined = _drawn(train, _pool(train, listed, retriever, settings))
+    for line in _said(mined, settings.negatives):
+        say(line)
+    return mined
+
+
+def _pool(train: Dataset, listed: dict[str, NDArray[Any]], retriever: BM25 | Dense | Fused | None, settings: Mining) -> Pool:
+    """What every query's negatives may be drawn from: its judged ones, what the retriever finds, and by chance what it is short of."""
+    asked = np.unique(train.qrels.query[train.qrels.relevance > 0])
     parts = [listed] if retriever is None else [listed, _columns(found(train, asked, settings, retriever))]
     short = asked[np.bincount(_joined(parts)["query"], minlength=len(train.queries))[asked] < settings.negatives]
     if len(short):
         parts.append(_columns(by_chance(train, short, Unjudged(**_without_judged(parts)), settings.negatives, settings.seed)))
     columns = _joined(parts)
     order = np.argsort(columns["query"], kind="stable")
-    pool = Pool(
+    return Pool(
         **{name: values[order] for name, values in columns.items()},
         negatives=settings.negatives, hard=settings.hard, medium=settings.medium, seed=settings.seed,
     )  # fmt: skip
+
+
+def _drawn(train: Dataset, pool: Pool) -> Mined:
+    """The rows of every query and each of its positives, with the first epoch's draw from the pool."""
+    positives = np.flatnonzero(train.qrels.relevance > 0)
+    query, positive = train.qrels.query[positives], train.qrels.document[positives]
     row, cell = draw(train, pool, query, positive)
     place = places(row)
     mined = Mined.empty(train, query, positive, int(place.max(initial=-1)) + 1, pool)
     mined.negative[row, place] = pool.document[cell]
     for name in _RECORD:
-        getattr(mined, name)[row, place] = columns[name][order][cell]
-    for line in _said(mined, settings.negatives):
-        say(line)
+        getattr(mined, name)[row, place] = getattr(pool, name)[cell]
     return mined
 
 

@@ -36,8 +36,8 @@ from homing.verdicts.verdict import Verdict, compare
 def report(
     *evaluations: Evaluation,
     out: Path | str,
-    training: Path | None = None,
-    run: Path | None = None,
+    training: Path | str | None = None,
+    run: Path | str | None = None,
     checked: Mapping[str, Any] | None = None,
     details: Mapping[str, str] | None = None,
     verdict: Verdict | None = None,
@@ -59,6 +59,7 @@ def report(
     demand(Evaluation, **{f"evaluations[{place}]": each for place, each in enumerate(evaluations)})
     settings = settings or Reporting()
     verdict = compare(evaluations) if verdict is None else verdict
+    run, training = (None if each is None else Path(each) for each in (run, training))
     logs = run / "training" if training is None and run is not None else training
     first, last = base_and_tuned(evaluations)
     models = shown(evaluations)

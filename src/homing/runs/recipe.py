@@ -50,8 +50,9 @@ class Recipe:
     SOURCES: ClassVar[tuple[str, ...]] = ("data", "dev", "test", "corpus", "teacher", "general", "baseline", "start", "instructions")
 
     @classmethod
-    def read(cls, path: Path) -> Recipe:
+    def read(cls, path: str | Path) -> Recipe:
         """Read recipe.toml. Raises FormatError for what isn't one, SettingError for a setting that there isn't."""
+        path = Path(path)
         try:
             said = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -82,8 +83,9 @@ class Recipe:
             sections[name] = kind(**said.get(name, {}))
         return cls(**{name: value for name, value in said.items() if name in plain}, **sections)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write recipe.toml; a setting that is None is left out."""
+        path = Path(path)
         temporary = path.with_name(f".{path.name}.partial")
         temporary.write_text(tomli_w.dumps(_without_none(asdict(self))), encoding="utf-8")
         os.replace(temporary, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -142,58 +142,79 @@ def notes(
     first: Evaluation, last: Evaluation, context: Context, difference: Difference | None = None, power: Power | None = None,
     best: Evaluation | None = None, untrained: Difference | None = None,
 ) -> tuple[str, ...]:  # fmt: skip
-    qrels = last.test.qrels
+    """What to know about the verdict, a sentence or two each. `difference`: the last model against the first; `untrained`: against `best`,
+    the best that needs no training."""
+    return (
+        "Retrieval is over a closed pool: every document of the data; an unjudged one counts as not relevant.",
+        *_of_intervals(last, context),
+        *_of_unjudged(last, first, difference),
+        *_of_unjudged(last, best, untrained),
+        *_of_the_best(last, best, untrained),
+        *_of_thresholds(first, last, difference),
+        *_of_the_test(last, power),
+    )
+
+
+def _of_intervals(last: Evaluation, context: Context) -> Iterator[str]:
+    if groups(last) < LEAST_GROUPS:
+        return
     parts = 0 if last.groups is None else len(np.unique(last.groups))
-    together = 0 < parts < len(qrels.queries)
-    drawn = f"{parts:,} groups of test queries that hang together" if together else "test queries"
-    said = ["Retrieval is over a closed pool: every document of the data; an unjudged one counts as not relevant."]
-    if groups(last) >= LEAST_GROUPS:
-        said.append(
-            f"The intervals resample {drawn}; "
-            + ("they" if context.seeds is None else "but for the mean over seeds they")
-            + " leave out that another training seed gives another model."
+    drawn = "test queries"
+    if 0 < parts < len(last.test.qrels.queries):
+        drawn = f"{parts:,} groups of test queries that hang together"
+    they = "they" if context.seeds is None else "but for the mean over seeds they"
+    yield f"The intervals resample {drawn}; {they}" + " leave out that another training seed gives another model."
+
+
+def _of_unjudged(last: Evaluation, other: Evaluation | None, difference: Difference | None) -> Iterator[str]:
+    """Whether nDCG@10 ranks two models that find judged documents to different shares."""
+    if other is None or difference is None or judged_alike(last, other):
+        return
+    alone, before, after = difference.measures.get(JUDGED_ONLY), value(other, "Judged@10"), value(last, "Judged@10")
+    if alone is not None and ranks(difference, last, other):
+        yield (
+            f"Judged@10 is {before:.2f} for {other.name} and {after:.2f} for {last.name}; over judged documents alone nDCG@10 differs "
+            f"by {alone.signed}: it says the same."
         )
-    for other, its in ((first, difference), (best, untrained)):
-        if other is None or its is None or judged_alike(last, other):
-            continue
-        alone, before, after = its.measures.get(JUDGED_ONLY), value(other, "Judged@10"), value(last, "Judged@10")
-        if alone is not None and ranks(its, last, other):
-            said.append(
-                f"Judged@10 is {before:.2f} for {other.name} and {after:.2f} for {last.name}; over judged documents alone nDCG@10 differs "
-                f"by {alone.signed}: it says the same."
-            )
-        else:
-            said.append(
-                f"Judged@10 is {before:.2f} for {other.name} and {after:.2f} for {last.name}: with so different shares of judged documents "
-                "nDCG@10 does not rank these two"
-                + ("" if alone is None else f"; over judged documents alone it differs by {alone.signed}")
-                + ". Judge the first ten of both."
-            )
+    else:
+        yield (
+            f"Judged@10 is {before:.2f} for {other.name} and {after:.2f} for {last.name}: with so different shares of judged documents "
+            "nDCG@10 does not rank these two"
+            + ("" if alone is None else f"; over judged documents alone it differs by {alone.signed}")
+            + ". Judge the first ten of both."
+        )
+
+
+def _of_the_best(last: Evaluation, best: Evaluation | None, untrained: Difference | None) -> Iterator[str]:
     if best is not None and untrained is not None and standing(untrained, last, best) == -1:
-        said.append(
-            f"{best.name}, which needs no training, does better on these queries than {last.name}: use it instead, or beside a model."
-        )
+        yield f"{best.name}, which needs no training, does better on these queries than {last.name}: use it instead, or beside a model."
+
+
+def _of_thresholds(first: Evaluation, last: Evaluation, difference: Difference | None) -> Iterator[str]:
     borrowed = None if difference is None else difference.borrowed
     if borrowed is not None and first.threshold is not None and borrowed < value(last, "F1") - _BORROWED:
-        said.append(
+        yield (
             f"At {first.name}'s threshold ({first.threshold:.4f}) {last.name} would have F1 {borrowed:.4f} instead of "
             f"{value(last, 'F1'):.4f}: a new model needs its new threshold. Lower scores are no worse scores."
         )
     if last.background is not None and last.background.helps:
-        said.append(
+        yield (
             f"Taking off the mean score of a query's nearest documents ({last.background.neighbours} of them) before the threshold gives "
             f"F1 {last.background.f1.value:.4f} on test; on dev it gains {last.background.dev_f1 - last.background.dev_f1_without:+.4f}."
         )
-    without = len(qrels.queries) - len(last.queries)
+
+
+def _of_the_test(last: Evaluation, power: Power | None) -> Iterator[str]:
+    """What the test set lacks: queries without a relevant document, non-relevant pairs, groups, queries."""
+    without = len(last.test.qrels.queries) - len(last.queries)
     if without:
-        said.append(f"{without} test queries have no relevant document: they count in F1 and AP, not in the rankings.")
+        yield f"{without} test queries have no relevant document: they count in F1 and AP, not in the rankings."
     if last.threshold is None:
-        said.append("No non-relevant pair is judged in dev or in test: there is no AP and no F1.")
+        yield "No non-relevant pair is judged in dev or in test: there is no AP and no F1."
     if groups(last) < LEAST_GROUPS:
-        said.append(
+        yield (
             f"Groups of test queries that hang together: only {groups(last)}. No difference can be shown, however large, and there are no "
             "intervals."
         )
     elif power is None and len(last.queries) < 100:
-        said.append(f"Only {len(last.queries)} test queries: small differences cannot be seen.")
-    return tuple(said)
+        yield f"Only {len(last.queries)} test queries: small differences cannot be seen."
