@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,21 @@ from typing import Any
 Say = Callable[[str], None]
 """Who is told what happens, a line at a time."""
 
+
+class Lines(io.TextIOBase):
+    """Standard error for bars where it is no terminal: each state of a bar is a line of its own, and one that is wiped out is none."""
+
+    def write(self, text: str) -> int:
+        if line := text.replace("\x1b[A", "").strip():
+            sys.stderr.write(f"{line}\n")
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 BAR: dict[str, Any] = {
+    "file": None if sys.stderr.isatty() else Lines(),
     "delay": 2,
     "leave": False,
     "dynamic_ncols": True,
@@ -23,3 +38,14 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def beside_bars(say: Say) -> Say:
+    """`say`, on a line of its own where a bar is in a terminal."""
+    from tqdm import tqdm
+
+    def told(line: str) -> None:
+        with tqdm.external_write_mode():
+            say(line)
+
+    return told

@@ -22,7 +22,7 @@ from homing.encoders.devices import Arriving
 from homing.encoders.model import Model
 from homing.errors import TrainingError
 from homing.manifest import write_json
-from homing.progress import BAR, Say
+from homing.progress import BAR, Say, beside_bars
 from homing.settings import Training
 from homing.training.fixed import embedded
 from homing.training.journal import Journal
@@ -61,6 +61,7 @@ class Session:
         self, base: Model, mined: Mined, dev: Dataset, settings: Training, logs: Path, teacher: Teacher | None, general: Dataset | None,
         start: Adapter | None, say: Say, began: float,
     ) -> None:  # fmt: skip
+        say = beside_bars(say)
         self.model, self.mined, self.dev_data, self.settings, self.logs = base, mined, dev, settings, logs
         self.teacher, self.general_data, self.start, self.say, self.began = teacher, general, start, say, began
         self.trackers = Trackers(
