@@ -47,6 +47,7 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
     judged = np.bincount(qrels.query, minlength=len(whole.queries))
     positives = np.bincount(qrels.query, qrels.relevance > 0, minlength=len(whole.queries)).astype(np.int64)
     present, negatives = judged > 0, judged - positives
+    asking = np.bincount(qrels.document[qrels.relevance > 0], minlength=1)
     longest = (max_length or tokenizer.max_length) if tokenizer else None
     return Check(
         queries=len(whole.queries),
@@ -59,7 +60,8 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
         without_negative=int((present & (negatives == 0)).sum()),
         near_duplicates=len(near.pairs),
         template=0 if near.complete else near.largest,
-        answers=len(np.unique(qrels.document[qrels.relevance > 0])),
+        answers=int((asking > 0).sum()),
+        widest=int(asking.max()),
         itself=_itself(whole, qrels),
         grades=dict(zip(*(each.tolist() for each in np.unique(qrels.relevance, return_counts=True)), strict=True)),
         removed=removed,

@@ -10,6 +10,7 @@ from homing.columns import wrapped
 from homing.protocols import Kind
 
 MANY_CUT = 0.05  # share of the texts that are longer than the model reads, from which it is worth a warning
+WIDE = 0.2  # share of the queries that one document is relevant to, from which these are too large a group for any side but train
 SHARED = 5  # queries a relevant document, from which the documents look like a fixed set of answers
 FEW = 30  # queries with a positive; a fifth of fewer is less than the six test queries that can show a difference at all
 SCALE = 3  # grades without a 0 among them, from which they look like a scale whose lower end is no relevance
@@ -98,8 +99,8 @@ class Check:
     among those that have one. `near_duplicates` counts pairs of queries; `by` is how the splits were made. `lengths` is empty without a
     tokenizer, `leaks` and `sides` without splits. `columns`: how many different values each column of the queries has. `template`: where
     near-duplicates are too many to be counted, the queries of the largest group of them, and then `near_duplicates` is less than all.
-    `answers`: the documents that are relevant to any query. `itself`: the queries that one of their relevant
-    documents repeats. `grades`: how many judgments have each relevance.
+    `answers`: the documents that are relevant to any query; `widest`: the queries that the most relevant of them is relevant to.
+    `itself`: the queries that one of their relevant documents repeats. `grades`: how many judgments have each relevance.
     """
 
     queries: int
@@ -121,6 +122,7 @@ class Check:
     columns: dict[str, int]
     template: int = 0
     answers: int = 0
+    widest: int = 0
     itself: int = 0
     grades: dict[int, int] = field(default_factory=dict)
 
@@ -224,10 +226,16 @@ class Check:
                 f"{self.template:,} of {self.queries:,} queries are near-duplicates of one another, as a template's are: they cannot be on "
                 "two sides of a split, and teach and test one thing. Give one or a few of each template."
             )
-        if (asked := judged - self.without_positive) >= SHARED * max(10, self.answers) and self.by in (None, "group"):
+        asked, apart = judged - self.without_positive, self.by in (None, "group")
+        if apart and asked >= SHARED * max(10, self.answers):
             yield (
                 f"{asked:,} queries have {self.answers:,} relevant documents between them, as a fixed set of answers has: with these "
                 "apart, test asks for answers that training never saw as relevant. For new questions to known ones, use --split-by query."
+            )
+        elif apart and self.widest >= max(10, WIDE * asked):
+            yield (
+                f"one document is relevant to {self.widest:,} of {asked:,} queries: these stay together and go to train, and test holds "
+                "none of them. For a test that asks for it too, use --split-by query."
             )
         if self.itself:
             yield (
@@ -239,14 +247,14 @@ class Check:
                 f"{self.without_positive:,} of {judged:,} judged queries have no positive: they give no training row, and count in "
                 "AP and F1 alone, not in the rankings."
             )
-        if (able := judged - self.without_positive) < FEW and not self.sides:
-            have = "query has" if able == 1 else "queries have"
+        if asked < FEW and not self.sides:
+            have = "query has" if asked == 1 else "queries have"
             few = (
                 "a run needs three, one for each side"
-                if able < 3
+                if asked < 3
                 else f"of fewer than {FEW} too few are left for a test that shows anything"
             )
-            yield f"only {able:,} {have} a relevant document: {few}."
+            yield f"only {asked:,} {have} a relevant document: {few}."
         if both := self.notes.get("judged_both_ways"):
             yield f"{both:,} pairs are judged both ways and were taken as relevant."
 
