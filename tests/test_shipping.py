@@ -23,11 +23,13 @@ from homing.errors import MergeError, ModelError, SettingError
 from homing.exporting import export
 from homing.manifest import write_json
 from homing.measures.decision import ChosenOn, Decision, Threshold
+from homing.measures.evaluations import Interval
 from homing.shipping import tei
 from homing.shipping.card import complete, write_card
 from homing.shipping.layout import write_layout
 from homing.shipping.origin import Origin, licence
 from homing.shipping.router import write_router
+from homing.verdicts.context import Context, General
 from test_merging import learned
 from vllm_cpu import vllm_rows
 
@@ -341,6 +343,7 @@ def summary(**bare: float) -> dict[str, object]:
     ]
     return {
         "verdict": {"outcome": "gained", "sentence": "tuned is better than base.", "notes": ["A closed pool."]},
+        "context": Context(general=(General("faq", 50, 600, {"base": 0.8, "tuned": 0.7}, Interval(-0.1)),)).plain(),
         "counts": {"test_queries": 1234, "documents": 5678},
         "models": models,
     }
@@ -355,7 +358,7 @@ def test_the_card_tells_the_verdict_and_what_it_rests_on(qwen3: Shipped, tmp_pat
     card = (path / "README.md").read_text()
     for said in (
         "**Gained.** tuned is better than base.", "| nDCG@10 | 0.5000 | 0.7500 |", "1,234 test queries over 5,678 documents",
-        "- A closed pool.",
+        "- A closed pool.", "- Outside the domain: faq (50 queries) nDCG@10 0.8000 to 0.7000 (-0.1000).",
         "| digest of the data | `abc123` |", "32 numbers nDCG@10 0.7000", qwen3.base.weights_digest, qwen3.adapter.digest,
     ):  # fmt: skip
         assert said in card

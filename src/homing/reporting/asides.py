@@ -78,11 +78,7 @@ def _more(found: LearningCurve | None) -> str:
 
 
 def _outside(found: tuple[General, ...]) -> str:
-    said = []
-    for each in found:
-        before, *_, after = each.values.values()
-        said.append(f"{each.name} ({each.queries:,} queries) nDCG@10 {before:.4f} to {after:.4f} ({each.difference.signed})")
-    return f"Outside the domain: {'; '.join(said)}." if said else ""
+    return f"Outside the domain: {'; '.join(map(str, found))}." if found else ""
 
 
 def _looked(looks: int | None) -> Iterator[str]:

@@ -13,6 +13,7 @@ from homing.errors import ModelError
 from homing.measures.decision import Decision
 from homing.shipping.layout import LENGTH, POOLING_FLAGS, SETTINGS
 from homing.shipping.origin import Origin, read_evaluated
+from homing.verdicts.context import Context
 
 MEASURES = ("nDCG@10", "R@10", "RR@10", "AP", "F1")
 
@@ -21,8 +22,9 @@ MEASURES = ("nDCG@10", "R@10", "RR@10", "AP", "F1")
 class Evaluated:
     """What an evaluation found, as the card tells it: names to plain figures, from what evaluation/metrics.json holds.
 
-    `bare` are measures of queries that were sent without their prompt, `dimensions` those of embeddings cut to so many numbers; both empty
-    where that was not measured. `data` are digests of what it was trained and measured on, by name.
+    `notes` are the verdict's, and what is forgotten outside the domain. `bare` are measures of queries that were sent without their
+    prompt, `dimensions` those of embeddings cut to so many numbers; both empty where that was not measured. `data` are digests of what it
+    was trained and measured on, by name.
     """
 
     sentence: str
@@ -46,9 +48,10 @@ class Evaluated:
         models = {each["name"]: each for each in summary["models"] if each.get("kind", "model") == "model"}
         whole = [each for name, each in models.items() if not _cut(name, models)]
         tuned, verdict = whole[-1], summary["verdict"]
+        notes = (*verdict["notes"], *(f"Outside the domain: {each}." for each in Context.of(summary["context"]).general))
         cut = {each: figures(models[f"{tuned['name']}@{each}"]["measures"]) for name in models if (each := _cut(name, [tuned["name"]]))}
         return cls(
-            verdict["sentence"], verdict["outcome"], tuple(verdict["notes"]), figures(whole[0]["measures"]), figures(tuned["measures"]),
+            verdict["sentence"], verdict["outcome"], notes, figures(whole[0]["measures"]), figures(tuned["measures"]),
             int(summary["counts"]["test_queries"]), int(summary["counts"]["documents"]), figures(tuned.get("bare") or {}), cut, dict(data),
         )  # fmt: skip
 

@@ -114,6 +114,10 @@ class General:
     values: Mapping[str, float]
     difference: Interval
 
+    def __str__(self) -> str:
+        before, *_, after = self.values.values()
+        return f"{self.name} ({self.queries:,} queries) nDCG@10 {before:.4f} to {after:.4f} ({self.difference.signed})"
+
 
 @dataclass(frozen=True)
 class Reindexing:
