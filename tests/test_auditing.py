@@ -323,6 +323,7 @@ def test_from_the_command_line_and_back_into_mining(tmp_path: Path, minilm: Path
     main(["audit", "dataset", "--model", str(minilm), "--mined", "mined", "--top", "6"])
     told = capsys.readouterr().out
     assert "6 of 12 negatives of train listed" in told
+    assert "all are with --top 12" in told
     rows = rows_of(tmp_path / "audit" / "suspects.csv")
     assert {row["negative"] for row in rows[:4]} == {f"Use tool {number}: it will {topic}." for number, topic in enumerate(topics)}
     assert json.loads((tmp_path / "audit" / "audit.json").read_text(encoding="utf-8"))["split"] == "train"

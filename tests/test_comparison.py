@@ -132,6 +132,7 @@ def test_a_run_is_the_best_where_interval_and_test_and_both_readings_say_so() ->
     assert beside(queries * 0 + 0.1, 0.5).startswith("b finds the right document best: nDCG@10 0.100 over a")
     assert ", p 0.0" in beside(np.where(queries < 5, 0.3, 0.0), 0.5)  # of 5 signs one draw in 16 is as far: no run is the best
     assert "judged to different shares" in beside(queries * 0 + 0.1, 0.6)
+    assert "a and b are level in nDCG@10" in beside(queries * 0.0, 0.5)
 
 
 def test_different_test_sets_are_not_paired(tmp_path: Path) -> None:

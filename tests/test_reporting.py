@@ -239,7 +239,7 @@ def test_the_table_holds_every_measure(whole: Page, pair: tuple[Evaluation, Eval
             assert f"{value:.3f}" in whole.text
         assert f"{evaluation.threshold:.3f}" in whole.text
     share = float(relevant.mean())
-    assert f"all called relevant: {2 * share / (1 + share):.3f} ({100 * share:.1f}\u00a0% are)" in whole.text
+    assert f"all called relevant: {2 * share / (1 + share):.3f} ({100 * share:.1f}% are)" in whole.text
     assert phrases.CLOSED_POOL.en in whole.text
     assert "Lower scores are not worse scores" in whole.text
 
@@ -499,7 +499,7 @@ def test_all_that_an_evaluation_and_a_verdict_carry_is_shown(full: tuple[Path, P
         "dev says it helps",
         "Over the retrieved top 100",
         "12.5",
-        "20\u00a0% get none",
+        "20% get none",
         "precision 0.9 wanted: recall",
         "at 0.700; precision 0.880 on test",
         "expected calibration error",

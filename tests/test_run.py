@@ -103,7 +103,7 @@ def test_a_run_leaves_everything_it_promises(finished: tuple[Path, str]) -> None
     assert scores.num_rows == judged
     assert "\t0" in (out / "dataset" / "qrels" / "test.tsv").read_text()
     assert "VERDICT" in printed
-    assert "95 %" in printed
+    assert "95%" in printed
     assert max(map(len, printed.split("VERDICT")[1].split("report:")[0].splitlines())) <= 80
     assert (
         printed.split("VERDICT")[1][:200] in (out / "run.log").read_text().replace("\n", "\n") or "VERDICT" in (out / "run.log").read_text()

@@ -318,7 +318,9 @@ def test_actions(found: list[Evaluation]) -> None:
     assert beaten.untrained.against == "base + BM25"
     assert "the best that needs no training" in beaten.sentence
     assert (beaten.chosen, [cause.name for cause in beaten.causes]) == ("base + BM25", ["it does worse than base + BM25"])
-    assert header([base, _moved(base, "tuned", 0.1, 3.0), fused], beaten).action == phrases.USE_UNTRAINED.format(chosen="base + BM25")
+    head = header([base, _moved(base, "tuned", 0.1, 3.0), fused], beaten)
+    assert head.action == phrases.USE_UNTRAINED.format(chosen="base + BM25")
+    assert "the sum of 1 / (60 + rank)" in head.remarks[0].en
     assert in_both(beaten.causes[0].evidence).zh.startswith("与 base + BM25 相比，nDCG@10 ")
     models = [base, _moved(base, "tuned", 0.1 + (noise - noise.mean()) / 3, 3.0), replace(fused, per_query=_moved(base, "", 0.1).per_query)]
     held = compare(models, resamples=200)
@@ -489,8 +491,13 @@ def test_several_models_are_adjusted_for(found: list[Evaluation]) -> None:
     base = found[0]
     noise = np.random.default_rng(1).normal(0, 0.2, len(base.queries))
     models = [base, *(_moved(base, f"m{at}", noise * (at - 2)) for at in range(5))]
-    for each in compare(models, resamples=200).differences:
+    verdict = compare(models, resamples=200)
+    for each in verdict.differences:
         assert each.adjusted["nDCG@10"] >= each.p_values["nDCG@10"]
+    assert verdict.notes[0].startswith(
+        "The verdict is on m4, the model given last. The table and the differences to base have m0, m1, m2, m3"
+    )
+    assert "the model given last" not in compare([base, replace(models[1], name="deployed"), models[2]], resamples=20).notes[0]
 
 
 def test_the_old_threshold_on_a_new_scale_is_shown(found: list[Evaluation]) -> None:

@@ -79,6 +79,8 @@ def audit(
     told = [f"{int((found.near >= NEAR).sum()):,} near-duplicates of the positive"]
     told += [f"{beats:,} beat it for {name}" for name, beats in zip(found.models, found.beats.sum(axis=0).tolist(), strict=True)]
     click.echo(f"{len(found):,} of {found.of:,} negatives of {audited} listed: {', '.join(told)}")
+    if models and len(found) < found.of:
+        click.echo(f"the likeliest are listed; all are with --top {found.of}")
     if not models:
         click.echo("without a model, near-duplicates alone are found: give --model MODEL to find more")
     if not len(found):

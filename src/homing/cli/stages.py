@@ -235,7 +235,7 @@ def _scale(said: str) -> float | Literal["auto"]:
 @out_("evaluation", "the directory to write")
 @json_
 def evaluate(dataset: str, models: tuple[str, ...], out: str, as_json: bool, **options: Any) -> None:
-    """Compare models on the test split; the first is the one to beat."""
+    """Compare models on the test split; the first is the one to beat, the last the one that the verdict is on."""
     from homing.encoders.opening import open_encoders
     from homing.evaluating import evaluate as measure
     from homing.formats.evaluation import METRICS, save_evaluation, summary

@@ -156,7 +156,10 @@ def claim(found: Comparison) -> Phrase:
     if found.lead is None:
         return phrases.COMPARED_APART.format(n=len(found.runs))
     gain, clear = found.lead.measures.get("nDCG@10", Interval(float("nan"))), found.lead.sign("nDCG@10") == 1
-    said = phrases.COMPARED_OPEN if not clear else phrases.COMPARED_BEST if ranks(found.lead, best, second) else phrases.COMPARED_UNRANKED
+    if clear:
+        said = phrases.COMPARED_BEST if ranks(found.lead, best, second) else phrases.COMPARED_UNRANKED
+    else:
+        said = phrases.COMPARED_LEVEL if round(gain.value, 3) == 0 else phrases.COMPARED_OPEN
     doubt = found.lead.doubt("nDCG@10") if "nDCG@10" in found.lead.measures else None
     chance = "" if doubt is None else f", p {number(doubt)}"
     interval = phrases.INTERVAL.format(interval=between(gain, signed)) if between(gain) else Phrase("", "")

@@ -13,6 +13,7 @@ from homing.reporting.models import base_and_tuned
 from homing.reporting.numbers import NONE, between, count, duration, number, percent, precise, signed
 from homing.reporting.sentences import in_both
 from homing.reporting.tables import clear
+from homing.retrievers.fused import K
 from homing.verdicts.differences import DECISIVE, Difference, contradictory, one_of_two
 from homing.verdicts.verdict import Verdict
 from homing.verdicts.wording import APART, TOO_SMALL, advice, without_training
@@ -79,7 +80,7 @@ def header(evaluations: Sequence[Evaluation], verdict: Verdict) -> Header:
         claim=Phrase(f"{claim}:" if evidence else claim, f"{chinese_claim}：" if chinese_evidence else chinese_claim),
         evidence=Phrase(f"{evidence.rstrip('.')}.", f"{chinese_evidence.rstrip('。')}。") if evidence or chinese_evidence else None,
         action=None if alone else _action(verdict),
-        remarks=[] if alone else _remarks(verdict, ours),
+        remarks=[] if alone else _remarks(evaluations, verdict, ours),
         differences=shown,
         notes=[in_both(note) for note in verdict.notes],
         facts=_facts(first),
@@ -172,8 +173,10 @@ def _whole(gain: Interval) -> str:
     return f"{precise(gain.value)} {between(gain, precise)}".rstrip()
 
 
-def _remarks(verdict: Verdict, difference: Difference | None) -> list[Phrase]:
+def _remarks(evaluations: Sequence[Evaluation], verdict: Verdict, difference: Difference | None) -> list[Phrase]:
     found = []
+    if verdict.action != "label more" and any(each.kind == "fused" and each.name == verdict.chosen for each in evaluations):
+        found.append(phrases.FUSING.format(chosen=verdict.chosen, k=K))
     if not verdict.ranked and difference is not None and contradictory(difference):
         found.append(phrases.UNRANKED)
     power = verdict.power

@@ -35,8 +35,8 @@ def between(interval: Interval, write: Callable[[float], str] = number) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share in percent."""
-    return f"{100 * share:.{digits}f}\u00a0%" if math.isfinite(share) else NONE
+    """A share in percent, as sentences have it in both languages: no space before the sign."""
+    return f"{share:.{digits}%}" if math.isfinite(share) else NONE
 
 
 def count(value: int) -> str:

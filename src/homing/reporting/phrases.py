@@ -31,14 +31,18 @@ MEAN_OF_SEEDS = Phrase("", "{n} 个种子的平均差异 {gains}")
 AGAINST_TOO = Phrase("", "与 {other} 相比，nDCG@10 {gain}")
 AGAINST_UNTRAINED_TOO = Phrase("", "与无需训练的最佳方案 {other} 相比，nDCG@10 {gain}")
 MEASURED = Phrase("", "{measure} 从 {before} 到 {after}（{gain}{interval}{chance}）")
-INTERVAL = Phrase(", 95 % interval {interval}", "，95% 区间 {interval}")
+INTERVAL = Phrase(", 95% interval {interval}", "，95% 区间 {interval}")
 TEST_QUERIES = Phrase("{n} test queries", "{n} 条测试查询")
-AGAINST = Phrase("{last} against {first}, with 95 % intervals", "{last} 与 {first} 相比，附 95% 区间")
+AGAINST = Phrase("{last} against {first}, with 95% intervals", "{last} 与 {first} 相比，附 95% 区间")
 AGAINST_ALONE = Phrase("{last} against {first}", "{last} 与 {first} 相比")
 AGAINST_UNTRAINED = Phrase("{last} against {first}, the best that needs no training", "{last} 与 {first}（无需训练的最佳方案）相比")
 REEMBED_TIME = Phrase(
     "A new model means a new index: the {documents} documents must be embedded again, about {time} on the machine of this evaluation.",
     "换模型就要换索引：{documents} 篇文档须重新编码，在本次评测所用机器上约需 {time}。",
+)
+FUSING = Phrase(
+    "{chosen}: search with both, and rank documents by the sum of 1 / ({k} + rank) over the two results (reciprocal rank fusion).",
+    "{chosen}：两者各检索一次，按文档在两份结果中的 1 / ({k} + 名次) 之和排序（倒数排名融合）。",
 )
 FORGOT = Phrase(
     "Outside the domain it is worse than the base (nDCG@10 on {set} {gain} {interval}): other tasks keep the base.",
@@ -80,12 +84,12 @@ NEXT = Phrase("Next experiment", "下一个实验")
 
 RANKING = Phrase("Does the right document come first?", "正确的文档排在前面吗？")
 RANKING_LEAD = Phrase(
-    "On the test split. Small figures are 95 % intervals over the queries; the best value of a row is bold, which is not yet a difference"
+    "On the test split. Small figures are 95% intervals over the queries; the best value of a row is bold, which is not yet a difference"
     " that counts.",
     "测试集上的结果。小字为按查询计算的 95% 区间；每行最佳值加粗，但加粗并不等于差异显著。",
 )
 RANKING_LEAD_ALONE = Phrase(
-    "On the test split. Small figures are 95 % intervals over the queries.", "测试集上的结果。小字为按查询计算的 95% 区间。"
+    "On the test split. Small figures are 95% intervals over the queries.", "测试集上的结果。小字为按查询计算的 95% 区间。"
 )
 MEASURE = Phrase("Measure", "指标")
 FINDING = Phrase("Finding", "检索")
@@ -193,7 +197,7 @@ RECALL = Phrase("recall", "召回率")
 
 SLICES = Phrase("Where it gained, and where it got worse", "哪里变好，哪里变差")
 SLICES_LEAD = Phrase(
-    "{measure} of {last} against {first} on parts of the test queries, with 95 % intervals. Green is what rose, marked as worse what"
+    "{measure} of {last} against {first} on parts of the test queries, with 95% intervals. Green is what rose, marked as worse what"
     " fell, with p < 0.05 after adjustment for the number of parts looked at.",
     "{last} 与 {first} 在各部分测试查询上的 {measure}，附 95% 区间。按所看切片数校正后 p < 0.05 的，上升标绿，下降标为变差。",
 )
@@ -350,7 +354,7 @@ MISREAD = (
     (
         Phrase("A bold figure is not yet a difference", "加粗不等于有差异"),
         Phrase(
-            "A difference counts where the 95 % interval of the paired difference leaves out zero and, where there is a p-value, that is below"
+            "A difference counts where the 95% interval of the paired difference leaves out zero and, where there is a p-value, that is below"
             " 0.05. Two overlapping intervals of single models"
             " say little: the difference is measured query by query.",
             "只有配对差异的 95% 区间不含零，且有 p 值时 p 值低于 0.05，差异才算数。两个模型各自的区间有重叠并不说明问题：差异是逐条查询比较得出的。",
@@ -529,6 +533,10 @@ COMPARED_OPEN = Phrase(
     "No run is shown to be the best: {best} leads {second} by {gain} in nDCG@10{interval}{chance}.",
     "还看不出哪次运行最好：{best} 的 nDCG@10 比 {second} 高 {gain}{interval}{chance}。",
 )
+COMPARED_LEVEL = Phrase(
+    "No run is shown to be the best: {best} and {second} are level in nDCG@10{interval}{chance}.",
+    "还看不出哪次运行最好：{best} 与 {second} 的 nDCG@10 持平{interval}{chance}。",
+)
 COMPARED_UNRANKED = Phrase(
     "No run is shown to be the best: {best} leads {second} by {gain} in nDCG@10{interval}, but what the two find is judged to"
     " different shares, and without the unjudged documents nDCG@10 does not say the same.",
@@ -539,11 +547,11 @@ COMPARED_APART = Phrase(
     "这 {n} 次运行的测试集各不相同：应比较各自相对其基座的提升，而不是数值本身。",
 )
 RUNS_LEAD = Phrase(
-    "Ranked by nDCG@10 on test. The differences are of nDCG@10, with 95 % intervals.",
+    "Ranked by nDCG@10 on test. The differences are of nDCG@10, with 95% intervals.",
     "按测试集 nDCG@10 排名。差异指 nDCG@10 之差，附 95% 区间。",
 )
 RUNS_LEAD_APART = Phrase(
-    "Each on its own test set, in the order given. The differences are of nDCG@10, with 95 % intervals.",
+    "Each on its own test set, in the order given. The differences are of nDCG@10, with 95% intervals.",
     "各在自己的测试集上，按给定顺序排列。差异指 nDCG@10 之差，附 95% 区间。",
 )
 RUN = Phrase("run", "运行")
@@ -567,7 +575,7 @@ FLOOR = Phrase(
     "{share} of the test pairs are relevant; calling all of them relevant has F1 {f1}.",
     "测试集标注对中有 {share} 相关；全判为相关时 F1 为 {f1}。",
 )
-PAIRED = Phrase("{last} against {first}, paired, 95 %", "{last} 与 {first} 相比，配对，95%")
+PAIRED = Phrase("{last} against {first}, paired, 95%", "{last} 与 {first} 相比，配对，95%")
 OWN_PARTS = Phrase("By the data's own columns", "按数据自带的列")
 WORSE_PARTS = Phrase("It got worse on", "变差的部分")
 PROMPTS_OF = Phrase("prompts of {model}", "{model} 的提示词")

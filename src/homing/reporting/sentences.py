@@ -10,6 +10,11 @@ from homing.reporting.language import Phrase
 SENTENCES = (
     ("{model} alone was measured: there is nothing to compare it with.", "只评测了 {model}，没有可比较的对象。"),
     (
+        "The verdict is on {last}, the model given last. The table and the differences to {first} have {others} too; for a verdict on another,"
+        " give it last.",
+        "结论针对最后给出的模型 {last}。{others} 也列在表格和与 {first} 的差异中；想看其中另一个的结论，请把它放在最后。",
+    ),
+    (
         "Retrieval is over a closed pool: every document of the data; an unjudged one counts as not relevant.",
         "检索在封闭池中进行，即数据中的全部文档；未标注的文档按不相关计。",
     ),
@@ -148,9 +153,10 @@ SENTENCES = (
         "{first} 的 Judged@10 为 {before}，{last} 为 {after}：nDCG@10 不能判定两者的优劣。",
     ),
     (
-        "Judge the first ten documents of {first} and of {last} for the test queries (homing audit RUN --test lists them), and evaluate again:"
+        "Judge the first ten documents of {first} and of {last} for the test queries (homing audit RUN --test lists them, the likeliest first;"
+        " --top says how many), and evaluate again:"
         " no training is needed for it.",
-        "为测试查询标注 {first} 与 {last} 各自的前十篇文档（homing audit RUN --test 会列出），然后重新评测：无需重新训练。",
+        "为测试查询标注 {first} 与 {last} 各自的前十篇文档（homing audit RUN --test 会列出，最可疑的在前；条数由 --top 指定），然后重新评测：无需重新训练。",
     ),
     ("to the base, the judgments are chance", "对基座模型来说，标注近乎随机"),
     (
@@ -176,8 +182,9 @@ SENTENCES = (
         "有 {share} 的测试查询，两个模型都把同一篇未标注的文档排在第一，高于全部相关文档。",
     ),
     (
-        "Judge these first places (homing audit RUN --test lists them), then evaluate again: no training is needed for it.",
-        "标注这些排在第一的文档（homing audit RUN --test 会列出），再评测一次：无需重新训练。",
+        "Judge these first places (homing audit RUN --test lists them, the likeliest first; --top says how many), then evaluate again:"
+        " no training is needed for it.",
+        "标注这些排在第一的文档（homing audit RUN --test 会列出，最可疑的在前；条数由 --top 指定），再评测一次：无需重新训练。",
     ),
     ("the run's prompt does not suit the base", "本次运行的提示词不适合基座模型"),
     (

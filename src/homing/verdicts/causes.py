@@ -125,7 +125,8 @@ def _unjudged(first: Evaluation, last: Evaluation) -> Iterator[Cause]:
         "relevant documents that nobody judged",
         float(np.clip(1.5 * same, 0, 1)),
         f"For {same:.0%} of the test queries both models put the same unjudged document first, above every relevant one.",
-        "Judge these first places (homing audit RUN --test lists them), then evaluate again: no training is needed for it.",
+        "Judge these first places (homing audit RUN --test lists them, the likeliest first; --top says how many), then evaluate again: "
+        "no training is needed for it.",
     )
 
 

@@ -214,6 +214,8 @@ class Conclusion:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         said = [wording.unmoved(self.last, self.deployed)] if self.deployed is not None and self.unmoved else []
+        if between := [each.name for each in self.models[1:-1] if each is not self.deployed]:
+            said.append(wording.on_the_last(self.first, self.last, between))
         fused = self._fused(self.last) if self.chosen == self.last.name else None
         if fused is not None and self._better(fused, self.last):
             said.append(wording.better_fused(self.comparison.difference(fused, self.last, tested=False)))

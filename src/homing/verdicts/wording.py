@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -45,8 +45,8 @@ def judged_apart(first: Evaluation, last: Evaluation, difference: Difference) ->
     return Cause(
         APART, 1.0,
         f"Judged@10 is {before:.2f} for {first.name} and {after:.2f} for {last.name}: nDCG@10 does not decide between them.{read}",
-        f"Judge the first ten documents of {first.name} and of {last.name} for the test queries (homing audit RUN --test lists them), and "
-        "evaluate again: no training is needed for it.",
+        f"Judge the first ten documents of {first.name} and of {last.name} for the test queries (homing audit RUN --test lists them, the "
+        "likeliest first; --top says how many), and evaluate again: no training is needed for it.",
     )  # fmt: skip
 
 
@@ -87,6 +87,14 @@ def unmoved(last: Evaluation, deployed: Evaluation) -> str:
     )
 
 
+def on_the_last(first: Evaluation, last: Evaluation, between: Sequence[str]) -> str:
+    """The note on models `between` the first and the last, on which there is no verdict."""
+    return (
+        f"The verdict is on {last.name}, the model given last. The table and the differences to {first.name} have {', '.join(between)} "
+        "too; for a verdict on another, give it last."
+    )
+
+
 def better_fused(difference: Difference) -> str:
     """The note on a model to deploy that is clearly better when BM25 helps it."""
     return f"{difference.name} is better still: nDCG@10 {difference.measures['nDCG@10'].signed} over {difference.against} alone."
@@ -97,7 +105,7 @@ def _each(gains: Mapping[str, Interval]) -> str:
 
 
 def _gain(name: str, before: float, gain: Interval, doubt: float | None) -> str:
-    interval = "" if math.isnan(gain.low) else f", 95 % interval {gain.low:+z.4f} to {gain.high:+z.4f}"
+    interval = "" if math.isnan(gain.low) else f", 95% interval {gain.low:+z.4f} to {gain.high:+z.4f}"
     chance = "" if doubt is None else f", p {doubt:.3f}"
     return f"{name} {before:.4f} to {before + gain.value:.4f} ({gain.value:+z.4f}{interval}{chance})"
 
