@@ -311,6 +311,10 @@ def test_actions(found: list[Evaluation]) -> None:
     assert sum(f"a difference in nDCG@10 of {unclear.power.detectable:.3f}" in remark for remark in remarks) == 1
     assert f"{unclear.power.detectable:.3f} or more" in unclear.causes[0].evidence  # the experiment is what the action says
     assert f"about {unclear.power.needed:,} in all" in unclear.causes[0].experiment
+    words = replace(_moved(base, "BM25", 0.5), kind="bm25")
+    behind = compare([base, _moved(base, "tuned", noise - noise.mean()), words], resamples=200)  # labels would not bring it before BM25
+    assert (behind.outcome, behind.action, behind.chosen) == ("undecided", "keep the base", "BM25")
+    assert all("too small" not in cause.name for cause in behind.causes)
     fused = replace(_moved(base, "base + BM25", 0.3), kind="fused", test_scores=base.test_scores * np.nan)
     beaten = compare([base, _moved(base, "tuned", 0.1, 3.0), fused], resamples=200)
     assert (beaten.outcome, beaten.action) == ("gained", "keep the base")
@@ -335,7 +339,6 @@ def test_actions(found: list[Evaluation]) -> None:
     both = compare([base, _moved(base, "tuned", 0.1, 3.0), trained], resamples=200)
     assert (both.chosen, both.notes[0][:33]) == ("tuned", "tuned + BM25 is better still: nDC")
     assert "更好" in in_both(both.notes[0]).zh
-    words = replace(_moved(base, "BM25", 0.5), kind="bm25")
     verdict = compare([base, _moved(base, "tuned", 0.1, 3.0), words, replace(fused, per_query=base.per_query), trained], resamples=200)
     assert (verdict.outcome, verdict.action) == ("gained", "keep the base")  # fused with BM25 it beats the base so, and not BM25 alone
     note = next(note for note in verdict.notes if note.startswith("BM25, which needs no training"))

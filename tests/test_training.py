@@ -306,10 +306,13 @@ def test_it_stops_when_dev_no_longer_gains(base: Model, mined: homing.Mined, spl
     looks = [line for line in map(json.loads, (tmp_path / "training" / "metrics.jsonl").read_text().splitlines()) if "dev_nDCG@10" in line]
     best = max(range(1, len(looks)), key=lambda look: (looks[look]["dev_nDCG@10"], -looks[look]["dev_loss"]))
     assert any("2 looks at dev without a gain" in line for line in said)
+    assert f" (the base {looks[0]['dev_nDCG@10']:.4f}) over " in said[0]
     assert len(looks) == best + 3
 
 
-def test_the_scale_is_chosen_on_dev_and_written_down(base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:
+def test_the_scale_is_chosen_on_dev_and_written_down(
+    base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     adapter = homing.train(base, mined, splits.dev, replace(SETTINGS, scale=None), out=tmp_path / "adapter", general=splits.dev)
     found = json.loads((tmp_path / "training" / "scales.json").read_text())
     assert adapter.scale == found["chosen"]
@@ -318,6 +321,11 @@ def test_the_scale_is_chosen_on_dev_and_written_down(base: Model, mined: homing.
     kept = homing.train(base, mined, splits.dev, replace(SETTINGS, scale=0.5), out=tmp_path / "half" / "adapter")
     assert kept.scale == 0.5
     assert not (tmp_path / "half" / "training" / "scales.json").exists()
+    monkeypatch.setattr("homing.training.selection.FEWEST_TO_CHOOSE", 10**9)
+    said: list[str] = []
+    short = replace(SETTINGS, scale=None, epochs=1, evaluations=1)
+    assert homing.train(base, mined, splits.dev, short, out=tmp_path / "short" / "adapter", say=said.append).scale == 1
+    assert said[-1].startswith("too short a training to choose on dev")
 
 
 def test_a_rate_that_ruins_the_model_keeps_the_base(base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ class Session:
                 if self.start is not None:
                     self._evaluate()
             self._updates()
-            scale = self._choose_scale() if self.plan.choose else 1.0 if self.settings.scale is None else self.settings.scale
+            scale = self._choose_scale() if self.plan.choose else self._given_scale()
         return self.journal.checkpoint(self.best_update), scale
 
     def _updates(self) -> None:
@@ -235,9 +235,10 @@ class Session:
         if better:
             self.best_look, self.best_update = look, self.pace.update
         self._save()
+        base = "" if self.base_look is None else f" (the base {self.base_look.figures['nDCG@10']:.4f})"
         self.say(
             f"update {self.pace.update} of {self.pace.updates} (epoch {self.pace.epoch:.2f}): dev loss {look.figures['loss']:.4f}, "
-            f"dev nDCG@10 {look.figures['nDCG@10']:.4f} over {len(self.dev)} queries{', the best so far' if better else ''}"
+            f"dev nDCG@10 {look.figures['nDCG@10']:.4f}{base} over {len(self.dev)} queries{', the best so far' if better else ''}"
         )
 
     def _choose_scale(self) -> float:
@@ -250,6 +251,13 @@ class Session:
         for line in found.lines():
             self.say(line)
         return found.chosen
+
+    def _given_scale(self) -> float:
+        """The share that the settings say, and all where they leave it to dev, which had no time for it."""
+        if self.settings.scale is not None:
+            return self.settings.scale
+        self.say("too short a training to choose on dev how much of what was learned to keep: all of it is kept")
+        return 1.0
 
     def _save(self) -> None:
         """Write a checkpoint: the weights, the optimiser, and where the training stands; it takes of the training's time."""

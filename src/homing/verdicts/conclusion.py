@@ -172,11 +172,11 @@ class Conclusion:
     @cached_property
     def action(self) -> Action:
         """Deploy what gained over the base, and is clearly better than each rival, alone or fused with BM25. Where nothing is clear yet,
-        and the labels could not have shown a difference worth having (too few, or of other documents than these), more come first; else
-        what is in use is kept."""
+        a rival that is clearly better included, and the labels could not have shown a difference worth having (too few, or of other
+        documents than these), more come first; else what is in use is kept."""
         if self.outcome == "gained" and (self.fused or self.beats_rivals):
             return "deploy"
-        unclear = self.outcome == "undecided" or (self.outcome == "gained" and not any(each.stands == -1 for each in self.rivals))
+        unclear = self.outcome in ("undecided", "gained") and not any(each.stands == -1 for each in self.rivals)
         unable = self.blind or self.apart or any(each.unranked for each in self.rivals)
         return "label more" if unclear and unable and not self.unmoved else "keep the base"
 
@@ -201,7 +201,8 @@ class Conclusion:
             return _with_tests(wording.judged_apart(self.first, self.last, self.difference), causes)
         if self.half is not None and self.half[0] == "nDCG@10":
             return _with_tests(wording.scales_apart(self.last, self.difference), causes)
-        return _with_tests(wording.too_small(self.last, self.power), causes) if self.blind else causes
+        wants = self.blind and self.action == "label more"
+        return _with_tests(wording.too_small(self.last, self.power), causes) if wants else causes
 
     def _held_up_by(self, rival: Rival) -> Cause:
         """Why a model that gained is not to be deployed yet."""
