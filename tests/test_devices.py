@@ -1,4 +1,4 @@
-"""How many cores are real: siblings, affinity and a container's quota are each obeyed."""
+"""What a machine has, in cores and in memory: siblings, affinity and a container's quota are each obeyed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from homing.encoders import devices
+from homing.encoders import devices, memory
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,27 @@ def test_real_cores(allowed: int, physical: int | None, quota: str, wanted: int,
     monkeypatch.setattr(devices.os, "sched_getaffinity", lambda process: set(range(allowed)))
     monkeypatch.setattr("psutil.cpu_count", lambda logical: physical)
     assert devices.real_cores() == wanted
+
+
+@pytest.mark.parametrize(
+    ("limit", "there", "wanted"),
+    [
+        ("8000", 8000, (6500, 8000)),
+        ("2000", 8000, (1000, 2000)),
+        ("900", 8000, (0, 900)),
+        ("max", 8000, (6500, 8000)),
+        ("", 8000, (6500, 8000)),
+    ],
+)
+def test_memory_of_a_container(limit: str, there: int, wanted: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if limit:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.current").write_text("1500\n")
+        (tmp_path / "memory.stat").write_text("anon 900\ninactive_anon 7\ninactive_file 500\n")
+    monkeypatch.setattr(memory, "QUOTA", tmp_path)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=6500, total=there))
+    cpu = torch.device("cpu")
+    assert (memory.available(cpu), memory.total(cpu)) == wanted
 
 
 def test_threads_are_lowered_and_never_raised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,8 +84,6 @@ print(before - resident())
 
 def test_memory_of_an_apple_gpu_is_asked_of_its_own_module(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.accelerator's own answers fail there before PyTorch 2.13. The system's memory and the device's are one: the scarcer counts."""
-    from homing.encoders import memory
-
     for name, said in {"recommended_max_memory": 12e9, "current_allocated_memory": 2e9, "driver_allocated_memory": 3e9}.items():
         monkeypatch.setattr(torch.mps, name, lambda said=said: int(said))
     for free, wanted in ((30e9, 10e9), (4e9, 5e9)):
