@@ -15,6 +15,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Transformer
 from transformers import DynamicCache, XLMRobertaConfig, XLMRobertaModel
 
+from homing.encoders.directory import weights_digest
 from homing.encoders.model import Model
 from homing.encoders.pair import Pair
 from homing.encoders.tokens import Tokens, batches
@@ -56,6 +57,19 @@ def test_prompts_are_the_directorys_unless_said(tiny_model: Path) -> None:
     assert told.weights_digest == own.weights_digest
     with pytest.raises(SettingError, match="exclude"):
         Model(tiny_model, instruction="a", query_prompt="b")
+
+
+def test_what_lies_below_a_model_and_is_none_of_it_leaves_its_digest_alone(tiny_model: Path, tmp_path: Path) -> None:
+    """As a run that was started in the model's own directory, or an ONNX copy."""
+    path = shutil.copytree(tiny_model, tmp_path / "model")
+    digest = Model(path, device="meta").weights_digest
+    (path / "runs" / "data").mkdir(parents=True)
+    (path / "runs" / "data" / "recipe.toml").write_text("")
+    assert Model(path, device="meta").weights_digest == digest
+    (path / "1_Pooling" / "more.json").write_text("{}")
+    assert Model(path, device="meta").weights_digest != digest
+    (path / "modules.json").write_text("[")
+    assert weights_digest(path) not in (digest, "")
 
 
 def test_a_side_that_two_models_have_in_common_has_one_digest(tiny_model: Path) -> None:

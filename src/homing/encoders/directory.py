@@ -8,7 +8,7 @@ from pathlib import Path
 
 from homing.conventions import FILE
 from homing.digests import remembered, update
-from homing.encoders.safety import OTHER_WEIGHTS, PICKLES
+from homing.encoders.safety import OTHER_WEIGHTS, PICKLES, modules
 from homing.errors import ModelError
 from homing.protocols import Kind
 from homing.settings import Encoding
@@ -32,8 +32,16 @@ def prompts(own: Mapping[str, str], default: str | None, encoding: Encoding) -> 
 
 
 def weights_digest(path: Path) -> str:
-    """A digest of every file of the directory that decides an embedding."""
+    """A digest of what decides an embedding: the directory's own files, and those of the directories that its modules are in.
+
+    What else lies below it, as a run that was started there or an ONNX copy, is none of the model's.
+    """
+    try:
+        within = {Path(each["path"]).parts[:1] for each in modules(path)}
+    except ModelError:  # a modules.json that is damaged has a digest of its own
+        within = set()
     names = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file() and file.name not in NOT_WEIGHTS_OR_CONVENTIONS]
+    names = [name for name in names if len(name.parts) == 1 or name.parts[:1] in within]
     names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
 
     def digest() -> str:
