@@ -101,6 +101,7 @@ def test_a_fixed_set_of_answers_is_told_of_the_split_for_it() -> None:
     assert any("60 queries have 6 relevant documents" in each and "--split-by query" in each for each in check(dataset(asked)).warnings)
     assert not any("--split-by" in each for each in check(dataset([(query, query, 1) for query, _, _ in asked])).warnings)
     assert not any("--split-by" in each for each in check(splits("query", train=asked[:40], dev=asked[40:50], test=asked[50:])).warnings)
+    assert not any("--split-by" in each for each in check(dataset(asked), by="query").warnings)
     apart = [(query, query, 1) for query, _, _ in asked]
     hub = check(dataset([*apart, *((query, "the house rules", 1) for query, _, _ in apart[:12])])).warnings
     assert any("one document is relevant to 12 of 60 queries" in each and "--split-by query" in each for each in hub)

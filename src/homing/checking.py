@@ -31,11 +31,11 @@ class Tokenizer(Protocol):
         ...
 
 
-def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_length: int | None = None) -> Check:
+def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_length: int | None = None, by: str | None = None) -> Check:
     """Count what is in the data and what is suspicious about it; nothing is changed, and nothing here is an error.
 
     Of splits, all sides are counted together and leaks between them are looked for. With a tokenizer the queries that have a judgment
-    and all documents are measured, against `max_length` tokens (None: the tokenizer's own).
+    and all documents are measured, against `max_length` tokens (None: the tokenizer's own). `by`: how data will be split that is not yet.
     """
     demand(Dataset | Splits, data=data)
     whole = data.train if isinstance(data, Splits) else data
@@ -70,7 +70,7 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
         leaks=leaks(data, near) if isinstance(data, Splits) else (),
         lengths=_lengths(whole, qrels, tokenizer, longest) if tokenizer and longest else {},
         max_length=longest,
-        by=data.by if isinstance(data, Splits) else None,
+        by=data.by if isinstance(data, Splits) else by,
         columns={name: len(set(values) - {""}) for name, values in whole.queries.columns.items()},
     )
 

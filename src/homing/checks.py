@@ -95,12 +95,12 @@ class Leak:
 class Check:
     """What `check` found; `str` is a table for the terminal, `to_dict` the same for JSON. `notes` are the readers' own counts.
 
-    `without_candidates` counts the queries of the data that have no judgment at all; `without_positive` and `without_negative` are
-    among those that have one. `near_duplicates` counts pairs of queries; `by` is how the splits were made. `lengths` is empty without a
-    tokenizer, `leaks` and `sides` without splits. `columns`: how many different values each column of the queries has. `template`: where
+    `without_candidates` counts the queries of the data that have no judgment at all; `without_positive` and `without_negative` are among
+    those that have one. `near_duplicates` counts pairs of queries; `by` is how the splits were made, or will be. `lengths` is empty without
+    a tokenizer, `leaks` and `sides` without splits. `columns`: how many different values each column of the queries has. `template`: where
     near-duplicates are too many to be counted, the queries of the largest group of them, and then `near_duplicates` is less than all.
-    `answers`: the documents that are relevant to any query; `widest`: the queries that the most relevant of them is relevant to.
-    `itself`: the queries that one of their relevant documents repeats. `grades`: how many judgments have each relevance.
+    `answers`: the documents that are relevant to any query; `widest`: the queries that the most relevant of them is relevant to. `itself`:
+    the queries that one of their relevant documents repeats. `grades`: how many judgments have each relevance.
     """
 
     queries: int

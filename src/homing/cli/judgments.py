@@ -89,8 +89,18 @@ def audit(
     if audited == "train":
         click.echo(f"then: homing {'run' if is_run else 'mine'} {quote(f'{data}/recipe.toml' if is_run else data)} --judgments FILE")
     else:
-        tuned = f" --model {quote(f'{data}/model')}" if is_run else ""
-        click.echo(f"then: homing split {quote(data)} --judgments FILE --out judged, and homing evaluate judged --model BASE{tuned}")
+        again = _again(directory) if is_run else "--model BASE"
+        click.echo(f"then: homing split {quote(data)} --judgments FILE --out judged, and homing evaluate judged {again}")
+
+
+def _again(run: Path) -> str:
+    """The flags that measure a run's base and tuned model as the run did."""
+    from homing.runs.recipe import Recipe
+
+    recipe = Recipe.read(run / "recipe.toml")
+    said = {name: value for name, value in asdict(recipe.encoding).items() if value not in (None, "", False)}
+    flags = [f"--{name.replace('_', '-')}" + ("" if value is True else f" {quote(str(value))}") for name, value in said.items()]
+    return " ".join([f"--model {quote(recipe.model)} --model {quote(str(run / 'model'))}", *flags])
 
 
 def _runs(evaluation: Path, splits: Splits) -> list[Run]:

@@ -46,7 +46,7 @@ from homing.verdicts.verdict import Verdict, compare
 
 def do_check(work: Work) -> None:
     recipe = work.recipe
-    found = check(work.loaded, work.base)
+    found = check(work.loaded, work.base, by=work.recipe.splitting.by)
     work.say(str(found))
     work.say(f"  {work.base.manner}")
     needed = estimate(work.base, work.loaded, recipe.splitting, recipe.mining, recipe.training, work.further, outside=_tokens_outside(work))
