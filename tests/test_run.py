@@ -69,7 +69,8 @@ def test_the_audit_of_its_test_lists_what_was_found_first_and_nobody_judged(fini
     code, printed = homing_run("audit", finished[0], "--test", "--top", "1000", "--out", tmp_path / "exam")
     assert code == 0, printed
     assert f"then: homing split {finished[0]} --judgments FILE" in printed
-    assert f"--model {finished[0] / 'model'} --max-length 48" in printed  # its base before it
+    assert f"--model {finished[0] / 'model'} --query-prompt 'Instruct: " in printed  # its base before it
+    assert "Query:' --max-length 48" in printed
     assert "--model BASE" not in printed
     assert '"judged": false' in (tmp_path / "exam" / "suspects.html").read_text(encoding="utf-8").replace('":f', '": f')
     sheet = tmp_path / "exam" / "suspects.csv"

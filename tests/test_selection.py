@@ -266,13 +266,19 @@ def test_the_rule_of_the_scale(values: list[tuple[float, ...]], ap: tuple[float,
     assert best_scale({scale: look_of(table[place], ap[place]) for place, scale in enumerate(SCALES)}) == best
 
 
-@given(some.floats(0, 1e5), some.floats(0, 200), some.integers(1, 12), some.sampled_from([None, 0.5]), some.sampled_from([None, 1.0]))
-def test_looks_cost_what_they_may(affordable: float, always: float, asked: int, scale: float | None, minutes: float | None) -> None:
-    plan = plan_looks(affordable, always, Training(evaluations=asked, scale=scale, minutes=minutes))
+@given(
+    some.floats(0, 1e5), some.floats(0, 200), some.integers(1, 300), some.integers(1, 12), some.sampled_from([None, 0.5]),
+    some.sampled_from([None, 1.0]),
+)  # fmt: skip
+def test_looks_cost_what_they_may(
+    affordable: float, always: float, there: int, asked: int, scale: float | None, minutes: float | None
+) -> None:
+    plan = plan_looks(affordable, always, there, Training(evaluations=asked, scale=scale, minutes=minutes))
     looks = plan.evaluations + 1 + (3 if plan.choose else 0)
     assert 1 <= plan.evaluations <= asked
     assert plan.lists * looks <= max(affordable, always * looks, looks)  # no fewer than one list a look
-    assert plan.lists * looks <= max(DEAREST * affordable, 2 * always, 2) or minutes is None  # a slow machine is left some time
+    cost = min(plan.lists, there) * looks
+    assert cost <= max(DEAREST * affordable, 2 * always, 2) or minutes is None  # a slow machine is left some time
     assert plan.evaluations == 1 or plan.lists >= FEWEST_LISTS
     if plan.choose:
         assert scale is None
@@ -280,6 +286,11 @@ def test_looks_cost_what_they_may(affordable: float, always: float, asked: int, 
     if affordable >= FEWEST_LISTS * (asked + 4):
         assert plan.evaluations == asked
         assert plan.choose == (scale is None)
+
+
+def test_lists_that_dev_does_not_have_cost_no_time() -> None:
+    """Queries alone, a minute on one core: 745 lists a look would be free, and dev has 24."""
+    assert [plan_looks(490, 745, there, Training(minutes=1)).choose for there in (24, 500)] == [True, False]
 
 
 def test_without_judged_negatives_what_bm25_finds_stands_in(tmp_path: Path, tiny_model: Path) -> None:

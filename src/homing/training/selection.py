@@ -34,8 +34,8 @@ class Looks:
     choose: bool
 
 
-def plan_looks(affordable: float, always: float, settings: Training) -> Looks:
-    """So many looks that they cost `affordable` lists in all, the one at the base included; `always` lists a look are free.
+def plan_looks(affordable: float, always: float, there: int, settings: Training) -> Looks:
+    """So many looks that they cost `affordable` of the lists that are `there`, the one at the base included; `always` of a look are free.
 
     Fewer looks rather than fewer than 50 lists each; and where not even 25 are left for each, no scale is chosen. Under a clock neither
     happens for looks that are free where these take much more than what is affordable: on a slow machine they would leave no time to learn.
@@ -45,7 +45,7 @@ def plan_looks(affordable: float, always: float, settings: Training) -> Looks:
         return max(1, int(max(affordable / looks, always)))
 
     def worth(looks: int, fewest: int) -> bool:
-        dear = settings.minutes is not None and looks * lists(looks) > DEAREST * affordable
+        dear = settings.minutes is not None and looks * min(lists(looks), there) > DEAREST * affordable
         return lists(looks) >= fewest and not dear
 
     choose = settings.scale is None and worth(2 + len(SCALES), FEWEST_TO_CHOOSE)

@@ -195,7 +195,8 @@ class Session:
             rate = self.learner.tokens_a_second(self.pace.updates_an_epoch, self.settings.minutes)
             trained = self.settings.minutes * 60.0 * rate
             self.pace.expected_seconds = float(self.learner.group_tokens.sum()) / self.pace.updates_an_epoch / rate
-        return plan_looks(LOOKS_SHARE * ENCODING_SPEED * trained / a_list, A_MOMENT / a_list, self.settings)
+        there = len(self.dev_data.qrels.positives)
+        return plan_looks(LOOKS_SHARE * ENCODING_SPEED * trained / a_list, A_MOMENT / a_list, there, self.settings)
 
     def _dev_lists(self, lists: int) -> DevLists:
         return DevLists(self.model, self.dev_data, lists, self.learner.objective.temperature, self.settings.seed, self.fixed_of_dev)
