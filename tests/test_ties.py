@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 import homing
 from homing.checking import leaks
-from homing.data import SIDES, Builder, Splits
+from homing.data import SIDES, Builder, Splits, text_id
 from homing.loading import load_splits, read_dataset, save_dataset
 from homing.runs.rundir import STAGES
+from homing.settings import Evaluating
 from homing.ties import groups_of_given
 from test_run import FLAGS, homing_run
 from tiny import made_records
@@ -88,6 +89,20 @@ def test_what_leaks_into_a_given_test_stands_in_the_verdict(files: list[Path], t
     page = (tmp_path / "report.html").read_text()
     assert note in page
     assert "测试集按给定的使用" in page
+
+
+def test_who_evaluates_from_python_and_names_no_groups_has_those_of_the_split() -> None:
+    builder = Builder()
+    for topic in range(40):
+        for query in (builder.query(text_id(person, str(topic))) for person in "ab"):
+            builder.judge(query, builder.document(text_id("relevant", str(topic))), 1)
+            builder.judge(query, builder.document(text_id("other", str(query))), 0)
+    splits = homing.split(builder.dataset())
+    (found,) = homing.evaluate([], splits.dev, splits.test, Evaluating(resamples=100))
+    tested = splits.test.qrels.queries
+    assert found.groups is not None
+    assert partition(found.groups, np.arange(len(tested))) == partition(splits.groups[tested], np.arange(len(tested)))
+    assert len(np.unique(found.groups)) == len(tested) // 2 > 6
 
 
 def test_a_given_split_that_is_clean_says_nothing(files: list[Path], tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from homing.retrievers.dense import search_embeddings
 from homing.retrievers.fused import fuse
 from homing.settings import Evaluating
 from homing.texts.itself import Itself
+from homing.ties import groups_of_given
 
 OVER_CORPUS = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
 NEIGHBOURS = (1, 3, 10, 30)  # a query's background, tried on dev
@@ -45,7 +46,7 @@ def evaluate(
     Thresholds, calibration and offset are chosen on dev and applied on test. After the models come, unless `settings.bm25` is off, BM25
     and each model fused with it by reciprocal ranks. A document that is a query itself, but for case and punctuation, is in no ranking of
     that query's unless it is judged for it: a corpus of questions holds each. `groups`, shape (queries,): what is resampled together
-    (`Splits.groups`).
+    (`Splits.groups`); None: what hangs together within dev, and within test, as `split` by group would tie it.
 
     Raises JudgmentError where test has no relevant document, SettingError where two models have one name (a model's name is its column)
     or one has that of a row that is added, and where dev and test are not of one corpus and one set of queries.
@@ -69,7 +70,7 @@ def evaluate(
             "dev and test are not of one corpus and one set of queries", got=f"{len(dev.corpus):,} and {len(test.corpus):,} documents",
             remedy="Take both from one homing.split, or load them together: homing.loading.load_splits(train, dev, test).",
         )  # fmt: skip
-    exam = _Exam(dev, test, settings, groups)
+    exam = _Exam(dev, test, settings, groups_of_given((dev, test), "group") if groups is None else np.asarray(groups))
     kept: dict[str, NDArray[np.float32]] = {}  # two models may have their documents in common
     answers = [_encoded(model, exam, kept) for model in models]
     if settings.bm25:
@@ -81,15 +82,14 @@ def evaluate(
 class _Exam:
     """What is asked of every model, worked out once."""
 
-    def __init__(self, dev: Dataset, test: Dataset, settings: Evaluating, groups: Ints | None) -> None:
+    def __init__(self, dev: Dataset, test: Dataset, settings: Evaluating, groups: Ints) -> None:
         self.dev, self.test, self.settings = dev, test, settings
         self.queries = np.array(sorted(test.qrels.positives), dtype=np.int32)
         if not len(self.queries):
             raise JudgmentError("test has no query with a relevant document", remedy="Give more judgments, or a larger --test-share.")
         self.asked = np.unique(np.concatenate([dev.qrels.queries, test.qrels.queries])).astype(np.int32)
-        self.groups = None if groups is None else np.asarray(groups)[test.qrels.queries]
-        judged = len(dev.qrels.queries)
-        self.dev_unit = units(None if groups is None else np.asarray(groups)[dev.qrels.queries], judged)
+        self.groups = groups[test.qrels.queries]
+        self.dev_unit = units(groups[dev.qrels.queries], len(dev.qrels.queries))
         self.redrawn = resample(int(self.dev_unit.max(initial=0)) + 1, settings.resamples, settings.seed)
         depth = settings.top_k
         said = parse_measures(settings.measures)
