@@ -184,6 +184,11 @@ def test_removed_queries_are_not_without_candidates() -> None:
     dev = given.dev.with_qrels(given.dev.qrels.of(np.array([], dtype=np.int32)))
     found = check(replace(given, dev=dev, removed=(1,)))
     assert (found.removed, found.without_candidates) == (1, 0)
+    rows = [(f"question {number}", f"answer {number}", 1) for number in range(60)]
+    for by, told in (("group", True), ("query", False)):
+        given = splits(by, train=rows[:30], dev=rows[30:40], test=rows[40:50])
+        found = check(replace(given, removed=tuple(range(10))))
+        assert any("10 of 50 queries are left out" in warning for warning in found.warnings) is told
 
 
 def test_lengths_with_prompt_cut_and_unknown() -> None:

@@ -10,7 +10,7 @@ from homing.columns import wrapped
 from homing.protocols import Kind
 
 MANY_CUT = 0.05  # share of the texts that are longer than the model reads, from which it is worth a warning
-WIDE = 0.2  # share of the queries that one document is relevant to, from which these are too large a group for any side but train
+WIDE = 0.2  # share of the queries that one document ties together (too large a group for any side but train), or that a split leaves out
 SHARED = 5  # queries a relevant document, from which the documents look like a fixed set of answers
 FEW = 30  # queries with a positive; a fifth of fewer is less than the six test queries that can show a difference at all
 SCALE = 3  # grades without a 0 among them, from which they look like a scale whose lower end is no relevance
@@ -213,6 +213,12 @@ class Check:
                 )
 
     def _of_judgments(self) -> Iterator[str]:
+        learnt = self.removed + sum(side.queries for name, side in self.sides.items() if name != "test")
+        if self.by == "group" and self.removed >= max(10, WIDE * learnt):
+            yield (
+                f"{self.removed:,} of {learnt:,} queries are left out of train and dev, as they share a relevant document or nearly their "
+                "text with another side. With --split-by query those that share a document alone stay."
+            )
         judged = self.queries - self.without_candidates - self.removed
         if len(self.grades) >= SCALE and min(self.grades) > 0:
             yield (
