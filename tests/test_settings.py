@@ -39,6 +39,19 @@ def test_a_model_whose_embeddings_have_any_length_has_a_temperature_of_its_own(t
     assert resolved(Model(copy), Training(temperature=0.3)).temperature == 0.3
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("dimensions", 256), ("dimensions", [256, 128]), ("report_to", ["tensorboard"]), ("in_batch", "no")]
+)
+def test_text_is_text_and_a_switch_is_one(name: str, value: Any) -> None:
+    with pytest.raises(SettingError, match=f"--{name.replace('_', '-')} is of another kind; got"):
+        Training(**{name: value})
+
+
+def test_dimensions_are_numbers_that_python_reads() -> None:
+    with pytest.raises(SettingError, match="--dimensions is out of range; got '²'"):
+        Training(dimensions="²")
+
+
 @pytest.mark.parametrize("name", ["rank", "batch_size", "evaluations", "seed"])
 def test_what_counts_is_a_whole_number(name: str) -> None:
     flag = "lora-rank" if name == "rank" else name.replace("_", "-")

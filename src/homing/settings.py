@@ -19,9 +19,13 @@ def _demand(holds: bool, name: str, got: object, expected: str) -> None:
         raise SettingError(f"--{name} is out of range", got=repr(got), expected=expected)
 
 
+_KINDS: dict[str, type] = {"str": str, "bool": bool}
+
+
 @dataclass(frozen=True)
 class _Settings:
-    """What all settings are held to: a number where one belongs, finite, and whole where it counts. Each kind's `_check` does the rest.
+    """What all settings are held to: a number where one belongs, finite, and whole where it counts; text, and true or false, likewise.
+    Each kind's `_check` does the rest.
 
     All of them raise SettingError.
     """
@@ -36,6 +40,8 @@ class _Settings:
                 raise SettingError(f"--{name} is no finite number", got=repr(value), expected=str(each.type))
             if wanted and "float" not in kinds and not isinstance(value, Integral):
                 raise SettingError(f"--{name} is no whole number", got=repr(value), expected=str(each.type))
+            if value is not None and not isinstance(value, _KINDS.get(kinds[0], object)):
+                raise SettingError(f"--{name} is of another kind", got=repr(value), expected=str(each.type))
             _demand(name != "seed" or 0 <= value < 1 << 63, name, value, "0 to 2^63 - 1")
             if wanted:  # NumPy's numbers are no JSON, and 3 is 3.0
                 object.__setattr__(self, each.name, (float if "float" in kinds else int)(value))
@@ -156,7 +162,7 @@ class Training(_Settings):
         _demand(self.hardness >= 0, "hardness", self.hardness, "0 or more")
         _demand(self.cross_query >= 0, "cross-query", self.cross_query, "0 or more")
         _demand(self.distill >= 0, "distill", self.distill, "0 or more")
-        _demand(all(part.strip().isdigit() for part in self.dimensions.split(",") if part), "dimensions", self.dimensions, "like 256,128")
+        _demand(all(part.strip().isdecimal() for part in self.dimensions.split(",") if part), "dimensions", self.dimensions, "like 256,128")
         _demand(self.weight_decay >= 0, "weight-decay", self.weight_decay, "0 or more")
         _demand(0 <= self.warmup < 1, "warmup", self.warmup, "a share from 0 to below 1")
         _demand(self.max_grad_norm > 0, "max-grad-norm", self.max_grad_norm, "above 0")
@@ -259,7 +265,7 @@ class Serving(_Settings):
     def _check(self) -> None:
         _demand(0 <= self.port <= 65535, "port", self.port, "0 to 65535")
         _demand(":" not in self.name and "@" not in self.name, "name", self.name, "a name without ':' and '@'")
-        _demand(all(part.strip().isdigit() for part in self.dimensions.split(",") if part), "dimensions", self.dimensions, "like 512,256")
+        _demand(all(part.strip().isdecimal() for part in self.dimensions.split(",") if part), "dimensions", self.dimensions, "like 512,256")
         _demand(self.max_texts >= 1, "max-texts", self.max_texts, "1 or more")
         _demand(self.max_megabytes > 0, "max-megabytes", self.max_megabytes, "above 0")
         _demand(self.max_waiting >= self.max_texts, "max-waiting", self.max_waiting, f"{self.max_texts} (--max-texts) or more")
