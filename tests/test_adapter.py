@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,13 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
+from transformers import LlamaConfig, LlamaModel, OPTConfig, OPTModel, Phi3Config, Phi3Model
 
 import homing
 from homing import Adapter, Model, Training
 from homing.conventions import FILE
 from homing.encoders import tuning as tunings
-from homing.encoders.tuning import Tuning, default_tuning, load, set_checkpointing, tune
+from homing.encoders.tuning import Tuning, default_tuning, load, set_checkpointing, targets, tune
 from homing.errors import MergeError, ModelError, SettingError
 
 KINDS = ("lora", "rslora", "dora", "full")
@@ -363,6 +365,19 @@ def test_full_multiplies_in_the_bases_format_where_the_device_is_fast_in_it(tmp_
     fast.detach()
     assert model.products is None
     assert np.array_equal(_encode(model), base)
+
+
+def test_a_low_rank_is_put_on_every_linear_layer() -> None:
+    """Whatever their names share with those of Llama and its kin, whose own seven are all that is adapted there."""
+    small: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 9, "pad_token_id": 0}
+    with torch.device("meta"):
+        bodies = Phi3Model(Phi3Config(**small)), OPTModel(OPTConfig(**small)), LlamaModel(LlamaConfig(**small))
+        bodies[2].router = torch.nn.Linear(8, 2)
+    assert targets(bodies[0])[0] == ["down_proj", "gate_up_proj", "o_proj", "qkv_proj"]
+    assert targets(bodies[1])[0] == ["fc1", "fc2", "k_proj", "out_proj", "q_proj", "v_proj"]
+    assert targets(bodies[2])[0] == ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    with pytest.raises(ModelError, match=r"(?s)no linear layer.*--tuning full"):
+        targets(torch.nn.Sequential(torch.nn.Embedding(2, 2)))
 
 
 def test_full_learns_all_but_the_pooler(model: Model) -> None:

@@ -402,16 +402,17 @@ def load(model: Model, adapter: Adapter, scale: float | None = None) -> Tuning:
 
 
 def targets(body: nn.Module) -> tuple[list[str], list[str]]:
-    """Names of the linear layers to adapt, and of those to leave: q,k,v,o,gate,up,down of a decoder, else all but a pooler's.
+    """Names of the linear layers to adapt, and of those to leave: all but a pooler's.
 
-    Raises ModelError where there is none to adapt.
+    Where a decoder has q, k, v, o, gate, up and down, these alone: what else is linear is a router, or sees images. Some of these names
+    are no sign of that: GTE and Phi-3 have o and down beside queries, keys and values in one. Raises ModelError where there is none.
     """
     linears = [name for name, module in body.named_modules() if isinstance(module, nn.Linear)]
     own = sorted({name.rsplit(".", 1)[-1] for name in linears if "pooler" not in name})
-    if set(own) & set(DECODER_LINEARS):
-        own = [name for name in DECODER_LINEARS if name in own]
+    if set(own) >= set(DECODER_LINEARS):
+        own = list(DECODER_LINEARS)
     if not own:
-        raise ModelError("the model has no linear layer to adapt", got=type(body).__name__)
+        raise ModelError("the model has no linear layer to adapt", got=type(body).__name__, remedy="Give --tuning full: all weights learn.")
     return own, [name for name in linears if "pooler" in name]
 
 
