@@ -40,7 +40,8 @@ class _Settings:
                 raise SettingError(f"--{name} is no finite number", got=repr(value), expected=str(each.type))
             if wanted and "float" not in kinds and not isinstance(value, Integral):
                 raise SettingError(f"--{name} is no whole number", got=repr(value), expected=str(each.type))
-            if value is not None and not isinstance(value, _KINDS.get(kinds[0], object)):
+            fits = value is None or isinstance(value, _KINDS.get(kinds[0], object))
+            if not fits:
                 raise SettingError(f"--{name} is of another kind", got=repr(value), expected=str(each.type))
             _demand(name != "seed" or 0 <= value < 1 << 63, name, value, "0 to 2^63 - 1")
             if wanted:  # NumPy's numbers are no JSON, and 3 is 3.0
