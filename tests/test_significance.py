@@ -18,7 +18,7 @@ from homing import Evaluating, Evaluation, Model, Splits
 from homing.data import Builder, Dataset, Qrels, Queries
 from homing.errors import SettingError
 from homing.measures.decision import Decision
-from homing.measures.evaluations import Interval
+from homing.measures.evaluations import Background, Interval
 from homing.measures.resampling import draw, means
 from homing.measures.significance import (
     detectable,
@@ -507,7 +507,11 @@ def test_the_old_threshold_on_a_new_scale_is_shown(found: list[Evaluation]) -> N
     base = found[0]
     assert base.threshold is not None
     lower = replace(base, name="tuned", test_scores=base.test_scores - 1.0, threshold=base.threshold - 1.0)
-    difference = compare([base, lower], resamples=200).differences[0]
+    lower = replace(lower, background=Background(10, 0.1, 0.7, 0.6, True, Interval(0.64)))
+    verdict = compare([base, lower], resamples=200)
+    plain = f"F1 0.6400 on test instead of {base.measures['F1'].value:.4f}; on dev it gains +0.1000."
+    assert any(note.endswith(plain) and "而不是" in in_both(note).zh for note in verdict.notes)
+    difference = verdict.differences[0]
     assert difference.borrowed == 0
     assert difference.measures["F1"].value == pytest.approx(0)
 
