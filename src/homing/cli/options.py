@@ -51,4 +51,5 @@ figures_ = click.option("--figures", type=str, default=None, metavar="DIR", help
 
 
 def out_(default: str | None, help: str) -> Callable[[Any], Any]:
-    return click.option("--out", type=str, default=default, required=False, metavar="PATH", help=help, show_default=default is not None)
+    """Where a verb writes; its default stands in brackets, as that of every option does."""
+    return click.option("--out", type=str, default=default, metavar="PATH", help=help if default is None else f"{help} [{default}]")

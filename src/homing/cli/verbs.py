@@ -68,9 +68,10 @@ def _option(section: str, each: Any, kind: Any, shown: bool) -> click.Option:
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         kind = next(part for part in typing.get_args(kind) if part is not type(None))
     name, help = f"{section}__{each.name}", each.metadata["help"]
-    default = "" if each.default in (None, "") else f" [{each.default:g}]" if isinstance(each.default, float) else f" [{each.default}]"
     if kind is bool:
+        default = " [yes]" if each.default else " [no]"
         return click.Option([f"--{_flag(each)}/--no-{_flag(each)}", name], default=None, help=help + default, hidden=not shown)
+    default = "" if each.default in (None, "") else f" [{each.default:g}]" if isinstance(each.default, float) else f" [{each.default}]"
     choice = click.Choice(typing.get_args(kind)) if typing.get_origin(kind) is Literal else kind
     metavar = {int: "N", float: "X", str: "TEXT"}.get(kind, "")
     return click.Option(
