@@ -27,6 +27,7 @@ from homing.errors import FormatError, HomingError, ModelError, SettingError, Tr
 from homing.loading import read_dataset
 from homing.losses import distillation
 from homing.runs.recipe import Recipe
+from homing.training import crossencoder
 from homing.training import teacher as teachers
 from homing.training.objective import TEMPERATURE
 from homing.training.teacher import EncoderTeacher, ScoreTeacher, ask_cross_encoder, kind_of, open_teacher, pairs, read_scores
@@ -346,7 +347,7 @@ def test_a_cross_encoder_teaches_its_logits(cross_encoder: Path, mined: homing.M
 def test_a_killed_cross_encoder_is_asked_nothing_twice(
     cross_encoder: Path, mined: homing.Mined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teachers, "PAIRS_A_SHARD", 16)
+    monkeypatch.setattr(crossencoder, "PAIRS_A_SHARD", 16)
     predict, answered = CrossEncoder.predict, []
     pairs_to_live = 40
 
@@ -363,7 +364,7 @@ def test_a_killed_cross_encoder_is_asked_nothing_twice(
     pairs_to_live = 10**9
     teacher = ask_cross_encoder(cross_encoder, mined, tmp_path)
     assert len(answered) == len(set(answered)) == len(pairs(mined)[0])
-    monkeypatch.setattr(teachers, "_load", lambda *arguments: pytest.fail("what is answered needs no model"))
+    monkeypatch.setattr(crossencoder, "_load", lambda *arguments: pytest.fail("what is answered needs no model"))
     assert ask_cross_encoder(cross_encoder, mined, tmp_path).digest == teacher.digest
 
 

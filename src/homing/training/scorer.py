@@ -25,7 +25,7 @@ class Scorer:
 
 def cross_encoder(path: Path, directory: Path) -> Scorer:
     """The cross-encoder of a directory, its answers kept under `directory`."""
-    from homing.training.teacher import score_pairs
+    from homing.training.crossencoder import score_pairs
 
     return Scorer(path.name, lambda pairs: score_pairs(path, pairs, directory))
 

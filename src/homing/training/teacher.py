@@ -6,7 +6,7 @@ A teacher is another embedding model, or the scores of query and document pairs 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, final
@@ -14,24 +14,21 @@ from typing import Literal, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sentence_transformers import CrossEncoder
 
 from homing.data import Dataset, Ints, Mined, keyed_pairs, pair_keys
 from homing.data import digest as digest_texts
-from homing.digests import file_digest
 from homing.encoders.answers import answers
-from homing.encoders.devices import default_device, fast_dtype, on_device, return_unused_memory
+from homing.encoders.devices import default_device, on_device, return_unused_memory
 from homing.encoders.opening import is_address, open_encoder
 from homing.encoders.safety import architectures, read_object, refuse_unsafe
 from homing.errors import FormatError, ModelError, SettingError, TrainingError
 from homing.formats import scores as score_files
 from homing.progress import Say
 from homing.protocols import Encoder, Kind
+from homing.training.crossencoder import score_pairs
 from homing.training.objective import Taught
 
 TEXTS_A_SHARD = 1024
-PAIRS_A_SHARD = 256
-PAIRS_A_BATCH = 32
 ROUNDING = 0.01  # a cosine in half precision may be so much above 1
 
 
@@ -279,49 +276,6 @@ def ask_cross_encoder(path: str | Path, mined: Mined, directory: Path) -> ScoreT
         for query, document in zip(queries.tolist(), documents.tolist(), strict=True)
     ]
     return ScoreTeacher(queries, documents, score_pairs(path, asked, directory), where=str(path))
-
-
-def score_pairs(path: str | Path, asked: Sequence[tuple[str, str]], directory: Path) -> NDArray[np.float32]:
-    """The scores that a sentence-transformers cross-encoder gives these pairs of a query and a document; shape (pairs,).
-
-    They are its logits, before any sigmoid: where it is certain, probabilities are all 1 or 0 and rank nothing. Kept under `directory`
-    as they come, and not asked again.
-
-    Raises ModelError where the directory cannot be loaded or gives more than one number a pair, TrainingError for a score that is not
-    finite.
-    """
-    path, device = Path(path), default_device()
-    dtype = fast_dtype(device)
-    name = digest_texts([file_digest(path), str(dtype), *(text for pair in asked for text in pair)])
-    model: CrossEncoder | None = None
-
-    def score(shard: slice) -> NDArray[np.float32]:
-        nonlocal model
-        model = _load(path, device, dtype) if model is None else model
-        said = model.predict(asked[shard], batch_size=PAIRS_A_BATCH, activation_fn=torch.nn.Identity(), show_progress_bar=False)
-        return np.asarray(said, dtype=np.float32)
-
-    file = directory / f"scores-{name}.npy"
-    return answers(file, len(asked), PAIRS_A_SHARD, score, progress="teacher: pairs", unit="pair", where=str(path))
-
-
-def _load(path: Path, device: torch.device, dtype: torch.dtype) -> CrossEncoder:
-    refuse_unsafe(path)
-    arguments = {"dtype": dtype, "use_safetensors": True}
-    try:
-        model = CrossEncoder(str(path), device=str(device), local_files_only=True, model_kwargs=arguments)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
-        raise ModelError(
-            "sentence-transformers cannot load this cross-encoder", where=str(path),
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300],
-            remedy="Check that the download is complete, and that its files are those of one model.",
-        ) from error  # fmt: skip
-    if model.num_labels != 1:
-        raise ModelError(
-            "the classifier gives no single score a pair", where=str(path), got=f"{model.num_labels} labels", expected="1 label",
-            remedy="Give a cross-encoder that was trained to rank.",
-        )  # fmt: skip
-    return model
 
 
 def _embeddings(encoder: Encoder, texts: list[str], kind: Kind, directory: Path) -> NDArray[np.float32]:
