@@ -240,7 +240,7 @@ def test_without_judged_negatives_there_is_no_f1_but_a_ranking(tiny_model: Path)
 
 
 def test_a_probability_that_falls_with_the_score_is_none(splits: Splits, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("homing.evaluating.fit_platt", lambda scores, relevant: Calibration(-1.0, 0.0))
+    monkeypatch.setattr("homing.evaluating.deciding.fit_platt", lambda scores, relevant: Calibration(-1.0, 0.0))
     found = homing.evaluate([Model(tiny_model)], splits.dev, splits.test, Evaluating(resamples=100, bm25=False))[0]
     assert found.decision is not None
     assert found.decision.calibration is None
