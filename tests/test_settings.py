@@ -40,7 +40,15 @@ def test_a_model_whose_embeddings_have_any_length_has_a_temperature_of_its_own(t
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("dimensions", 256), ("dimensions", [256, 128]), ("report_to", ["tensorboard"]), ("in_batch", "no")]
+    ("name", "value"),
+    [
+        ("dimensions", 256),
+        ("dimensions", [256, 128]),
+        ("dimensions", None),
+        ("epochs", None),
+        ("report_to", ["tensorboard"]),
+        ("in_batch", "no"),
+    ],
 )
 def test_text_is_text_and_a_switch_is_one(name: str, value: Any) -> None:
     with pytest.raises(SettingError, match=f"--{name.replace('_', '-')} is of another kind; got"):

@@ -40,7 +40,7 @@ class _Settings:
                 raise SettingError(f"--{name} is no finite number", got=repr(value), expected=str(each.type))
             if wanted and "float" not in kinds and not isinstance(value, Integral):
                 raise SettingError(f"--{name} is no whole number", got=repr(value), expected=str(each.type))
-            fits = value is None or isinstance(value, _KINDS.get(kinds[0], object))
+            fits = "None" in kinds if value is None else isinstance(value, _KINDS.get(kinds[0], object))
             if not fits:
                 raise SettingError(f"--{name} is of another kind", got=repr(value), expected=str(each.type))
             _demand(name != "seed" or 0 <= value < 1 << 63, name, value, "0 to 2^63 - 1")
