@@ -26,7 +26,8 @@ Embed = Callable[[Sequence[Any]], NDArray[np.float32]]
 @dataclass
 class FakeServer:
     """`embed` gives the embeddings of a request's inputs. `faults` are taken one a request: a status, or what makes the response of the
-    right one. `refuse` says why a request is refused (None: it is taken). `asked` and `headers` keep what came.
+    right one. `refuse` says why a request is refused (None: it is taken). `asked` and `headers` keep what came. Without `models` there is
+    no list of them, and any name is taken, as text-embeddings-inference does.
     """
 
     embed: Embed
@@ -49,7 +50,7 @@ class FakeServer:
                 return JSONResponse({"error": {"message": "planted"}}, fault[0], headers=fault[1])
             made = fault(await run_in_threadpool(self.answer, body, inputs))
             return made if isinstance(made, Response) else Response(json.dumps(made), media_type="application/json")
-        if body["model"] not in self.models:
+        if self.models and body["model"] not in self.models:
             return JSONResponse({"error": {"message": f"The model {body['model']} does not exist"}}, 404)
         why = self.refuse(inputs)
         if why is not None:
@@ -66,6 +67,8 @@ class FakeServer:
         return {"object": "list", "data": data, "model": body["model"], "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
 
     async def listed(self, request: Request) -> Response:
+        if not self.models:
+            return Response(status_code=404)
         return JSONResponse({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
 
     @property

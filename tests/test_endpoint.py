@@ -277,7 +277,10 @@ def test_the_key_comes_from_the_environment_and_stays_out_of_everything(server: 
     said = f"{error.value}{named!r}{named.client!r}{named.digest}"
     assert "another key" in said
     assert "sk-" not in said
-    for wrong in ("sk-secret", "UNSET_VARIABLE"):
+    monkeypatch.setenv("FROM_A_FILE", "sk-secret\n")
+    assert Client(server.url, key="FROM_A_FILE")._key == "sk-secret"
+    monkeypatch.setenv("TWO_LINES", "sk-one\nsk-two")
+    for wrong in ("sk-secret", "UNSET_VARIABLE", "TWO_LINES"):
         with pytest.raises(SettingError) as refused:
             Client(server.url, key=wrong)
         assert "sk-" not in str(refused.value)
@@ -298,6 +301,9 @@ def test_the_only_model_is_taken_and_several_are_an_error(server: FakeServer) ->
     assert Endpoint(server.url).model == "fake"
     server.models = ["a", "b"]
     with pytest.raises(EndpointError, match="a, b"):
+        Endpoint(server.url)
+    server.models = []
+    with pytest.raises(EndpointError, match="no list of models"):
         Endpoint(server.url)
 
 

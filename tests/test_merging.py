@@ -138,6 +138,7 @@ def test_a_wrong_base_is_an_error_before_anything_is_written(base: Model, adapte
         assert {path.name for path in tmp_path.iterdir()} == before
 
     refused(other, "another base digest")
+    refused(Model(minilm, device="cpu"), "another base digest")  # before its pooling, which nobody is to change
     (adapter.path / "homing.json").unlink()  # names and shapes alone
     refused(Model(minilm, max_length=64, device="cpu"), "doesn't fit the model")
     tensors = load_file(adapter.weights)

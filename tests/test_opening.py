@@ -20,7 +20,7 @@ from homing.cli import main
 from homing.encoders.endpoint import Endpoint
 from homing.encoders.kept import Kept
 from homing.encoders.model import Model
-from homing.encoders.opening import open_adapter, open_encoder, open_encoders
+from homing.encoders.opening import open_adapter, open_encoder, open_encoders, open_local
 from homing.encoders.pair import Pair
 from homing.encoders.truncated import Truncated
 from homing.encoders.tuning import load, tune
@@ -222,3 +222,8 @@ def test_vllm_is_given_the_token_ids_of_the_local_model(
     said = json.loads((cut / "config_sentence_transformers.json").read_text())
     write_json(cut / "config_sentence_transformers.json", said | {"truncate_dim": 4})
     assert VLLM(cut).encode(TEXTS).shape == (4, 4)
+
+
+def test_a_model_is_called_by_its_directory_from_within_it_too(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_model)  # as DEPLOY.md has it: homing serve .
+    assert open_local(".", device="meta").name == tiny_model.name

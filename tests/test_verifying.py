@@ -20,6 +20,7 @@ from homing.encoders.client import Client
 from homing.encoders.endpoint import Endpoint
 from homing.encoders.faults import Way, Workshop
 from homing.encoders.model import Model
+from homing.encoders.opening import open_sides
 from homing.encoders.pair import Pair
 from homing.errors import EndpointError, SettingError
 from homing.verifying import Verification, verify
@@ -73,6 +74,11 @@ def by_ids(model: Model, change: Callable[[list[int]], list[int]], pooling: str 
         return workshop.pooled([change(ids) for ids in workshop.ids(list(texts), truncate=False)])[pooling]
 
     return embed
+
+
+def test_a_server_that_lists_no_models_is_asked_all_the_same(model: Model) -> None:
+    with serving(FakeServer(right(model), models=[])) as server:
+        assert verify(model, open_sides(f"{server.url}#any")[0]).equal
 
 
 def test_a_server_of_the_model_is_equal(model: Model) -> None:
@@ -327,6 +333,9 @@ def test_a_way_names_its_faults() -> None:
 def test_too_little_and_no_server_are_errors(model: Model) -> None:
     with pytest.raises(SettingError, match="too little"):
         verified(model, right(model), queries=["a", "a"])
+    for none in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(SettingError, match="tolerance"):
+            verified(model, right(model), tolerance=none)
     gone = Endpoint("http://127.0.0.1:9/v1", "x", client=Client("http://127.0.0.1:9/v1", wait=0.001))
     with pytest.raises(EndpointError, match="does not answer"):
         verify(model, gone)

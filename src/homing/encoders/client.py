@@ -99,7 +99,10 @@ class Client:
         return f"Client({self.url!r})"
 
     def models(self) -> dict[str, dict[str, Any]]:
-        """What the server says of each model that it serves, by name; empty where it doesn't say. Raises EndpointError."""
+        """What the server says of each model that it serves, by name; empty where it has no such list, as text-embeddings-inference.
+
+        Raises EndpointError.
+        """
         try:
             said = json.loads(self._ask("GET", "/models", None, tries=3))
             return {str(each["id"]): dict(each) for each in said["data"]}
@@ -180,7 +183,7 @@ class Client:
             else:
                 status = answer.status_code
                 failed = _failed(answer.content) if status == 200 else None
-                if status == 200 and failed is None:
+                if (status == 200 and failed is None) or (method == "GET" and status in (404, 405)):
                     return answer.content
                 problem = f"status {status}{' with an error' if failed is not None else ''}: {_message(answer)}"
                 status = status if failed is None else _status(failed)
@@ -238,14 +241,17 @@ def about_tokens(text: str) -> int:
 
 
 def _key(variable: str | None, open_line: bool) -> str:
-    if variable is None:
-        return "" if open_line else os.environ.get(DEFAULT_KEY, "")
-    if not variable.isidentifier() or not os.environ.get(variable):
+    if variable is None and open_line:
+        return ""
+    said = os.environ.get(variable or DEFAULT_KEY, "").strip()  # a file's key ends in a line break
+    if variable is not None and (not variable.isidentifier() or not said):
         raise SettingError(
             "a key's name is that of an environment variable that is set", expected=f"like {DEFAULT_KEY}",
             remedy="export NAME=... first. A key itself never stands in a command: other users of a machine can read those.",
         )  # fmt: skip
-    return os.environ[variable]
+    if not (said.isascii() and said.isprintable()):
+        raise SettingError("the key holds what no header can", where=variable or DEFAULT_KEY, expected="printable ASCII on one line")
+    return said
 
 
 def _json(content: bytes) -> Any:

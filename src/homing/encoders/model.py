@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from hashlib import sha256
+from os.path import abspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -79,7 +80,7 @@ class Model:
         encoding = Encoding(query_prompt, document_prompt, instruction, pooling, max_length, trust_remote_code)
         self.source = str(path)
         self.path = directory_of(path)
-        self.name = name or Path(self.source).name
+        self.name = name or Path(abspath(self.source)).name
         self.device = torch.device(device) if device is not None else default_device()
         self.dtype = dtype or fast_dtype(self.device)
         if self.device.type == "cpu":

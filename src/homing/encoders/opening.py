@@ -128,13 +128,14 @@ def open_endpoint(place: str, name: str | None = None, say: Say = to_stderr, **e
 def open_sides(queries: str, documents: str | None = None) -> tuple[Endpoint, Endpoint | None]:
     """The server that embeds queries, and the one that embeds documents where that is another.
 
-    An address that names no model is both where homing serve has a query encoder and its base behind it. Raises as `open_endpoint` does.
+    One address is both where homing serve has a query encoder and its base behind it. Raises as `open_endpoint` does.
     """
-    if documents is None and is_address(queries) and not urlsplit(queries).fragment:
-        served = sorted(open_endpoint(f"{queries.removesuffix('#')}#any").client.models())
-        name = served[0].removesuffix(":document") if served else ""
+    if documents is None and is_address(queries):
+        address, _, name = queries.partition("#")
+        served = sorted(open_endpoint(f"{address}#any").client.models())
+        name = name or (served[0].removesuffix(":document") if served else "")
         if served == [f"{name}:document", f"{name}:query"]:
-            documents, queries = (f"{queries.removesuffix('#')}#{each}" for each in served)
+            documents, queries = (f"{address}#{each}" for each in served)
     return open_endpoint(queries), None if documents is None else open_endpoint(documents)
 
 
@@ -167,7 +168,7 @@ def open_adapter(path: str | Path, *, base: str | Path | None = None, name: str 
     if not (directory / "modules.json").is_file():
         own["pooling"] = said.get("pooling")
     keywords = {**own, **{key: value for key, value in encoding.items() if value is not None}}
-    model = Model(source, name=name or trained.path.name, **keywords)
+    model = Model(source, name=name or trained.path.absolute().name, **keywords)
     load(model, trained)
     return Pair(model, Model(source, **keywords), name) if trained.side == "queries" else model
 

@@ -174,6 +174,11 @@ def _scale(adapter: Adapter, scale: Scale | None) -> tuple[float, str]:
 
 def _same_conventions(base: Model, adapter: Adapter) -> None:
     said = adapter.conventions
+    if "base_digest" in said and said["base_digest"] != base.weights_digest:
+        raise ModelError(
+            "the adapter was trained under another base digest", where=str(adapter.path), got=f"{base.source}, {base.weights_digest}",
+            expected=f"{said.get('base', 'its own base')}, {said['base_digest']}", remedy="Give the base that the adapter was trained on.",
+        )  # fmt: skip
     now = {"prompts": dict(base.prompts), "pooling": base.pooling, "max_length": base.max_length}
     for name, remedy in (
         ("prompts", "Give --query-prompt, --document-prompt or --instruction as in training."),
@@ -185,11 +190,6 @@ def _same_conventions(base: Model, adapter: Adapter) -> None:
                 f"the adapter was trained under another {name.replace('_', ' ')}", where=str(adapter.path),
                 got=repr(now[name]), expected=repr(said[name]), remedy=remedy,
             )  # fmt: skip
-    if "base_digest" in said and said["base_digest"] != base.weights_digest:
-        raise ModelError(
-            "the adapter was trained under another base digest", where=str(adapter.path), got=f"{base.source}, {base.weights_digest}",
-            expected=f"{said.get('base', 'its own base')}, {said['base_digest']}", remedy="Give the base that the adapter was trained on.",
-        )  # fmt: skip
 
 
 def _demand_in_range(weight: Tensor, rounded: Tensor, name: str) -> None:

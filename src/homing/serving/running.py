@@ -39,7 +39,7 @@ class Server:
 
     def __init__(self, encoder: Model | Pair, settings: Serving | None = None) -> None:
         self.settings = settings or Serving()
-        self.key = os.environ.get(KEY) or None
+        self.key = os.environ.get(KEY, "").strip() or None
         self.served = Served(encoder, self.settings.name, self.settings.dimensions)
         self.service = Service(self.served, self.settings, self.key)
         self.socket = _bound(self.settings.host, self.settings.port)

@@ -83,8 +83,13 @@ tells whether its end token survives that.
 
 {tei}
 
-After a start, and after every upgrade: `homing verify . --endpoint URL` sends texts and says whether pooling, prompt, end token, length
-and weights are those of this directory."""
+After a start, and after every upgrade, `homing verify` sends texts and says whether pooling, prompt, end token, length and weights are
+those of this directory. text-embeddings-inference lists no models, so that its address needs a name; any will do:
+
+```bash
+homing verify . --endpoint http://127.0.0.1:8080/v1
+homing verify . --endpoint http://127.0.0.1:8081/v1#model
+```"""
 
 
 def _clients(facts: Facts) -> str:
@@ -94,8 +99,8 @@ def _clients(facts: Facts) -> str:
         bare = f"Queries without their prefix are other embeddings.{_loss(facts)}"
     xinference = json.dumps(
         {
-            "model_name": "tuned", "dimensions": facts.dimension, "max_tokens": facts.length, "language": ["en", "zh"],
-            "model_id": "tuned", "model_uri": "file:///path/of/this/directory",
+            "version": 2, "model_name": "tuned", "dimensions": facts.dimension, "max_tokens": facts.length, "language": ["en", "zh"],
+            "model_specs": [{"model_format": "pytorch", "model_uri": "file:///path/of/this/directory", "quantization": "none"}],
         }
     )  # fmt: skip
     metric = "COSINE" if facts.normalised or facts.similarity == "cosine" else "IP"
@@ -160,5 +165,5 @@ def _threshold(name: str, each: Threshold) -> str:
 def _ids() -> str:
     return """## An index and its model
 
-Embeddings of two models do not fit into one index, and nothing in a vector says whose it is. Keep the digest of `homing.json` beside the
-index; `homing serve` tells its model's fingerprint in `/v1/models`."""
+Embeddings of two models do not fit into one index, and nothing in a vector says whose it is. Keep beside the index the fingerprint that
+`homing serve` tells in `/v1/models` and in every answer, or `base_digest`, `adapter_digest` and `scale` of `homing.json`."""

@@ -56,8 +56,11 @@ def verify(
     without. A `homing serve` is asked with its parameter `task` as well. `tolerance`: the cosine distance that a number format may cost.
     Texts are shortened to the model's length: what a server does beyond it is asked with a text of its own.
 
-    Raises SettingError for less than two queries or documents that fit, EndpointError where the server cannot be asked.
+    Raises SettingError for a tolerance that is none, or less than two queries or documents that fit, EndpointError where the server cannot
+    be asked.
     """
+    if not 0 < tolerance < 2:
+        raise SettingError("the tolerance is out of range", got=f"{tolerance:g}", expected="a cosine distance above 0")
     texts: dict[Kind, list[str]] = {"query": _shortened(model, queries, "query"), "document": _shortened(model, documents, "document")}
     if min(map(len, texts.values())) < 2:
         raise SettingError(
