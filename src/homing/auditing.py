@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from homing.data import Dataset, Floats, Ints, Mined, Run, Side, keyed_pairs, pair_keys
 from homing.errors import JudgmentError, SettingError
 from homing.protocols import Encoder
+from homing.retrievers.dense import inner_products
 from homing.settings import Auditing
 from homing.suspects import DIFFERENT, ENOUGH, Suspects, fused, log_odds, resemblance
 from homing.training.scorer import Scorer
@@ -18,7 +19,6 @@ from homing.training.scorer import Scorer
 FOLDS = 5
 FIRST = 10  # documents of a run: those that nDCG@10 reads
 _NONE = np.zeros(0, dtype=np.int64)
-_BLOCK = 1 << 15  # pairs whose embeddings are multiplied together
 
 
 def audit(
@@ -155,16 +155,8 @@ def _hear(data: Dataset, model: Encoder | Scorer, pairs: _Pairs) -> _Heard:
         return _Heard(np.asarray(model.score(texts), dtype=np.float64), None)
     found = model.encode(told, "document", progress=f"{model.name}: documents")
     wanted = model.encode(asked, "query", progress=f"{model.name}: queries")
-    return _Heard(_inner(wanted, query, found, document), _inner(found, document[pairs.cell], found, document[pairs.rival]))
-
-
-def _inner(one: NDArray[np.float32], rows: NDArray[np.int64], other: NDArray[np.float32], others: NDArray[np.int64]) -> Floats:
-    """Inner products of rows of two matrices, in blocks of bounded memory; shape (of `rows`,)."""
-    products = np.empty(len(rows))
-    for start in range(0, len(rows), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        products[block] = np.einsum("pd,pd->p", one[rows[block]], other[others[block]], dtype=np.float64)
-    return products
+    score = inner_products(wanted, query, found, document, np.float64)
+    return _Heard(score, inner_products(found, document[pairs.cell], found, document[pairs.rival], np.float64))
 
 
 def _voice(heard: _Heard, pairs: _Pairs, near: Ints) -> Floats:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from homing.data import Dataset, Floats, Run, digest
+from homing.data import Floats, Run, digest
 from homing.evaluating.exam import Exam
 from homing.measures.evaluations import Row, Speed, fusion
 from homing.protocols import Encoder
 from homing.retrievers.bm25 import BM25
-from homing.retrievers.dense import search_embeddings
+from homing.retrievers.dense import inner_products, search_embeddings
 from homing.retrievers.fused import fuse
 
 
@@ -50,14 +50,8 @@ def encoded_by(model: Encoder, exam: Exam, kept: dict[str, NDArray[np.float32]])
     embedded = model.encode(exam.texts(), "query", progress=f"{model.name}: queries")
     end = time.perf_counter()
 
-    def scores(data: Dataset) -> Floats:
-        rows = exam.rows(data)
-        found = np.empty(len(rows))
-        for at in range(0, len(rows), 1 << 16):
-            some = slice(at, at + (1 << 16))
-            found[some] = np.einsum("pd,pd->p", embedded[rows[some]], documents[data.qrels.document[some]], dtype=np.float64)
-        return found
-
+    sides = (exam.dev, exam.test)
+    dev, test = (inner_products(embedded, exam.rows(each), documents, each.qrels.document, np.float64) for each in sides)
     texts = len(exam.test.corpus) + len(exam.asked)
     speed = Speed(
         len(exam.test.corpus), round(between - start, 3), len(exam.asked), round(end - between, 3), model.dimension,
@@ -67,7 +61,7 @@ def encoded_by(model: Encoder, exam: Exam, kept: dict[str, NDArray[np.float32]])
     run = exam.itself.without(search_embeddings(embedded, documents, deep, exam.ties, progress=f"{model.name}: search"), exam.depth)
     return Answers(
         model.name, "model", model.digest, {str(kind): prompt for kind, prompt in model.prompts.items()},
-        scores(exam.dev), scores(exam.test), run, end - start,
+        dev, test, run, end - start,
         model.similarity == "cosine", (embedded, documents), speed, getattr(model, "cost", None),
     )  # fmt: skip
 

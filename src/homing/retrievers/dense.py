@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ BLOCK_SCORES = 1 << 22  # scores worked out at once on a CPU, which bound the me
 _QUERIES = 256  # of these at once, likewise; the rest of a block are documents, so that each is read once
 _DOCUMENTS = 1 << 16  # of these at most: those on disk in another type are turned into float32
 _PAIRS = 1 << 12  # given pairs scored at once
+_Number = TypeVar("_Number", bound=np.floating[Any])
 
 
 def search_embeddings(
@@ -117,6 +118,20 @@ def _product() -> _OnCpu | _OnAccelerator:
     return _OnCpu() if device.type == "cpu" else _OnAccelerator(device)
 
 
+def inner_products(one: Floats32, rows: NDArray[Any], other: Floats32, others: NDArray[Any], dtype: type[_Number]) -> NDArray[_Number]:
+    """The inner product of each of these rows of the one with its row of the other, added up in `dtype`.
+
+    Shapes: `one` and `other` (texts, dimension), `rows`, `others` and the products (pairs,).
+
+    In blocks: both embeddings of every pair at once would take the room of many corpora.
+    """
+    products = np.empty(len(rows), dtype)
+    for start in range(0, len(rows), _PAIRS):
+        some = slice(start, start + _PAIRS)
+        products[some] = np.einsum("pd,pd->p", one[rows[some]], other[others[some]], dtype=dtype)
+    return products
+
+
 class Dense:
     """A `Retriever` over any `Encoder`."""
 
@@ -155,12 +170,8 @@ class Dense:
 
         Raises NotFittedError before `fit`.
         """
-        documents, embedded = self.embeddings, self._embedded(queries)
-        scores = np.empty(len(query), dtype=np.float32)
-        for start in range(0, len(query), _PAIRS):
-            some = slice(start, start + _PAIRS)
-            scores[some] = np.einsum("pd,pd->p", embedded[query[some]], documents[document[some]])
-        return scores
+        documents = self.embeddings
+        return inner_products(self._embedded(queries), query, documents, document, np.float32)
 
     def _embedded(self, queries: Sequence[str]) -> Floats32:
         """The queries' embeddings, shape (queries, dimension); whoever asks for the same again does not have them encoded again."""
