@@ -72,6 +72,9 @@ def test_the_audit_of_its_test_lists_what_was_found_first_and_nobody_judged(fini
     assert f"--model {finished[0] / 'model'} --query-prompt 'Instruct: " in printed  # its base before it
     assert "Query:' --max-length 48" in printed
     assert "--model BASE" not in printed
+    code, judged = homing_run("judge", tmp_path / "exam", "--model", finished[0] / "model", "--least-kappa", "0")
+    assert code == 0, judged
+    assert f"then: homing split {finished[0]} --judgments {tmp_path / 'exam'}" in judged  # what mining does not obey
     assert '"judged": false' in (tmp_path / "exam" / "suspects.html").read_text(encoding="utf-8").replace('":f', '": f')
     sheet = tmp_path / "exam" / "suspects.csv"
     with sheet.open(encoding="utf-8-sig", newline="") as file:

@@ -86,11 +86,16 @@ def audit(
     if not len(found):
         return
     click.echo(f"mark them: {kept / 'suspects.html'} in a browser, or {kept / 'suspects.csv'} in a spreadsheet (1, 0 or u under 'mark')")
-    if audited == "train":
-        click.echo(f"then: homing {'run' if is_run else 'mine'} {quote(f'{data}/recipe.toml' if is_run else data)} --judgments FILE")
-    else:
-        again = _again(directory) if is_run else "--model BASE"
-        click.echo(f"then: homing split {quote(data)} --judgments FILE --out judged, and homing evaluate judged {again}")
+    click.echo(_then(data, audited, "FILE"))
+
+
+def _then(data: str, side: Side, file: str) -> str:
+    """What to do with judgments on a side of a run or a dataset."""
+    is_run = (Path(data) / "recipe.toml").is_file()
+    if side == "train":
+        return f"then: homing {'run' if is_run else 'mine'} {quote(f'{data}/recipe.toml' if is_run else data)} --judgments {file}"
+    again = _again(Path(data)) if is_run else "--model BASE"
+    return f"then: homing split {quote(data)} --judgments {file} --out judged, and homing evaluate judged {again}"
 
 
 def _again(run: Path) -> str:
@@ -190,7 +195,7 @@ def judge(audit: str, chat: str | None, model: str | None, dataset: str | None, 
 
     if (chat is None) == (model is None):
         raise SettingError("there is no judge, or there are two", expected="--chat URL#MODEL or --model MODEL")
-    suspects, chosen, directory = _suspects(Path(audit), dataset), make(options, "judging"), Path(audit)
+    (suspects, place), chosen, directory = _suspects(Path(audit), dataset), make(options, "judging"), Path(audit)
     if chat is not None:
         like = " ".join(suspects.data.queries.texts[query] for query in suspects.query[:50].tolist())
         asked = _chat(chat, rubric(chosen.rubric, like=like, task=chosen.task), chosen.per_minute)
@@ -208,10 +213,13 @@ def judge(audit: str, chat: str | None, model: str | None, dataset: str | None, 
         if chosen.prices:
             paid = f", {sum(count * price for count, price in zip(judged.tokens, chosen.prices, strict=True)):.2f} at the price given"
         click.echo(f"{judged.tokens[0]:,} tokens in and {judged.tokens[1]:,} out were counted{paid}")
-    click.echo(f"written to {file}; then: homing mine DATASET --judgments {quote(str(file))}")
+    run = place.parent if place.name == "dataset" and (place.parent / "recipe.toml").is_file() else place
+    click.echo(f"written to {file}")
+    click.echo(_then(str(run), suspects.side, quote(str(file))))
 
 
-def _suspects(audit: Path, dataset: str | None) -> Suspects:
+def _suspects(audit: Path, dataset: str | None) -> tuple[Suspects, Path]:
+    """What an audit listed, and the dataset that it listed it of."""
     import json
 
     from homing.loading import read_dataset
@@ -222,7 +230,7 @@ def _suspects(audit: Path, dataset: str | None) -> Suspects:
         place, side = Path(dataset or said["dataset"]), SIDES[SIDES.index(said["split"])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError("there is no audit here", where=str(audit), got=str(error), remedy="Make one: homing audit.") from None
-    return read(audit, getattr(read_dataset(place), side))
+    return read(audit, getattr(read_dataset(place), side)), place
 
 
 def _chat(address: str, rubric: Any, per_minute: float | None) -> ChatJudge:
