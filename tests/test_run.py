@@ -65,16 +65,19 @@ def finished(data: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFact
     return out, printed
 
 
-def test_the_audit_of_its_test_lists_what_was_found_first_and_nobody_judged(finished: tuple[Path, str], tmp_path: Path) -> None:
+def test_the_audit_of_its_test_lists_what_was_found_first_and_nobody_judged(
+    finished: tuple[Path, str], tiny_model: Path, tmp_path: Path
+) -> None:
     code, printed = homing_run("audit", finished[0], "--test", "--top", "1000", "--out", tmp_path / "exam")
     assert code == 0, printed
     assert f"then: homing split {finished[0]} --judgments FILE" in printed
     assert f"--model {finished[0] / 'model'} --query-prompt 'Instruct: " in printed  # its base before it
     assert "Query:' --max-length 48" in printed
     assert "--model BASE" not in printed
-    code, judged = homing_run("judge", tmp_path / "exam", "--model", finished[0] / "model", "--least-kappa", "0")
+    code, judged = homing_run("judge", tmp_path / "exam", "--model", tiny_model, "--least-kappa", "-1")
     assert code == 0, judged
     assert f"then: homing split {finished[0]} --judgments {tmp_path / 'exam'}" in judged  # what mining does not obey
+    assert "made this list of what it scores high, and confirms itself" in judged  # there it is called base
     assert '"judged": false' in (tmp_path / "exam" / "suspects.html").read_text(encoding="utf-8").replace('":f', '": f')
     sheet = tmp_path / "exam" / "suspects.csv"
     with sheet.open(encoding="utf-8-sig", newline="") as file:

@@ -101,15 +101,15 @@ def ask_chat(
     return Judged(judgments, agreement, used)
 
 
-def ask_scorer(suspects: Suspects, scorer: Scorer, settings: Judging | None = None, *, say: Say = print) -> Judged:
+def ask_scorer(suspects: Suspects, scorer: Scorer, settings: Judging | None = None, *, itself: bool = False, say: Say = print) -> Judged:
     """Have a cross-encoder or an embedding model judge the suspects by its scores.
 
-    Known judgments turn its scores into chances (Platt's sigmoid). Above CERTAIN a document is relevant, below UNLIKELY it is not,
-    between them the scorer is unsure. The agreement is measured on halves of the known judgments that the other half calibrated.
-    Raises JudgmentError where it agrees too little with them.
+    Known judgments turn its scores into chances (Platt's sigmoid). Above CERTAIN a document is relevant, below UNLIKELY it is not, between
+    them the scorer is unsure. `itself`: it is known to have made the list, under whatever name. The agreement is measured on halves of the
+    known judgments that the other half calibrated. Raises JudgmentError where it agrees too little with them.
     """
     settings = settings or Judging()
-    if scorer.name in suspects.models:
+    if itself or scorer.name in suspects.models:
         say(f"{scorer.name} made this list of what it scores high, and confirms itself: take another model, or mark some of it yourself")
     known, relevant = _known(suspects, max(settings.known, KNOWN_SCORES), settings.seed)
     listed = _listed(suspects, settings)

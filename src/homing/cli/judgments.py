@@ -74,7 +74,10 @@ def audit(
     looked = rows.train if rows is not None else getattr(splits, audited)
     runs = _runs(directory / "evaluation", splits) if is_run and audited == "test" else []
     found = look(looked, models, chosen, mined=rows, side=audited, runs=runs)
-    said = {"models": [{"name": each.name, "digest": getattr(each, "digest", "")} for each in models], **asdict(chosen)}
+    said = {
+        "models": [{"name": each.name, "digest": getattr(each, "digest", ""), "weights": _weights(each)} for each in models],
+        **asdict(chosen),
+    }
     _write(found, kept, {"dataset": str((directory / "dataset" if is_run else directory).absolute()), **said})
     told = [f"{int((found.near >= NEAR).sum()):,} near-duplicates of the positive"]
     told += [f"{beats:,} beat it for {name}" for name, beats in zip(found.models, found.beats.sum(axis=0).tolist(), strict=True)]
@@ -87,6 +90,11 @@ def audit(
         return
     click.echo(f"mark them: {kept / 'suspects.html'} in a browser, or {kept / 'suspects.csv'} in a spreadsheet (1, 0 or u under 'mark')")
     click.echo(_then(data, audited, "FILE"))
+
+
+def _weights(model: Encoder | Scorer) -> str:
+    """The digest of a local encoder's weights, under whatever prompts and length it is used; empty for anything else."""
+    return str(getattr(getattr(model, "encoder", model), "weights_digest", ""))
 
 
 def _then(data: str, side: Side, file: str) -> str:
@@ -195,7 +203,7 @@ def judge(audit: str, chat: str | None, model: str | None, dataset: str | None, 
 
     if (chat is None) == (model is None):
         raise SettingError("there is no judge, or there are two", expected="--chat URL#MODEL or --model MODEL")
-    (suspects, place), chosen, directory = _suspects(Path(audit), dataset), make(options, "judging"), Path(audit)
+    (suspects, listed), chosen, directory = _suspects(Path(audit), dataset), make(options, "judging"), Path(audit)
     if chat is not None:
         like = " ".join(suspects.data.queries.texts[query] for query in suspects.query[:50].tolist())
         asked = _chat(chat, rubric(chosen.rubric, like=like, task=chosen.task), chosen.per_minute)
@@ -203,7 +211,8 @@ def judge(audit: str, chat: str | None, model: str | None, dataset: str | None, 
     else:
         opened = _opened(str(model), options)
         scorer = opened if isinstance(opened, Scorer) else by_embeddings(opened)
-        name, judged = scorer.name, ask_scorer(suspects, scorer, chosen, say=click.echo)
+        itself = _weights(opened) in {each.get("weights") or None for each in listed.get("models", ())}
+        name, judged = scorer.name, ask_scorer(suspects, scorer, chosen, itself=itself, say=click.echo)
     file = Path(out) if out else directory / f"judgments-{slug(name)}.jsonl"
     write(judged.judgments, file)
     marks = [each.mark for each in judged.judgments]
@@ -213,13 +222,14 @@ def judge(audit: str, chat: str | None, model: str | None, dataset: str | None, 
         if chosen.prices:
             paid = f", {sum(count * price for count, price in zip(judged.tokens, chosen.prices, strict=True)):.2f} at the price given"
         click.echo(f"{judged.tokens[0]:,} tokens in and {judged.tokens[1]:,} out were counted{paid}")
+    place = Path(dataset or listed["dataset"])
     run = place.parent if place.name == "dataset" and (place.parent / "recipe.toml").is_file() else place
     click.echo(f"written to {file}")
     click.echo(_then(str(run), suspects.side, quote(str(file))))
 
 
-def _suspects(audit: Path, dataset: str | None) -> tuple[Suspects, Path]:
-    """What an audit listed, and the dataset that it listed it of."""
+def _suspects(audit: Path, dataset: str | None) -> tuple[Suspects, dict[str, Any]]:
+    """What an audit listed, and what it says of itself."""
     import json
 
     from homing.loading import read_dataset
@@ -230,7 +240,7 @@ def _suspects(audit: Path, dataset: str | None) -> tuple[Suspects, Path]:
         place, side = Path(dataset or said["dataset"]), SIDES[SIDES.index(said["split"])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError("there is no audit here", where=str(audit), got=str(error), remedy="Make one: homing audit.") from None
-    return read(audit, getattr(read_dataset(place), side)), place
+    return read(audit, getattr(read_dataset(place), side)), said
 
 
 def _chat(address: str, rubric: Any, per_minute: float | None) -> ChatJudge:
