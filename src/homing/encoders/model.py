@@ -137,7 +137,7 @@ class Model:
 
     @cached_property
     def weights_digest(self) -> str:
-        """A digest of every file of the directory that decides an embedding."""
+        """A digest of the files of the directory that decide an embedding."""
         return weights_digest(self.path)
 
     @property
