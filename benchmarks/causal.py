@@ -30,7 +30,8 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 import homing
 from homing import Evaluating, Evaluation, Mining, Model, Training, standard_library
-from homing.data import Builder, Dataset, Side, Splits
+from homing.builder import Builder
+from homing.data import Dataset, Side, Splits
 from homing.errors import ModelError
 from homing.loading import load_splits
 from homing.manifest import versions

@@ -42,7 +42,8 @@ from sentence_transformers.sentence_transformer.evaluation import BinaryClassifi
 from sklearn.metrics import average_precision_score, f1_score
 
 from homing import Model, evaluate
-from homing.data import Builder, Dataset
+from homing.builder import Builder
+from homing.data import Dataset
 from homing.encoders.kept import Kept
 from homing.measures.formulas import average_precision
 from homing.measures.thresholds import GRID, f1_curve

@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 from rank_bm25 import BM25Okapi
 
-from homing.data import Builder, Dataset
+from homing.builder import Builder
+from homing.data import Dataset
 from homing.mining import mine
 from homing.retrievers.bm25 import okapi, score_lists
 from homing.texts.words import is_chinese, words

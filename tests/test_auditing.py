@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from homing.auditing import Scorer, audit
+from homing.builder import Builder
 from homing.cli import main
-from homing.data import UNSURE, Builder, Dataset, Qrels, Run, Splits
+from homing.data import UNSURE, Dataset, Qrels, Run, Splits
 from homing.encoders.model import Model
 from homing.errors import FormatError, JudgmentError, SettingError
 from homing.formats import judgments as files

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
-from homing.data import Builder, Dataset
+from homing.builder import Builder
+from homing.data import Dataset
 from homing.retrievers.bm25 import okapi, score_lists
 from homing.texts.words import words
 

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from homing import data, formats
+from homing.builder import Builder
 from homing.checking import check
 from homing.checks import NOTES, Check, Leak
 from homing.columns import WIDTH
-from homing.data import SIDES, Builder, Dataset, Side, Splits
+from homing.data import SIDES, Dataset, Side, Splits
 from homing.loading import load_splits
 from homing.protocols import Kind
 

@@ -24,9 +24,10 @@ from hypothesis import strategies as st
 
 import homing.cli.options
 from homing import formats
+from homing.builder import Builder
 from homing.cli import cli, main
 from homing.converting import TARGETS, convert, judgments
-from homing.data import Builder, Dataset, Mined, Splits
+from homing.data import Dataset, Mined, Splits
 from homing.errors import FormatError, HomingError, SettingError
 from homing.formats import headers, streams
 from homing.formats.mined import save_mined

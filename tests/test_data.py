@@ -12,7 +12,8 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from homing.data import Builder, Qrels, text_id
+from homing.builder import Builder
+from homing.data import Qrels, text_id
 from homing.digests import file_digest, remembered
 from homing.errors import JudgmentError, RunError, SettingError
 from homing.manifest import replace_directory, write_json

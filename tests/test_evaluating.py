@@ -15,7 +15,8 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 
 import homing
 from homing import Evaluating, Evaluation, Model, Splits
-from homing.data import Builder, Corpus, Dataset
+from homing.builder import Builder
+from homing.data import Corpus, Dataset
 from homing.errors import JudgmentError, SettingError
 from homing.formats.evaluation import read_evaluation, save_evaluation, summary
 from homing.measures.calibration import Calibration

@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from openpyxl import Workbook
 
 from homing import formats
+from homing.builder import Builder
 from homing.checking import check
-from homing.data import Builder, Dataset
+from homing.data import Dataset
 from homing.errors import FormatError, HomingError, JudgmentError
 from homing.formats import beir, candidates, headers, rows
 from homing.loading import load, load_splits

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from homing.data import Builder, Dataset
+from homing.builder import Builder
+from homing.data import Dataset
 from homing.holdout import NAME, digest_of, look
 
 

@@ -27,8 +27,9 @@ from starlette.routing import Route
 
 from alone import start
 from fake_server import running
+from homing.builder import Builder
 from homing.cli import main
-from homing.data import Builder, Dataset, Splits
+from homing.data import Dataset, Splits
 from homing.encoders.chat import ASKING, MUCH_ROOM, ROOM, ChatJudge, Pace, parsed
 from homing.encoders.client import Client
 from homing.errors import EndpointError, JudgmentError, SettingError

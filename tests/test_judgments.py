@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homing.batches import LEFT_OUT, MINED, NEGATIVE, POSITIVE, Groups
-from homing.data import UNSURE, Builder, Dataset, Qrels, Splits
+from homing.builder import Builder
+from homing.data import UNSURE, Dataset, Qrels, Splits
 from homing.errors import FormatError
 from homing.formats import judgments as files
 from homing.formats.mined import CHANGES, read_mined, save_mined

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.data import SIDES, Builder, Dataset, Splits
+from homing.builder import Builder
+from homing.data import SIDES, Dataset, Splits
 from homing.errors import FormatError, HomingError, JudgmentError, SettingError
 from homing.loading import SPLIT, Halves, load, load_splits, read_dataset, save_dataset
 

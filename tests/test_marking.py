@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from homing.data import UNSURE, Builder, Splits
+from homing.builder import Builder
+from homing.data import UNSURE, Splits
 from homing.formats import judgments as files
 from homing.judgments import obey
 from homing.marking import marking_page

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.data import Builder, Dataset, Mined, Qrels
+from homing.builder import Builder
+from homing.data import Dataset, Mined, Qrels
 from homing.errors import FormatError, JudgmentError
 from homing.formats.mined import FILE, POOL, read_mined, save_mined
 from homing.mining import mine

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_recall_curve
 
-from homing.data import Builder, Dataset, Run
+from homing.builder import Builder
+from homing.data import Dataset, Run
 from homing.errors import InputError
 from homing.figures.canvas import TONES
 from homing.measures.calibration import fit_platt, reliability

@@ -15,7 +15,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 import homing
 from homing import Evaluating, Evaluation, Model, Splits
-from homing.data import Builder, Dataset, Qrels, Queries
+from homing.builder import Builder
+from homing.data import Dataset, Qrels, Queries
 from homing.errors import SettingError
 from homing.measures.decision import Decision
 from homing.measures.evaluations import Background, Interval

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import homing
+from homing.builder import Builder, _Column
 from homing.checking import check
 from homing.converting import FOLDERS, TARGETS, WITH_COLUMNS, convert
-from homing.data import Builder, Dataset, Splits, _Column
+from homing.data import Dataset, Splits
 from homing.errors import FormatError, SettingError
 from homing.loading import load, load_splits, read_dataset, save_dataset
 from homing.splitting import freeze

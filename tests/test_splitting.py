@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homing.builder import Builder
 from homing.checking import check, leaks
-from homing.data import Builder, Dataset, Splits
+from homing.data import Dataset, Splits
 from homing.errors import SplitError
 from homing.settings import Splitting
 from homing.splitting import deal_dev, freeze, split

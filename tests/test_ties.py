@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import homing
+from homing.builder import Builder
 from homing.checking import leaks
-from homing.data import SIDES, Builder, Splits, text_id
+from homing.data import SIDES, Splits, text_id
 from homing.loading import load_splits, read_dataset, save_dataset
 from homing.runs.rundir import STAGES
 from homing.settings import Evaluating

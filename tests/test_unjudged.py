@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import homing
 from homing import unjudged
 from homing.batches import LEFT_OUT, MINED, NEGATIVE, POSITIVE, Groups
-from homing.data import UNSURE, Builder, Corpus, Dataset, Mined, Qrels, Queries
+from homing.builder import Builder
+from homing.data import UNSURE, Corpus, Dataset, Mined, Qrels, Queries
 from homing.errors import SettingError
 from homing.formats.mined import read_mined, save_mined
 from homing.mining import mine, resolved

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from homing.data import Builder, Dataset
+from homing.builder import Builder
+from homing.data import Dataset
 from homing.errors import InputError
 from homing.measures.evaluations import Interval
 from homing.measures.significance import percentile_interval, resample

@@ -10,7 +10,8 @@ import numpy as np
 
 from homing import formats
 from homing.arguments import demand_path
-from homing.data import SIDES, Builder, Dataset, Side, Splits
+from homing.builder import Builder
+from homing.data import SIDES, Dataset, Side, Splits
 from homing.errors import FormatError, SettingError
 from homing.formats import beir, documents, trec
 from homing.ties import groups_of_given

@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from homing.data import Builder, Side
+from homing.builder import Builder
+from homing.data import Side
 from homing.errors import FormatError
 from homing.formats import beir, candidates, faq, flagembedding, llamaindex, pairs, rows, sentence_transformers, swift, tevatron, trec
 from homing.formats.fields import keys, shown

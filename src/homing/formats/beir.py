@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from homing.data import SIDES, Builder, Dataset, Queries, Side, Splits
+from homing.builder import Builder
+from homing.data import SIDES, Dataset, Queries, Side, Splits
 from homing.errors import FormatError, JudgmentError
 from homing.formats.fields import columns, id_field, keys, relevance_field, shown, text_field, undecodable, unreadable
 from homing.formats.files import present

@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from homing.data import Builder, Dataset, Side
+from homing.builder import Builder
+from homing.data import Dataset, Side
 from homing.errors import FormatError
 from homing.formats import headers
 from homing.formats.fields import Record, columns, keys, relevance_field, shown, text_field

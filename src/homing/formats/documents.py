@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from homing.data import Builder
+from homing.builder import Builder
 from homing.errors import FormatError
 from homing.formats import files
 from homing.formats.fields import keys, text_field, undecodable, unreadable

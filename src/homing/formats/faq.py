@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from homing.data import Builder, Side
+from homing.builder import Builder
+from homing.data import Side
 from homing.errors import FormatError
 from homing.formats.fields import LIKE_LIST, Record, columns, keys, text_field, texts_field
 from homing.formats.headers import ENGLISH

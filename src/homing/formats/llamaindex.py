@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from homing.data import Builder, Dataset, Side
+from homing.builder import Builder
+from homing.data import Dataset, Side
 from homing.errors import FormatError, JudgmentError
 from homing.formats import files
 from homing.formats.fields import id_field, keys, shown, text_field, unreadable

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from homing.data import Builder, Dataset, Side
+from homing.builder import Builder
+from homing.data import Dataset, Side
 from homing.formats.fields import columns, named, relevance_field, text_field
 from homing.formats.headers import ENGLISH
 from homing.formats.records import records

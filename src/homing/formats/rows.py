@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from homing.data import Builder, Dataset, Mined, Side
+from homing.builder import Builder
+from homing.data import Dataset, Mined, Side
 from homing.formats import pairs
 from homing.formats.examples import examples
 from homing.formats.fields import columns, named, text_field, texts_field

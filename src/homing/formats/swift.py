@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from homing.data import Builder, Dataset, Mined, Side
+from homing.builder import Builder
+from homing.data import Dataset, Mined, Side
 from homing.errors import FormatError
 from homing.formats.examples import examples
 from homing.formats.fields import Record, columns, keys, relevance_field, shown, text_field

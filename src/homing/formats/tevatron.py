@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from homing.data import Builder, Dataset, Mined, Side
+from homing.builder import Builder
+from homing.data import Dataset, Mined, Side
 from homing.errors import FormatError
 from homing.formats.examples import Text, examples
 from homing.formats.fields import Record, columns, named, shown, text_field

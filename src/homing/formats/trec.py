@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from homing.data import SIDES, Builder, Dataset, Mined, Side, Splits, Texts
+from homing.builder import Builder
+from homing.data import SIDES, Dataset, Mined, Side, Splits, Texts
 from homing.errors import FormatError, JudgmentError
 from homing.formats.fields import relevance_field, shown, text_field, undecodable, unreadable
 from homing.formats.writing import replaced
