@@ -118,7 +118,7 @@ def moved(layers: int, made_lean: bool) -> tuple[Counter[str], int]:
         fuse(tuned)
     lengths = rows.tokens.lengths
     silu = patch.object(nn.functional, "silu", lambda x, inplace=False: _Kernel.apply("silu", x))
-    ours = patch.object(lean, "kernels", lambda device: _Ours if made_lean else None)
+    ours = patch.object(lean, "kernels", lambda device: (_Ours if made_lean else None, ""))
     norm = patch.object(nn.functional, "rms_norm", lambda x, shape, weight, eps: _Kernel.apply("rms_norm", x, weight))
     with accelerator.accelerator(), ours:
         accelerator.to_accelerator(model, made_lean=made_lean)

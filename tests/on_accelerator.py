@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -273,3 +274,15 @@ def test_a_sound_change_of_the_loss_passes(updates: Updates) -> None:
         )
 
     updates(before=plant)
+
+
+def test_what_a_step_moves_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """benchmarks/traffic.py, on a tiny model: Homing's passes are one operation each, the library's many."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    gpu, traffic = import_module("gpu"), import_module("traffic")
+    monkeypatch.setattr(gpu, "real", gpu.tiny)
+    library, homing = (set(traffic.moved(1, made_lean)[0]) for made_lean in (False, True))
+    ours = {"gate", "gate_backward", "turn", "rms_norm", "rms_norm_backward"}
+    assert ours <= homing
+    assert not ours & library
+    assert {"silu", "pow"} <= library - homing
