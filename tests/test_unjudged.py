@@ -132,7 +132,9 @@ def test_a_negative_score_of_the_positive_caps_below_it() -> None:
             return super().encode(texts, kind) * (-1 if kind == "query" else 1)
 
     data = pairs()
-    mined = mine(data, DENSE, encoder=Opposite())  # type: ignore[arg-type]  # the best found score 0, above any positive
+    said: list[str] = []
+    mined = mine(data, DENSE, encoder=Opposite(), say=said.append)  # type: ignore[arg-type]  # the best found score 0, above any positive
+    assert any("most of them by chance" in line and "above 0.95 of a positive (--cap)" in line for line in said)
     assert {source for *_, source, _, _ in negatives(mined)} == {"random"}
 
 

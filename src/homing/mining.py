@@ -64,7 +64,7 @@ def mine(
         say(f"{len(own):,} documents are no negatives of the query that they are themselves, but for case and punctuation")
         train = train.changed(own)
     mined = _drawn(train, _pool(train, listed, retriever, settings))
-    for line in _said(mined, settings.negatives):
+    for line in _said(mined, settings):
         say(line)
     return mined
 
@@ -97,7 +97,7 @@ def _drawn(train: Dataset, pool: Pool) -> Mined:
     return mined
 
 
-def _said(mined: Mined, wanted: int) -> Iterator[str]:
+def _said(mined: Mined, settings: Mining) -> Iterator[str]:
     """What was mined, in words."""
     there = mined.negative >= 0
 
@@ -108,8 +108,13 @@ def _said(mined: Mined, wanted: int) -> Iterator[str]:
     yield f"{len(mined):,} rows, {int(there.sum()):,} negatives, {int(mined.judged.sum()):,} of them judged"
     if there.any():
         yield f"  {counts(mined.kind, mined.KINDS)}; from: {counts(mined.source, mined.SOURCES)}"
-    if short := int((there.sum(axis=1) < wanted).sum()):
-        yield f"  {short:,} rows have fewer than {wanted} negatives: the corpus holds no more"
+    if settings.retriever in ("dense", "fused") and 2 * int((mined.source[there] == mined.SOURCES.index("random")).sum()) > there.sum():
+        yield (
+            f"  most of them by chance: of what was found nearly all scores above {settings.cap:g} of a positive (--cap), or is judged; "
+            "--retriever bm25 has no cap"
+        )
+    if short := int((there.sum(axis=1) < settings.negatives).sum()):
+        yield f"  {short:,} rows have fewer than {settings.negatives} negatives: the corpus holds no more"
 
 
 def resolved(train: Dataset, settings: Mining, encoder: Encoder | None = None) -> Mining:
