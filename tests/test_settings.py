@@ -118,6 +118,7 @@ def test_what_is_of_another_kind_than_what_belongs_there_is_told_how_to_come_by_
         (lambda: homing.evaluate(model, dev, test), "models is .*got Model; expected list or tuple.\nPut them into a list"),
         (lambda: homing.evaluate([str(tiny_model)], dev, test), r"models\[0\] is .*got '.*; expected an encoder.\nhoming.Model"),
         (lambda: homing.evaluate([model], dev, None), "test is .*got None; expected Dataset"),
+        (lambda: homing.evaluate([model], dev, test, groups=np.arange(2)), "groups are .*got 2 groups; .*\nGive those of the split"),
         (lambda: homing.compare([model]), r"evaluations\[0\] is .*got Model; expected Evaluation.\nhoming.evaluate"),
         (lambda: homing.report("evaluation", out="report.html"), r"evaluations\[0\] is .*got 'evaluation'; expected Evaluation"),
         (lambda: homing.run("recipe.toml", "run"), "recipe is .*got 'recipe.toml'; expected Recipe.\nhoming.Recipe"),

@@ -33,7 +33,7 @@ def evaluate(
     (`Splits.groups`); None: what hangs together within dev, and within test, as `split` by group would tie it.
 
     Raises JudgmentError where test has no relevant document, SettingError where two models have one name (a model's name is its column)
-    or one has that of a row that is added, and where dev and test are not of one corpus and one set of queries.
+    or one has that of a row that is added, where dev and test are not of one corpus and one set of queries, and where `groups` are fewer.
     """
     demand(list | tuple, models=models)
     demand_encoder(**{f"models[{place}]": each for place, each in enumerate(models)})
@@ -54,7 +54,13 @@ def evaluate(
             "dev and test are not of one corpus and one set of queries", got=f"{len(dev.corpus):,} and {len(test.corpus):,} documents",
             remedy="Take both from one homing.split, or load them together: homing.loading.load_splits(train, dev, test).",
         )  # fmt: skip
-    exam = Exam(dev, test, settings, groups_of_given((dev, test), "group") if groups is None else np.asarray(groups))
+    groups = groups_of_given((dev, test), "group") if groups is None else np.asarray(groups)
+    if len(groups) != len(test.queries):
+        raise SettingError(
+            "groups are not one a query", got=f"{len(groups):,} groups", expected=f"{len(test.queries):,}, for all queries of all sides",
+            remedy="Give those of the split: groups=splits.groups.",
+        )  # fmt: skip
+    exam = Exam(dev, test, settings, groups)
     kept: dict[str, NDArray[np.float32]] = {}  # two models may have their documents in common
     answers = [encoded_by(model, exam, kept) for model in models]
     if settings.bm25:
