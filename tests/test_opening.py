@@ -21,13 +21,14 @@ from homing.encoders.endpoint import Endpoint
 from homing.encoders.kept import Kept
 from homing.encoders.model import Model
 from homing.encoders.opening import open_adapter, open_encoder, open_encoders, open_local
-from homing.encoders.pair import Pair
+from homing.encoders.pair import Pair, write_document_model
 from homing.encoders.truncated import Truncated
 from homing.encoders.tuning import load, tune
 from homing.errors import ModelError, SettingError
 from homing.manifest import write_json
 from homing.protocols import Encoder
 from homing.settings import Training
+from tiny import tiny_qwen3
 
 TEXTS = ["short", "a somewhat longer text about finding files by name", "保证期间是确定保证人承担保证责任的期间", "words " * 80]
 
@@ -156,6 +157,8 @@ def test_an_adapter_whose_base_has_moved_is_named(tiny_model: Path, tmp_path: Pa
     assert open_adapter(path).dimension == 64
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
+    assert open_adapter(path).dimension == 64
+    (tmp_path / "base").unlink()
     with pytest.raises(ModelError, match="not where it was") as error:
         open_adapter(path)
     assert str(path) in str(error.value)
@@ -227,3 +230,15 @@ def test_vllm_is_given_the_token_ids_of_the_local_model(
 def test_a_model_is_called_by_its_directory_from_within_it_too(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tiny_model)  # as DEPLOY.md has it: homing serve .
     assert open_local(".", device="meta").name == tiny_model.name
+
+
+def test_a_query_encoder_finds_its_documents_model_from_anywhere(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries, base = tiny_qwen3(tmp_path / "queries", seed=1), Path(shutil.copytree(tiny_model, tmp_path / "base"))
+    monkeypatch.chdir(tmp_path)
+    write_document_model(queries, Model("base", device="meta"))
+    monkeypatch.chdir(queries)
+    assert isinstance(open_local(".", device="meta"), Pair)
+    base.rename(tmp_path / "moved")
+    with pytest.raises(ModelError, match=r"(?s)not where it was at the merge.*as model under documents") as error:
+        open_local(".", device="meta")
+    assert str(base) in str(error.value)

@@ -78,9 +78,10 @@ class Model:
     ) -> None:
         demand_path(path=path)
         encoding = Encoding(query_prompt, document_prompt, instruction, pooling, max_length, trust_remote_code)
-        self.source = str(path)
+        local = Path(path).expanduser()
+        self.source = abspath(local) if local.is_dir() else str(path)  # what is kept of it is read elsewhere
         self.path = directory_of(path)
-        self.name = name or Path(abspath(self.source)).name
+        self.name = name or Path(self.source).name
         self.device = torch.device(device) if device is not None else default_device()
         self.dtype = dtype or fast_dtype(self.device)
         if self.device.type == "cpu":

@@ -163,7 +163,7 @@ def open_adapter(path: str | Path, *, base: str | Path | None = None, name: str 
             raise
         raise ModelError(
             "the adapter's base is not where it was at the training", where=str(trained.path), got=source,
-            remedy=f"Go where {source} lies, or merge: homing merge {trained.path} --model BASE --out model.",
+            remedy=f"Put it there, or merge: homing merge {trained.path} --model BASE --out model.",
         ) from error  # fmt: skip
     if not (directory / "modules.json").is_file():
         own["pooling"] = said.get("pooling")

@@ -83,7 +83,13 @@ def open_model(path: str | Path, *, documents: Model | None = None, name: str | 
 
 def _documents_of(model: Model, said: Mapping[str, Any]) -> Model:
     """The model that the documents of a query encoder keep, under the conventions that the query encoder has for them."""
-    pools = (directory_of(said["model"]) / "modules.json").is_file()
+    try:
+        pools = (directory_of(said["model"]) / "modules.json").is_file()
+    except ModelError as error:
+        raise ModelError(
+            "the documents' model is not where it was at the merge", where=str(model.path), got=said["model"],
+            remedy=f"Put it there, or write its place into {conventions.FILE}, as model under documents; its digest is compared.",
+        ) from error  # fmt: skip
     return Model(
         said["model"], document_prompt=model.prompts["document"], pooling=None if pools else model.pooling, max_length=said["max_length"],
         trust_remote_code=model.trust_remote_code, device=model.device, dtype=model.dtype,
