@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 from transformers import (
@@ -75,6 +75,17 @@ def equal(found: Model, theirs: SentenceTransformer) -> None:
 
 
 # Read and merged.
+
+
+def test_embeddings_of_any_length_are_compared_by_theirs(directory: Path, tmp_path: Path) -> None:
+    """Numbers of some hundred, as of a decoder's last norm where nothing normalises, round by more than those of length 1 may differ."""
+    weights = load_file(directory / "model.safetensors")
+    save_file({**weights, "norm.weight": 100 * weights["norm.weight"]}, directory / "model.safetensors", metadata={"format": "pt"})
+    changed(directory / "config_sentence_transformers.json", similarity_fn_name="dot")
+    write_json(directory / "modules.json", json.loads((directory / "modules.json").read_text())[:2])
+    base = Model(directory, device="cpu")
+    found = homing.merge(base, learned(base, "lora", tmp_path / "adapter"), out=tmp_path / "model")
+    assert np.abs(found.encode(TEXTS)).max() > 100
 
 
 def test_embeddings_are_cut_as_the_directory_says(directory: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ PROBES = (
 )
 WORK, LEAST = 2e12, 256  # floating-point operations that texts may take in a pass, which are seconds; tokens that they may always have
 LONGEST = 128  # tokens of a text
-ALLOWED, ALLOWED_IN_HALF = 1e-5, 1e-2  # of a number; of 1 - cosine
+ALLOWED, ALLOWED_IN_HALF = 1e-5, 1e-2  # of a number, of the largest where that is above 1; of 1 - cosine
 ALLOWED_OF_A_LAYER = 1e-4  # of the length of a layer's output, in float32
 NOTHING = 1e-6  # of a number: less is no change
 SAME_AS_BASE = "Train longer or with a larger --learning-rate; the base itself is what there is to deploy."
@@ -144,7 +144,8 @@ def _verified(planned: Plan, wanted: NDArray[np.float32], got: NDArray[np.float3
             "the adapter's embeddings are not finite", where=str(planned.adapter.path), remedy="Train with a smaller --learning-rate."
         )
     if planned.exact:
-        distance, allowed = float(np.abs(wanted - got).max()), ALLOWED
+        largest = max(1.0, float(np.abs(wanted).max()))  # of embeddings of any length, by which they round
+        distance, allowed = float(np.abs(wanted - got).max()) / largest, ALLOWED
     else:
         norms = np.linalg.norm(wanted, axis=1) * np.linalg.norm(got, axis=1)
         distance, allowed = max(0.0, float((1.0 - (wanted * got).sum(axis=1) / norms).max())), ALLOWED_IN_HALF
