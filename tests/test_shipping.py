@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -314,6 +315,20 @@ def test_an_onnx_file_of_other_embeddings_is_not_handed_over(
     with pytest.raises(MergeError, match="exported model"):
         export(Model(shipped.path, device="cpu"), tmp_path / "onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("error", "passes"), [(1e-4, True), (1e-2, False)])
+def test_embeddings_of_any_length_are_compared_by_theirs(
+    error: float, passes: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from homing import exporting
+
+    model = Model(tiny_model, device="cpu")
+    far = np.full((2, 64), 100, dtype=np.float32)
+    monkeypatch.setattr(model, "encode", lambda texts, kind: far)
+    monkeypatch.setattr(exporting, "run_session", lambda session, model, tokens, which: far[list(which)] + np.float32(error))
+    with nullcontext() if passes else pytest.raises(MergeError, match="exported model"):
+        exporting._verify(model, None, ["a", "b"], "here")  # type: ignore[arg-type]
 
 
 def test_onnx_without_its_packages_names_them(qwen3: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

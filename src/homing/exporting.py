@@ -56,7 +56,8 @@ def export(model: Model, out: str | Path, *, texts: Sequence[str] = ()) -> Path:
     of shape (batch, dimension), pooled and normalised as the model's directory says. Texts are tokenised with their prompt, padded on the
     side that the tokenizer says. By torch's own exporter (`dynamo=True`).
 
-    Texts are embedded by the file through onnxruntime, one at a time and together, and must equal the model's embeddings within 1e-5.
+    Texts are embedded by the file through onnxruntime, one at a time and together, and must equal the model's embeddings within 1e-5
+    (of the largest number, where that is above 1).
 
     Raises SettingError where the packages for it are not installed, ModelError where the exporter cannot follow the model, MergeError where
     the file does not give the model's embeddings; `out` is then left as it was.
@@ -103,7 +104,10 @@ def _write(model: Model, file: Path) -> None:
 
 
 def _verify(model: Model, session: InferenceSession, texts: Sequence[str], where: str) -> float:
-    """The largest difference of a number from the model's own embeddings. Raises MergeError where it is too large."""
+    """The largest difference of a number from the model's own embeddings, over their largest where that is above 1.
+
+    Raises MergeError where it is too large.
+    """
     worst = 0.0
     for kind in ("query", "document"):
         if kind == "document" and model.document_model is not None:
@@ -111,7 +115,8 @@ def _verify(model: Model, session: InferenceSession, texts: Sequence[str], where
         tokens, wanted = model.tokenize(texts, kind), model.encode(texts, kind)
         together = run_session(session, model, tokens, range(len(texts)))
         alone = np.concatenate([run_session(session, model, tokens, [index]) for index in range(len(texts))])
-        worst = max(worst, float(np.abs(together - wanted).max()), float(np.abs(alone - wanted).max()))
+        largest = max(1.0, float(np.abs(wanted).max()))  # of embeddings of any length, by which they round
+        worst = max(worst, *(float(np.abs(each - wanted).max()) / largest for each in (together, alone)))
     if not worst <= ALLOWED:
         raise MergeError(
             "the exported model does not give the model's embeddings", where=where, got=f"a distance of {worst:.2e}",
