@@ -233,6 +233,7 @@ def test_a_query_encoder_names_its_documents_model(for_queries: Shipped) -> None
     assert np.array_equal(pair.encode(QUERIES, "document"), for_queries.base.encode(QUERIES, "document"))
     page = (for_queries.path / "DEPLOY.md").read_text()
     assert "encodes queries alone" in page
+    assert "8080/v1 --documents URL" in page
     assert for_queries.base.weights_digest in page
     assert "queries alone" in (for_queries.path / "README.md").read_text()
 

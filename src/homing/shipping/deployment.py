@@ -63,6 +63,9 @@ It puts no prompt before a text by itself: send queries with their prefix, or wi
 there is float16; `--dtype float32` keeps what was verified."""
     if found := faults(facts.directory):
         tei = f"text-embeddings-inference does not read this directory: {'; '.join(found)}."
+    other, where = "", ""
+    if facts.documents is not None:
+        other, where = " --documents URL", f" URL is the server of `{facts.documents['model']}`."
     return f"""## Servers
 
 ```bash
@@ -84,11 +87,11 @@ tells whether its end token survives that.
 {tei}
 
 After a start, and after every upgrade, `homing verify` sends texts and says whether pooling, prompt, end token, length and weights are
-those of this directory. text-embeddings-inference lists no models, so that its address needs a name; any will do:
+those of this directory. text-embeddings-inference lists no models, so that its address needs a name; any will do.{where}
 
 ```bash
-homing verify . --endpoint http://127.0.0.1:8080/v1
-homing verify . --endpoint http://127.0.0.1:8081/v1#model
+homing verify . --endpoint http://127.0.0.1:8080/v1{other}
+homing verify . --endpoint http://127.0.0.1:8081/v1#model{other}
 ```"""
 
 
