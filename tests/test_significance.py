@@ -316,6 +316,9 @@ def test_actions(found: list[Evaluation]) -> None:
     behind = compare([base, _moved(base, "tuned", noise - noise.mean()), words], resamples=200)  # labels would not bring it before BM25
     assert (behind.outcome, behind.action, behind.chosen) == ("undecided", "keep the base", "BM25")
     assert all("too small" not in cause.name for cause in behind.causes)
+    said = [remark.en for remark in header([base, _moved(base, "tuned", 0.0), words], behind).remarks]
+    assert len(said) == 1
+    assert "are needed" not in said[0]
     fused = replace(_moved(base, "base + BM25", 0.3), kind="fused", test_scores=base.test_scores * np.nan)
     beaten = compare([base, _moved(base, "tuned", 0.1, 3.0), fused], resamples=200)
     assert (beaten.outcome, beaten.action) == ("gained", "keep the base")

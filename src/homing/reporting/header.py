@@ -189,7 +189,8 @@ def _remarks(evaluations: Sequence[Evaluation], verdict: Verdict, difference: Di
             "measure": power.measure, "detectable": number(power.detectable), "worthwhile": f"{power.worthwhile:g}",
             "needed": count(power.needed), "queries": count(power.queries),
         }  # fmt: skip
-        found.append((phrases.POWER_MORE if power.needed > power.queries else phrases.POWER).format(**values))
+        more = power.needed > power.queries and verdict.action == "label more"
+        found.append((phrases.POWER_MORE if more else phrases.POWER).format(**values))
     again = verdict.context.reindexing
     if again is not None and verdict.action == "deploy":
         found.append(phrases.REEMBED_TIME.format(documents=count(again.documents), time=duration(again.seconds)))
