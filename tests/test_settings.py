@@ -67,6 +67,12 @@ def test_what_counts_is_a_whole_number(name: str) -> None:
         Training(**{name: 2.5})
 
 
+def test_of_no_negatives_none_is_hard() -> None:
+    assert Mining(negatives=0).hard == 0
+    with pytest.raises(SettingError, match="--hard-negatives is out of range"):
+        Mining(negatives=1, hard=2)
+
+
 @pytest.mark.parametrize("seed", [-1, 1 << 63])
 def test_a_seed_is_one_that_every_generator_takes(seed: int) -> None:
     for settings in (Training, Mining, Splitting):

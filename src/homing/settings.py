@@ -106,6 +106,8 @@ class Mining(_Settings):
 
     def _check(self) -> None:
         _demand(self.negatives >= 0, "negatives", self.negatives, "0 or more")
+        if self.negatives == 0:  # none of them is hard, whatever the default
+            object.__setattr__(self, "hard", 0)
         _demand(0 <= self.hard <= self.negatives, "hard-negatives", self.hard, f"0 to {self.negatives} (--negatives)")
         most = self.negatives - self.hard
         _demand(0 <= self.medium <= most, "medium-negatives", self.medium, f"0 to {most} (--negatives less --hard-negatives)")

@@ -40,7 +40,7 @@ def sides(path: Path) -> tuple[Side, ...]:
 def _told(path: Path) -> str:
     """What to do about a path that is no such folder, by what it is instead."""
     if (path / "recipe.toml").is_file():
-        return f"This is a run: to go on with it, give {path / 'recipe.toml'}."
+        return f"This is a run: its data is in {path / 'dataset'}; to go on with it, give {path / 'recipe.toml'}."
     if (path / "config.json").is_file():
         return "This is a model: it goes to --model."
     if present(path / CORPUS).is_file() and present(path / QUERIES).is_file():
