@@ -29,7 +29,7 @@ from quality import MEASURES, RESULTS, SHARED, append, examined, held, lines, mi
 from runs import machine
 
 SIZE = Size(pool=1200, queries=400, lists=150, dev_lists=150, tokens=110_000)
-COMMON: dict[str, Any] = {"tuning": "full", "learning_rate": 2e-4, "evaluations": 1, "scale": 1.0}
+COMMON: dict[str, Any] = {"tuning": "full", "learning_rate": 2e-4, "hardness": 0.0, "evaluations": 1, "scale": 1.0}
 LORA: dict[str, Any] = {"tuning": "lora", "learning_rate": 1e-3}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "default": ({}, {}),

@@ -30,12 +30,15 @@ def embeddings() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"temperature": 0.1}, {"positives": "sum"}, {"in_batch": False}, {"margin": 0.0}, {"hardness": 5.0}], ids=lambda c: str(*c)
+    "changed",
+    [{"temperature": 0.1}, {"positives": "sum"}, {"in_batch": False}, {"margin": 0.0}, {"hardness": 2.0}, {"hardness": 0.0}],
+    ids=lambda c: str(*c),
 )
 def test_a_setting_reaches_the_loss(changed: dict[str, Any], embeddings: tuple[torch.Tensor, torch.Tensor]) -> None:
     found = Objective(Training(**changed), 8)(*embeddings, RELEVANCE).loss
-    said = {"temperature": 0.05, **changed}
-    assert torch.equal(found, contrastive(*embeddings, RELEVANCE, said.pop("temperature"), **said).loss)
+    temperature = changed.get("temperature", 0.05)
+    said = {"hardness": 0.25 / temperature, **changed, "temperature": temperature}
+    assert torch.equal(found, contrastive(*embeddings, RELEVANCE, **said).loss)
     assert found != Objective(Training(), 8)(*embeddings, RELEVANCE).loss
 
 
@@ -46,7 +49,7 @@ def test_inner_products_have_a_temperature_of_their_own_and_a_teacher_that_of_co
     taught = Taught(embeddings[0] @ embeddings[1].T)
     for changed, temperature in (({}, 1.0), ({"temperature": 2.0}, 2.0)):
         found = Objective(Training(**changed), 8, unit_length=False, normalised=False)(queries, documents, RELEVANCE, taught).loss
-        own = contrastive(queries, documents, RELEVANCE, temperature).loss
+        own = contrastive(queries, documents, RELEVANCE, temperature, hardness=0.25 / temperature).loss
         known = torch.ones_like(RELEVANCE, dtype=torch.bool)
         assert torch.isclose(found, own + distillation(queries @ documents.T, taught.scores, known, temperature, 0.05))
 
@@ -67,7 +70,7 @@ def test_shorter_embeddings_are_compared_as_the_models_own_are(embeddings: tuple
     """A model that compares by inner product alone is cut and not brought to length 1, as `Truncated` serves it."""
     queries, documents = (3 * each for each in embeddings)
     found = Objective(Training(dimensions="4"), 8, unit_length=False, normalised=False)(queries, documents, RELEVANCE)
-    alone = [contrastive(queries[:, :d], documents[:, :d], RELEVANCE, 1.0).loss for d in (8, 4)]
+    alone = [contrastive(queries[:, :d], documents[:, :d], RELEVANCE, 1.0, hardness=0.25).loss for d in (8, 4)]
     assert torch.isclose(found.loss, (alone[0] + alone[1]) / 2)
 
 

@@ -27,16 +27,19 @@ def test_a_number_is_a_finite_number(name: str, value: Any) -> None:
         Training(**{name: value})
 
 
-def test_a_model_whose_embeddings_have_any_length_has_a_temperature_of_its_own(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_model_whose_embeddings_have_any_length_has_a_temperature_and_a_hardness_of_its_own(tiny_model: Path, tmp_path: Path) -> None:
     """Of length 1, inner products are cosines, whatever the model's directory calls them."""
     copy = Path(shutil.copytree(tiny_model, tmp_path / "dot"))
     said, modules = copy / "config_sentence_transformers.json", copy / "modules.json"
     assert resolved(Model(copy), Training()).temperature == 0.05
+    assert resolved(Model(copy), Training()).hardness == 5.0
     said.write_text(json.dumps({**json.loads(said.read_text()), "similarity_fn_name": "dot"}))
     assert resolved(Model(copy), Training()).temperature == 0.05
     modules.write_text(json.dumps([each for each in json.loads(modules.read_text()) if not each["type"].endswith("Normalize")]))
-    assert resolved(Model(copy), Training()).temperature == 1.0
+    any_length = resolved(Model(copy), Training())
+    assert (any_length.temperature, any_length.hardness) == (1.0, 0.25)
     assert resolved(Model(copy), Training(temperature=0.3)).temperature == 0.3
+    assert resolved(Model(copy), Training(hardness=0.0)).hardness == 0.0
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,18 @@ from homing.losses import Contrast
 from homing.settings import Training
 
 TEMPERATURE = 0.05  # of cosines, which span 2 at most
+HARDNESS = 0.25  # over the temperature
 TEMPERATURE_OF_PRODUCTS = 1.0  # a model that compares by inner product learned to span as much as its logits need
 
 
 def default_temperature(unit_length: bool) -> float:
     """The temperature for embeddings of length 1, or of any."""
     return TEMPERATURE if unit_length else TEMPERATURE_OF_PRODUCTS
+
+
+def default_hardness(temperature: float) -> float:
+    """How much more harder negatives weigh: 5 for cosines, a quarter of what the softmax itself makes of a score (docs/log.md)."""
+    return HARDNESS / temperature
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class Objective:
     def __init__(self, settings: Training, dimension: int, *, unit_length: bool = True, normalised: bool = True) -> None:
         self.settings, self.normalised = settings, normalised
         self.temperature = settings.temperature or default_temperature(unit_length)
+        self.hardness = default_hardness(self.temperature) if settings.hardness is None else settings.hardness
         self.teachers_temperature = self.temperature if unit_length else TEMPERATURE
         shorter = sorted({int(part) for part in settings.dimensions.split(",") if part}, reverse=True)
         self.dimensions = [dimension, *(each for each in shorter if each < dimension)]
@@ -65,7 +72,7 @@ class Objective:
         settings = self.settings
         found = losses.contrastive(
             queries, documents, relevance, self.temperature,
-            positives=settings.positives, in_batch=settings.in_batch, margin=settings.margin, hardness=settings.hardness,
+            positives=settings.positives, in_batch=settings.in_batch, margin=settings.margin, hardness=self.hardness,
         )  # fmt: skip
         loss = found.loss
         if settings.cross_query or taught is not None:
