@@ -181,12 +181,12 @@ def test_no_pickle_is_fetched_and_what_is_missing_then_is_named(model: Path, mon
 
 
 def test_a_cross_encoder_that_is_a_pickle_is_refused(model: Path, tmp_path: Path) -> None:
-    from homing.training import teacher
+    from homing.training import crossencoder
 
     (model / "model.safetensors").unlink()
     (model / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(tmp_path / "ran")))
     with pytest.raises(ModelError, match="a pickle"):
-        teacher._load(model, torch.device("cpu"), torch.float32)
+        crossencoder._load(model, torch.device("cpu"), torch.float32)
     assert not (tmp_path / "ran").exists()
 
 
