@@ -29,6 +29,7 @@ from quality import MEASURES, RESULTS, SHARED, append, examined, held, lines, mi
 from runs import machine
 
 SIZE = Size(pool=1200, queries=400, lists=150, dev_lists=150, tokens=110_000)
+# "default" has no hardness: the lines were measured so (benchmarks/hardness.py has what that changes).
 COMMON: dict[str, Any] = {"tuning": "full", "learning_rate": 2e-4, "hardness": 0.0, "evaluations": 1, "scale": 1.0}
 LORA: dict[str, Any] = {"tuning": "lora", "learning_rate": 1e-3}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from homing import Training
-from quality import MEASURES, RESULTS, SHARED, Bench, append, lines, minilm
+from quality import MEASURES, RESULTS, SETS, SHARED, Bench, append, lines, minilm
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "full": ("homing", {}), "lora": ("homing-lora", {"tuning": "lora"}), "queries": ("homing-queries", {"train": "queries"})
@@ -31,7 +31,9 @@ def compare(kind: str, name: str, seed: int) -> None:
         settings = Training(hardness=hardness, **changed)
         digest = bench.what(name, arm, seed, settings, "dev")["digest"]
         if all(line["digest"] != digest for line in lines(FILE)):
-            append(FILE, {**bench.line(name, arm, seed, settings, "dev"), "hardness": hardness})
+            line = bench.line(name, arm, seed, settings, "dev")
+            append(FILE, {**line, "hardness": hardness})
+            print(f"{name:14}{arm:16}seed {seed}  hardness {hardness:g}  " + "  ".join(f"{m} {line[m]:.4f}" for m in MEASURES), flush=True)
 
 
 def table() -> str:
@@ -49,15 +51,25 @@ def table() -> str:
     return "\n".join([*rows, f"| mean | | | | | | {', '.join(f'{mean:+.4f}' for mean in means)} |"])
 
 
+def _place(said: str) -> tuple[str, str, int]:
+    """KIND:SET:SEED in its parts."""
+    kind, name, seed = [*said.split(":"), "", ""][:3]
+    if kind not in KINDS or name not in SETS or not seed.isdecimal() or said.count(":") != 2:
+        raise argparse.ArgumentTypeError(f"{said!r} is not like full:en-bash:0")
+    return kind, name, int(seed)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", help="KIND:SET:SEED, a kind of " + ", ".join(KINDS))
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
+    what = f"of {', '.join(KINDS)}; of {', '.join(SETS)}; a number"
+    parser.add_argument("what", nargs="*", type=_place, metavar="KIND:SET:SEED", help=what)
+    parser.add_argument("--table", action="store_true", help="print all comparisons as Markdown")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
     said = parser.parse_args()
+    if not said.what and not said.table:
+        parser.error("give KIND:SET:SEED, or --table")
     torch.set_num_threads(said.threads)
-    for each in said.what:
-        kind, name, seed = each.split(":")
-        compare(kind, name, int(seed))
+    for kind, name, seed in said.what:
+        compare(kind, name, seed)
     if said.table:
         print(table())

@@ -17,14 +17,13 @@ HARDNESS = 0.25  # over the temperature
 TEMPERATURE_OF_PRODUCTS = 1.0  # a model that compares by inner product learned to span as much as its logits need
 
 
-def default_temperature(unit_length: bool) -> float:
-    """The temperature for embeddings of length 1, or of any."""
-    return TEMPERATURE if unit_length else TEMPERATURE_OF_PRODUCTS
+def temperature_and_hardness(settings: Training, unit_length: bool) -> tuple[float, float]:
+    """Both as the settings have them, or by default, for embeddings of length 1 or of any.
 
-
-def default_hardness(temperature: float) -> float:
-    """How much more harder negatives weigh: 5 for cosines, a quarter of what the softmax itself makes of a score (docs/log.md)."""
-    return HARDNESS / temperature
+    Harder negatives then weigh 5 more for cosines: a quarter of what the softmax itself makes of a score (docs/log.md).
+    """
+    temperature = settings.temperature or (TEMPERATURE if unit_length else TEMPERATURE_OF_PRODUCTS)
+    return temperature, HARDNESS / temperature if settings.hardness is None else settings.hardness
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,7 @@ class Objective:
 
     def __init__(self, settings: Training, dimension: int, *, unit_length: bool = True, normalised: bool = True) -> None:
         self.settings, self.normalised = settings, normalised
-        self.temperature = settings.temperature or default_temperature(unit_length)
-        self.hardness = default_hardness(self.temperature) if settings.hardness is None else settings.hardness
+        self.temperature, self.hardness = temperature_and_hardness(settings, unit_length)
         self.teachers_temperature = self.temperature if unit_length else TEMPERATURE
         shorter = sorted({int(part) for part in settings.dimensions.split(",") if part}, reverse=True)
         self.dimensions = [dimension, *(each for each in shorter if each < dimension)]

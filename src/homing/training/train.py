@@ -22,7 +22,7 @@ from homing.progress import Say
 from homing.settings import Training
 from homing.training.journal import CHECKPOINT_ONLY
 from homing.training.learner import Teacher
-from homing.training.objective import default_hardness, default_temperature
+from homing.training.objective import temperature_and_hardness
 from homing.training.schedule import default_learning_rate
 from homing.training.session import Session
 
@@ -114,11 +114,11 @@ def resolved(base: Model, settings: Training, start: Adapter | None = None) -> T
             )  # fmt: skip
         settings = replace(settings, tuning=start.tuning, **start.shape)
     tuning = settings.tuning or default_tuning(base.parameters, total(base.device))
-    temperature = settings.temperature or default_temperature(base.unit_length)
+    temperature, hardness = temperature_and_hardness(settings, base.unit_length)
     return replace(
         settings,
         tuning=tuning,
         learning_rate=settings.learning_rate or default_learning_rate(base.parameters, tuning),
         temperature=temperature,
-        hardness=default_hardness(temperature) if settings.hardness is None else settings.hardness,
+        hardness=hardness,
     )
