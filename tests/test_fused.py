@@ -14,10 +14,14 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor
 
 from homing.encoders.fused import fuse
+from homing.encoders.fused import unfuse as unfuse_body
 from homing.encoders.model import Model
 from homing.encoders.step import Step
-from homing.encoders.tuning import targets
+from homing.encoders.tuning import set_checkpointing, targets, tune
 from homing.losses import Contrast
+from homing.settings import Training
+from test_packed import BODIES
+from test_packed import directory as directory_of
 
 TEXTS = ("list all files of the directory", "how is a claim paid after an accident on the road?", "保险合同", "blood pressure", "a")
 
@@ -269,3 +273,41 @@ def test_a_pass_that_runs_out_of_memory_leaves_nothing_behind(tmp_path: Path, mo
     step.gradients(tokens, np.arange(len(tokens)), lambda out: Contrast(out.sum(), out.sum().detach(), out.sum().detach()), 0)
     handle.remove()
     assert there[:4] == [0, 2, 0, 2]  # the keys and values, and gone when the step begins again
+
+
+@pytest.mark.parametrize(("name", "at_most"), [("minilm", 0.65), ("llama", 0.8)])
+def test_what_a_pass_can_make_again_is_not_kept(
+    request: pytest.FixtureRequest, tiny_model: Path, tmp_path: Path, name: str, at_most: float
+) -> None:
+    """Norms' and GELUs' outputs, and a gate's: made again to the same bits, also under checkpointing; taken off, the body has its own."""
+    if name == "minilm":
+        place = request.getfixturevalue("minilm")
+    else:
+        kind, config = BODIES[name]
+        place = directory_of(tmp_path, tiny_model, kind(config))
+    model = Model(place, max_length=32)
+    tuning = tune(model, Training(tuning="lora", dropout=0.0))
+    step = tuning.step()
+    tokens = model.tokenize(TEXTS, "document")
+    longest = tokens.lengths.argmax(keepdims=True)
+
+    def gradients() -> list[Tensor]:
+        found = step.gradients(tokens, np.arange(len(tokens)), lambda made: Contrast((made @ made.T).square().sum(), *[made.sum()] * 2), 0)
+        return [found.loss, *(parameter.grad.clone() for parameter in step.parameters if parameter.grad is not None)]
+
+    with torch.no_grad():
+        for parameter in step.parameters:
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())) * 0.02)
+    ours, kept = gradients(), step.weigh(tokens, longest)
+    step._checkpoint("for the test")
+    again = gradients()
+    set_checkpointing(tuning.body, False)
+    unfuse_body(tuning.body)
+    theirs, before = gradients(), step.weigh(tokens, longest)
+    for other in (theirs, again):
+        assert len(other) == len(ours)
+        assert all(torch.equal(one, two) for one, two in zip(ours, other, strict=True))
+    assert kept <= at_most * before
+    tuning.step()
+    tuning.detach()
+    assert not any("forward" in vars(module) for module in model.transformer.modules())

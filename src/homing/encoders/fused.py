@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from homing.encoders.lean import GatedUnit, gated_unit
+from homing.encoders.remade import CHEAP, Remembering, origin
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -34,23 +36,28 @@ register_optimizer_step_post_hook(_stepped)  # PyTorch's fused optimisers change
 
 
 class _MergedLinear(torch.autograd.Function):
-    """x (..., in) -> x W' + b with W = `merged` (out, in); gradients for x, A (rank, in) and B (out, rank), none for the merged weight."""
+    """x (..., in) -> x W' + b with W = `merged` (out, in); gradients for x, A (rank, in) and B (out, rank), none for the merged weight.
+
+    Of an x that can be made again, its sources are kept.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, merged: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float) -> Tensor:
-        ctx.save_for_backward(x, merged, a, b)
-        ctx.scaling = scaling
+        known = origin(x)
+        ctx.save_for_backward(merged, a, b, *(known.sources if known else (x,)))
+        ctx.scaling, ctx.make = scaling, known.make if known else None
         return nn.functional.linear(x, merged, bias)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (out,) = gradients
-        x, merged, a, b = ctx.saved_tensors  # type: ignore[attr-defined]
+        merged, a, b, *sources = ctx.saved_tensors
+        x = ctx.make(*sources) if ctx.make else sources[0]
         flat, wide = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])
-        through_b = (wide @ b).mul_(ctx.scaling)  # type: ignore[attr-defined]
+        through_b = (wide @ b).mul_(ctx.scaling)
         to_a = through_b.T @ flat
-        to_b = wide.T @ (flat @ a.T).mul_(ctx.scaling)  # type: ignore[attr-defined]
-        to_x = (wide @ merged).view_as(x) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
+        to_b = wide.T @ (flat @ a.T).mul_(ctx.scaling)
+        to_x = (wide @ merged).view_as(x) if ctx.needs_input_grad[0] else None
         return to_x, None, None, to_a, to_b, None
 
 
@@ -182,6 +189,22 @@ def let_go(body: nn.Module) -> None:
             layer.together.x, layer.together.waiting = None, {}
 
 
+def _remember(body: nn.Module) -> None:
+    """Let what can be made again tell so, in place: norms, activations, and gates that have no kernels of their own."""
+    for module in body.modules():
+        if "forward" not in vars(module):
+            forward = Remembering(module) if isinstance(module, CHEAP) else gated_unit(module, None)
+            if forward is not None:
+                module.forward = forward
+
+
+def unfuse(body: nn.Module) -> None:
+    """Give modules outside of LoRA's layers their own pass again: for a body that has no more of these layers."""
+    for module in body.modules():
+        if isinstance(forward := vars(module).get("forward"), Remembering) or (isinstance(forward, GatedUnit) and forward.made is None):
+            del module.forward
+
+
 def fuse(tuned: PeftModel) -> int:
     """Give every plain LoRA layer without dropout the fused forward pass, in place; the number of layers that took it.
 
@@ -201,9 +224,11 @@ def fuse(tuned: PeftModel) -> int:
     return fuse_layers(tuned, plain)
 
 
-def fuse_layers(tuned: nn.Module, plain: Mapping[nn.Module, str]) -> int:
+def fuse_layers(tuned: nn.Module, plain: Mapping[Any, str]) -> int:
     """Give these layers of a body, PEFT's or alike, with their adapters' names, the fused forward pass, in place; how many they are."""
     fused: dict[nn.Module, _Fused] = {}
+    if any(module.get_base_layer().weight.dtype == torch.float32 for module in plain):  # the others don't ask for it
+        _remember(tuned)
     for module, name in plain.items():
         module.forward = fused[module] = _Fused(module, name)
     for parent in tuned.modules():

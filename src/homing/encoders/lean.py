@@ -10,13 +10,15 @@ Results are the library's to rounding. What a model computes in another way, as 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+
+from homing.encoders.remade import with_origin
 
 ROTARY = "apply_rotary_pos_emb"  # what transformers calls it, in the module of each model
 GATED = ("gate_proj", "up_proj", "down_proj")  # likewise the linear layers around a gate
@@ -52,18 +54,29 @@ def _right(made: ModuleType, device: torch.device) -> bool:
 
 
 class _Gate(torch.autograd.Function):
-    """SiLU(gate) up, by our kernel; gradients for both."""
+    """SiLU(gate) up, by our kernel or by PyTorch, of which gate and up alone are kept; gradients for both."""
 
     @staticmethod
-    def forward(ctx: Any, made: ModuleType, gate: Tensor, up: Tensor) -> Tensor:
+    def forward(ctx: Any, made: ModuleType | None, gate: Tensor, up: Tensor) -> Tensor:
         ctx.made = made
         ctx.save_for_backward(gate, up)
-        out: Tensor = made.gated(gate, up)
-        return out
+        return _gated(made, gate, up)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *ctx.made.gated_back(gradients[0], *ctx.saved_tensors)  # type: ignore[attr-defined]
+        return None, *_gated_back(ctx.made, gradients[0], *ctx.saved_tensors)  # type: ignore[attr-defined]
+
+
+def _gated(made: ModuleType | None, gate: Tensor, up: Tensor) -> Tensor:
+    return made.gated(gate, up) if made else nn.functional.silu(gate).mul_(up)
+
+
+def _gated_back(made: ModuleType | None, grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients for gate and up."""
+    if made:
+        by_kernel: tuple[Tensor, Tensor] = made.gated_back(grad, gate, up)
+        return by_kernel
+    return torch.ops.aten.silu_backward(grad * up, gate), nn.functional.silu(gate).mul_(grad)
 
 
 class _Rotation(torch.autograd.Function):
@@ -124,14 +137,16 @@ class _Norm:
         return rms_norm(hidden_states, self.module.weight, self.eps)  # type: ignore[arg-type]
 
 
-class _GatedUnit:
-    """The forward pass of one feed-forward layer with a gate."""
+class GatedUnit:
+    """The forward pass of one feed-forward layer with a gate: by kernels, or where there are none in PyTorch."""
 
-    def __init__(self, module: Any, made: ModuleType) -> None:
+    def __init__(self, module: Any, made: ModuleType | None) -> None:
         self.module, self.made = module, made
 
     def __call__(self, x: Tensor) -> Tensor:
-        out: Tensor = self.module.down_proj(_Gate.apply(self.made, self.module.gate_proj(x), self.module.up_proj(x)))  # type: ignore[no-untyped-call]
+        gate, up = self.module.gate_proj(x), self.module.up_proj(x)
+        inner: Tensor = _Gate.apply(self.made, gate, up)  # type: ignore[no-untyped-call]
+        out: Tensor = self.module.down_proj(with_origin(inner, partial(_gated, self.made), gate, up))
         return out
 
 
@@ -147,7 +162,7 @@ def make_lean(body: nn.Module) -> tuple[int, str]:
             if forward is not None:
                 module.forward = forward
                 changed += 1
-            if isinstance(forward, MethodType) or _gated(module):
+            if isinstance(forward, MethodType) or _has_gate(module):
                 why = kernels(next(module.parameters()).device)[1]
     return changed, why
 
@@ -182,17 +197,21 @@ def _lean_attention(module: nn.Module) -> Callable[..., Any] | None:
 
 
 def _lean_gate(module: Any) -> Callable[..., Any] | None:
-    if not _gated(module):
+    made = kernels(module.gate_proj.weight.device)[0] if _has_gate(module) else None
+    return gated_unit(module, made) if made else None
+
+
+def gated_unit(module: Any, made: ModuleType | None) -> GatedUnit | None:
+    """The pass of a feed-forward layer with a gate by these kernels, or in PyTorch; None where the module computes another thing."""
+    if not _has_gate(module):
         return None
     weight = module.gate_proj.weight
-    made, _ = kernels(weight.device)
-    if made is None:
-        return None
-    x, ours = _trial((3, weight.shape[1]), weight), _GatedUnit(module, made)
-    return ours if _alike(module(x), ours(x)) else None
+    x, ours = _trial((3, weight.shape[1]), weight), GatedUnit(module, made)
+    with torch.no_grad():
+        return ours if _alike(module(x), ours(x)) else None
 
 
-def _gated(module: Any) -> bool:
+def _has_gate(module: Any) -> bool:
     return all(isinstance(getattr(getattr(module, name, None), "weight", None), Tensor) for name in GATED)
 
 

@@ -21,7 +21,7 @@ from homing.conventions import put
 from homing.encoders.adapter import WHOLE, Adapter, Kind
 from homing.encoders.devices import fast_dtype
 from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
-from homing.encoders.fused import fuse
+from homing.encoders.fused import fuse, unfuse
 from homing.encoders.memory import available
 from homing.encoders.model import Model
 from homing.encoders.step import Step
@@ -262,6 +262,7 @@ class LowRank(Tuning):
     def _remove(self) -> None:
         self._unhook()
         self.peft.unload()
+        unfuse(self.body)
 
     def _unhook(self) -> None:
         while self._hooks:
