@@ -15,7 +15,8 @@ runs out of memory is no failure.
 as its collator pads them, CachedMultipleNegativesRankingLoss (by mini-batches, each encoded twice) or MultipleNegativesRankingLoss (all
 activations held, for which large batches have no room), the model's forward pass under autocast. All attend by sdpa and all compute
 the same loss and the same gradient: both are printed, so that it can be seen. Tokenising is left out. The median of the timed steps
-counts; each arm has the device to itself.
+counts; each arm has the device to itself. `homing, queries only` encodes the documents once, beforehand, and learns from the same rows: its
+loss is the others', its tokens are the queries' alone.
 
 The useful work of LoRA training is 4 floating-point operations for each parameter outside the embeddings and each token without padding
 (2 forward, 2 for the gradient of the activations; the base's weights get none), and in each layer and head 6 L^2 for each dimension of
@@ -72,6 +73,7 @@ with warnings.catch_warnings():
 RANK, ALPHA, RATE, TEMPERATURE = 16, 32, 1e-4, 0.05
 PAD = 0
 OUT_OF_MEMORY = "out of memory"
+QUERIES_ONLY = "homing, queries only"
 ENOUGH = 60.0  # seconds of timed steps, after which an arm has no more of them
 NAME = "default"  # of the adapter, as peft calls it
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -244,7 +246,9 @@ Update = Callable[[], Tensor]
 say = partial(print, flush=True)
 
 
-def homing_update(directory: Path, place: Place, rows: Rows, with_peft: bool, budget: int) -> tuple[Update, nn.Module]:
+def homing_update(
+    directory: Path, place: Place, rows: Rows, with_peft: bool, budget: int, queries_only: bool = False
+) -> tuple[Update, nn.Module]:
     model = Model(directory, device=place.device, dtype=place.dtype)
     body = model.transformer[0].model
     tuned = adapt(body, with_peft)
@@ -254,10 +258,14 @@ def homing_update(directory: Path, place: Place, rows: Rows, with_peft: bool, bu
     optimizer = torch.optim.AdamW(learned, lr=RATE, fused=True)  # as `homing.train` has it
     step = Step(model, learned, lambda: body.gradient_checkpointing_enable({"use_reentrant": False}), say=say, budget=budget)
     relevance = torch.from_numpy(rows.relevance).to(place.device)
-    texts = np.arange(len(rows.tokens))
+    texts, documents = np.arange(len(rows.tokens)), None
+    if queries_only:
+        texts, others = np.split(texts, [rows.count])
+        documents = encoded(model, rows.tokens, others, step.budget)
 
     def loss(embeddings: Tensor) -> Contrast:
-        return contrastive(embeddings[: rows.count], embeddings[rows.count :], relevance, TEMPERATURE)
+        against = embeddings[rows.count :] if documents is None else documents
+        return contrastive(embeddings[: rows.count], against, relevance, TEMPERATURE)
 
     def update() -> Tensor:
         contrast = step.gradients(rows.tokens, texts, loss, 0)
@@ -268,6 +276,14 @@ def homing_update(directory: Path, place: Place, rows: Rows, with_peft: bool, bu
     kernels = "its own kernels" if lean.kernels(place.device)[0] else "PyTorch"
     say(f"homing: {how}; gates and rotations by {kernels}; {fused} LoRA layers fused")
     return update, body
+
+
+def encoded(model: Model, tokens: Tokens, texts: np.ndarray, budget: int) -> Tensor:
+    """Embeddings of these texts, in their order, without gradients."""
+    chunks = list(model.chunks(tokens.lengths[texts], budget))
+    with torch.no_grad():
+        found = torch.cat([model.embed(tokens, texts[chunk]) for chunk in chunks])
+    return found[torch.from_numpy(np.argsort(np.concatenate(chunks))).to(found.device)]
 
 
 def trainer_update(directory: Path, place: Place, rows: Rows, with_peft: bool, cached: int | None) -> tuple[Update, nn.Module]:
@@ -319,9 +335,9 @@ class Figures:
 
 
 def measure(
-    arm: str, make: Callable[[], tuple[Update, nn.Module]], place: Place, scale: Scale, rows: Rows, rate: float, steps: int
+    arm: str, make: Callable[[], tuple[Update, nn.Module]], place: Place, scale: Scale, lengths: np.ndarray, rate: float, steps: int
 ) -> Figures | str:
-    """The arm's figures, or why there are none."""
+    """The figures of an arm whose steps encode texts of these lengths, or why there are none."""
     try:
         place.empty()
         update, body = make()
@@ -341,7 +357,7 @@ def measure(
     except Exception as error:  # the other arms are still to be measured
         traceback.print_exc()
         return f"{arm}: failed with {type(error).__name__}"
-    took, lengths = statistics.median(seconds), rows.tokens.lengths
+    took = statistics.median(seconds)
     work = useful_work(scale.config, body, lengths)
     return Figures(arm, loss, gradient, took, int(lengths.sum()), float(lengths.sum()) / took, work / took / rate, place.peak)
 
@@ -388,9 +404,11 @@ def main(arguments: list[str] | None = None) -> int:
             "homing": lambda: homing_update(directory, place, rows, with_peft, given.budget),
             "sentence-transformers, cached": lambda: trainer_update(directory, place, rows, with_peft, given.mini_batch),
             "sentence-transformers": lambda: trainer_update(directory, place, rows, with_peft, None),
+            QUERIES_ONLY: lambda: homing_update(directory, place, rows, with_peft, given.budget, queries_only=True),
         }
         for arm, make in arms.items():
-            figures = measure(arm, make, place, scale, rows, rate, given.steps)
+            lengths = tokens.lengths[:count] if arm == QUERIES_ONLY else tokens.lengths
+            figures = measure(arm, make, place, scale, lengths, rate, given.steps)
             if isinstance(figures, str):
                 failures.append(figures)
                 say(figures)

@@ -8,6 +8,7 @@ Each measurement is a process of its own (its peak memory is the arm's), and the
 hits all alike. 16 rows a step, LoRA of rank 16 without dropout; the base's own dropout is off for every arm. Tokenising the texts counts
 for every arm. "By length" is its trainer with a batch sampler that puts rows of like length together: the trainer's own
 `train_sampling_strategy` does not reach its batches. The blog's step costs the same whatever the rows hold: it takes fewer.
+With queries only, a step encodes its queries and sets them against the whole corpus of the training split, encoded beforehand.
 
 Useful arithmetic is counted once for each distinct, unpadded token of a step, nothing for padding, for repeated texts or for a second
 forward pass: 4 floating-point operations a token and frozen weight (2 forward, 2 back to the activations), 6 a token and LoRA weight (2
@@ -34,9 +35,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.sampler import DefaultBatchSampler
-from torch import nn
+from torch import Tensor, nn
 from transformers import TrainerCallback
 
 import homing
@@ -45,6 +47,7 @@ from homing.batches import Groups
 from homing.data import Ints, Mined
 from homing.encoders import memory
 from homing.loading import load
+from homing.losses import Contrast
 from homing.manifest import versions
 from peers import blog, lora, st
 from peers.rows import Rows
@@ -162,9 +165,13 @@ def blog_steps(work: Work) -> Timed:
     return Timed(seconds, steps * BATCH, [[text for row in batch for text in rows.texts(row)] for batch in batches[warm_up:]])
 
 
-def homing_step(model: Model, settings: Training) -> Callable[[Mined, Ints], None]:
-    """One update of Homing as `homing.train` makes it, as a function of rows and the groups (queries) it takes; tokenising included."""
+def homing_step(model: Model, settings: Training, fixed: NDArray[np.float32] | None) -> Callable[[Mined, Ints], None]:
+    """One update of Homing as `homing.train` makes it, as a function of rows and the groups (queries) it takes; tokenising included.
+
+    `fixed` (documents, dimension): embeddings of the corpus where queries alone learn.
+    """
     from homing.encoders import tuning as tunings
+    from homing.training.fixed import against
     from homing.training.objective import Objective
 
     tuning = tunings.tune(model, settings)
@@ -175,13 +182,20 @@ def homing_step(model: Model, settings: Training) -> Callable[[Mined, Ints], Non
     def update(mined: Mined, groups: Ints) -> None:
         batch = Groups(mined).batch(groups, mined.negative)
         texts = [mined.train.queries.texts[query] for query in batch.queries.tolist()]
-        documents = [mined.train.corpus.texts[document] for document in batch.documents.tolist()]
-        asked, told = model.tokenize(texts, "query"), model.tokenize(documents, "document")
-        tokens = replace(
-            asked, ids=np.concatenate([asked.ids, told.ids]), offsets=np.concatenate([asked.offsets, asked.offsets[-1] + told.offsets[1:]])
-        )
-        relevance, queries = torch.from_numpy(batch.relevance), len(texts)
-        step.gradients(tokens, np.arange(len(tokens)), lambda made: objective(made[:queries], made[queries:], relevance), 0)
+        tokens, queries = model.tokenize(texts, "query"), len(texts)
+        if fixed is None:
+            told = model.tokenize([mined.train.corpus.texts[document] for document in batch.documents.tolist()], "document")
+            offsets = np.concatenate([tokens.offsets, tokens.offsets[-1] + told.offsets[1:]])
+            tokens, stand = replace(tokens, ids=np.concatenate([tokens.ids, told.ids]), offsets=offsets), None
+            relevance = torch.from_numpy(batch.relevance)
+        else:
+            documents, relation = against(batch, mined, settings.seed, 0)
+            relevance, stand = torch.from_numpy(relation), torch.from_numpy(fixed[documents])
+
+        def loss(made: Tensor) -> Contrast:
+            return objective(made[:queries], made[queries:] if stand is None else stand, relevance)
+
+        step.gradients(tokens, np.arange(len(tokens)), loss, 0)
         torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
         optimizer.step()
         torch.autograd.graph.increment_version(trained)
@@ -189,10 +203,13 @@ def homing_step(model: Model, settings: Training) -> Callable[[Mined, Ints], Non
     return update
 
 
-def homing_steps(work: Work) -> Timed:
+def homing_steps(work: Work, queries_only: bool = False) -> Timed:
     """Homing's step, on whole queries with together up to 16 rows."""
-    update = homing_step(Model(work.base, device="cpu"), Training(tuning="lora", dropout=0.0))
-    mined = work.mined
+    mined, model, fixed = work.mined, Model(work.base, device="cpu"), None
+    if queries_only:  # any will do: what is counted is a step's time
+        fixed = np.random.default_rng(0).normal(size=(len(mined.train.corpus), model.dimension)).astype(np.float32)
+        fixed /= np.linalg.norm(fixed, axis=1, keepdims=True)
+    update = homing_step(model, Training(tuning="lora", dropout=0.0, train="queries" if queries_only else "both"), fixed)
     _, sizes = np.unique(mined.query, return_counts=True)
     batches: list[list[int]] = [[]]
     for group, size in enumerate(sizes.tolist()):
@@ -208,7 +225,9 @@ def homing_steps(work: Work) -> Timed:
     seconds = time.perf_counter() - began
     rows, of_group = Rows.of(mined), np.repeat(np.arange(len(sizes)), sizes)
     counted = [np.flatnonzero(np.isin(of_group, groups)).tolist() for groups in batches[work.warm_up :]]
-    return Timed(seconds, sum(map(len, counted)), [[text for row in batch for text in rows.texts(row)] for batch in counted])
+    encoded = ("query",) if queries_only else KINDS
+    steps = [[text for row in batch for text in rows.texts(row) if text[0] in encoded] for batch in counted]
+    return Timed(seconds, sum(map(len, counted)), steps)
 
 
 ARMS: dict[str, Callable[[Work], Timed]] = {
@@ -217,6 +236,7 @@ ARMS: dict[str, Callable[[Work], Timed]] = {
     "st, MNRL by length": lambda work: st_steps(work, 0, by_length=True),
     "st, cached MNRL": lambda work: st_steps(work, BATCH),
     "homing": homing_steps,
+    "homing, queries only": lambda work: homing_steps(work, queries_only=True),
 }
 
 
@@ -333,7 +353,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         parts.append(f"| {name} | {cap} | {arm} | {cells} |")
     parts += [
         "",
-        "Homing against each: geometric means over the sets, and the set where it does worst.",
+        "Homing, with documents, against each: geometric means over the sets, and the set where it does worst.",
         "",
         "| cap | against | rows/s | worst | peak memory | worst |",
         "|--:|---|--:|--:|--:|--:|",
@@ -342,7 +362,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         both = [
             (by_place[name, its, "homing"], by_place[name, its, arm])
             for name, its in places
-            if its in which and arm != "homing" and {(name, its, "homing"), (name, its, arm)} <= by_place.keys()
+            if its in which and not arm.startswith("homing") and {(name, its, "homing"), (name, its, arm)} <= by_place.keys()
         ]
         if both:
             speed = np.log([own.rows / other.rows for own, other in both])

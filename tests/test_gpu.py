@@ -41,11 +41,15 @@ def test_every_arm_computes_the_same_loss(
     said: dict[str, Any] = json.loads((tmp_path / "figures.json").read_text())
     figures = {each["arm"]: each for each in said["figures"]}
     assert said["peft"] is with_peft
+    alone = figures.pop("homing, queries only")
     assert set(figures) == {"homing", "sentence-transformers", "sentence-transformers, cached"}
     for what in ("loss", "gradient"):
         first = figures["homing"][what]
         assert first > 0
         assert [each[what] for each in figures.values()] == pytest.approx([first] * 3, rel=1e-4)
+    assert alone["loss"] == pytest.approx(figures["homing"]["loss"], rel=1e-4)
+    assert 0 < alone["tokens"] < figures["homing"]["tokens"]
+    assert alone["gradient"] != pytest.approx(figures["homing"]["gradient"], rel=1e-2)
     assert said["failures"] == []
     assert len({each["tokens"] for each in figures.values()}) == 1
     assert all(each["useful_share"] > 0 for each in figures.values())
@@ -65,7 +69,7 @@ def test_an_arm_that_fails_is_named_and_the_next_one_runs(
     gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     error: Exception, said: str, status: int,
 ) -> None:  # fmt: skip
-    def fails(*args: Any) -> Any:
+    def fails(*args: Any, **named: Any) -> Any:
         raise error
 
     monkeypatch.setattr(gpu, "homing_update", fails)
@@ -73,7 +77,7 @@ def test_an_arm_that_fails_is_named_and_the_next_one_runs(
     shown, kept = capsys.readouterr(), json.loads((tmp_path / "figures.json").read_text())
     assert f"homing: {said}\n" in shown.out
     assert ("no kernel image" in shown.err) is bool(status)
-    assert kept["failures"] == [f"homing: {said}"]
+    assert kept["failures"] == [f"homing: {said}", f"homing, queries only: {said}"]
     assert [each["arm"] for each in kept["figures"]] == ["sentence-transformers, cached", "sentence-transformers"]
 
 
