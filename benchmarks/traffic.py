@@ -45,7 +45,16 @@ KEPT = "kept for the way back"
 PRODUCTS = ("mm", "addmm", "addmm_")
 
 _kernels = torch.library.Library("kernels", "DEF")
-for _name, _takes in {"rms_norm": 2, "rms_norm_backward": 3, "silu": 1, "silu_backward": 2, "gate": 2, "turn": 3}.items():
+for _name, _takes in {
+    "rms_norm": 2,
+    "rms_norm_backward": 3,
+    "silu": 1,
+    "silu_backward": 2,
+    "gate": 2,
+    "turn": 3,
+    "norm_turn": 4,
+    "norm_turn_backward": 5,
+}.items():
     _kernels.define(f"{_name}({', '.join(f'Tensor t{place}' for place in range(_takes))}) -> Tensor")
     torch.library.register_fake(f"kernels::{_name}", lambda *given: torch.empty_like(given[0]), lib=_kernels)
 _kernels.define("gate_backward(Tensor t0, Tensor t1, Tensor t2) -> (Tensor, Tensor)")
@@ -62,8 +71,17 @@ class _Ours:
     gated_back = torch.ops.kernels.gate_backward
 
     @staticmethod
-    def turned(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool) -> Tensor:
-        return lean._turned(x, cos, sin, back=back) if x.device.type == "cpu" else torch.ops.kernels.turn(x, cos, sin)
+    def turned(
+        x: Tensor, cos: Tensor, sin: Tensor, *, back: bool = False, weight: Tensor | None = None, eps: float = 0.0,
+        states: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        if x.device.type == "cpu":
+            return lean._turned(x if weight is None else lean.rms_norm(x, weight, eps), cos, sin, back=back)
+        if weight is None:
+            return torch.ops.kernels.turn(x, cos, sin)
+        return (
+            torch.ops.kernels.norm_turn_backward(states, x, cos, sin, weight) if back else torch.ops.kernels.norm_turn(x, cos, sin, weight)
+        )
 
 
 class _Kernel(torch.autograd.Function):

@@ -282,7 +282,7 @@ def test_what_a_step_moves_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu, traffic = import_module("gpu"), import_module("traffic")
     monkeypatch.setattr(gpu, "real", gpu.tiny)
     library, homing = (set(traffic.moved(1, made_lean)[0]) for made_lean in (False, True))
-    ours = {"gate", "gate_backward", "turn", "rms_norm", "rms_norm_backward"}
+    ours = {"gate", "gate_backward", "norm_turn", "norm_turn_backward", "rms_norm", "rms_norm_backward"}
     assert ours <= homing
     assert not ours & library
     assert {"silu", "pow"} <= library - homing

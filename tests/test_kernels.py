@@ -6,12 +6,14 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers.models.bert.modeling_bert import BertConfig, BertLayer
-from transformers.models.qwen3.modeling_qwen3 import Qwen3Config, Qwen3MLP
+from transformers.models.olmo2.modeling_olmo2 import Olmo2Attention, Olmo2Config
+from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention, Qwen3Config, Qwen3MLP
 
 from homing.encoders import lean
 from homing.encoders.model import Model
@@ -72,6 +74,58 @@ def test_a_rotation(kernels: tuple[ModuleType, torch.device], heads: int, width:
         assert x.stride(-1) != 1 or ours.stride() == x.stride()
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("heads", "width"), [(1, 6), (3, 16)])
+def test_a_norm_and_the_rotation_after_it(kernels: tuple[ModuleType, torch.device], heads: int, width: int, dtype: torch.dtype) -> None:
+    """In one pass, and one back, where the gradient lies in another order than the states; halves of angles that differ."""
+    made, device = kernels
+    cos, sin = (drawn(2, 5, width, many, dtype=dtype, device=device)[..., 0].detach() for many in (1, 2))
+    weight = drawn(width, dtype=dtype, device=device).detach()
+    x = drawn(2, 5, heads, width, dtype=dtype, device=device)
+    grad = drawn(2, heads, 5, width, dtype=dtype, device=device).detach()
+    normed = lean.rms_norm(x.double(), weight.double(), 1e-3)
+    theirs = lean._turned(normed.transpose(1, 2), cos.double(), sin.double(), back=False)
+    states = x.detach().transpose(1, 2)
+    ours = made.turned(states, cos, sin, weight=weight, eps=1e-3)
+    torch.testing.assert_close(ours, theirs.to(dtype), **TOLERANCE[dtype])
+    (wanted,) = torch.autograd.grad(theirs, x, grad.double())
+    got = made.turned(grad, cos, sin, back=True, weight=weight, eps=1e-3, states=states)
+    torch.testing.assert_close(got.transpose(1, 2), wanted, **TOLERANCE[dtype])
+    assert ours.stride() == got.stride() == states.stride()
+
+
+@pytest.mark.parametrize(("kind", "config", "joined"), [(Qwen3Attention, Qwen3Config, True), (Olmo2Attention, Olmo2Config, False)])
+def test_norms_wait_for_the_rotation_that_follows(
+    kernels: tuple[ModuleType, torch.device], monkeypatch: pytest.MonkeyPatch, kind: Any, config: Any, joined: bool
+) -> None:
+    """Olmo 2 has other work between them. Weights that learn get their gradients: then nothing waits."""
+    made, device = kernels
+    monkeypatch.setattr(lean, "kernels", lambda device: (made, ""))
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    attention = kind(config(**shape, attn_implementation="sdpa"), 0).to(device).eval()
+    for norm in (attention.q_norm, attention.k_norm):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+    x, cos, sin = (drawn(1, 5, width, dtype=torch.float32, device=device) for width in (32, 8, 8))
+    turned, turns = made.turned, list[bool]()
+    monkeypatch.setattr(made, "turned", lambda *given, **named: turns.append("weight" in named) or turned(*given, **named))
+    for learns in (False, True):
+        attention.requires_grad_(learns)
+        learned = [x, *(attention.parameters() if learns else [])]
+        found = []
+        for ours in (False, True):
+            for module in attention.modules():
+                vars(module).pop("forward", None)
+            assert not ours or lean.make_lean(attention)[0] == 3
+            assert not ours or attention.q_norm.forward.waits is joined
+            turns.clear()
+            out, _ = attention(x, (cos.detach(), sin.detach()), None)
+            found.append([out, *torch.autograd.grad(out.sin().sum(), learned)])
+            assert turns == [joined and not learns] * (4 if ours else 0)  # queries and keys, forward and back
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
 def test_a_body_takes_them_where_they_are_right(kernels: tuple[ModuleType, torch.device], monkeypatch: pytest.MonkeyPatch) -> None:
     made, device = kernels
     assert lean._right(made, device)
@@ -85,8 +139,13 @@ def test_a_body_takes_them_where_they_are_right(kernels: tuple[ModuleType, torch
     for one, other in zip(*(torch.autograd.grad(each.sin().sum(), learned) for each in (layer(x), expected)), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
     assert lean.make_lean(Qwen3MLP(Qwen3Config(hidden_size=32, intermediate_size=48, hidden_act="gelu")).to(device)) == (0, "")
-    monkeypatch.setattr(made, "gated_back", lambda grad, gate, up: (grad * up, grad * gate))
-    assert not lean._right(made, device)
+    for name, wrong in (
+        ("gated_back", lambda grad, gate, up: (grad * up, grad * gate)),
+        ("turned", lambda x, cos, sin, back=False, weight=None, **others: lean._turned(x, cos, sin, back=back) * (weight is None)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(made, name, wrong)
+            assert not lean._right(made, device)
 
 
 def test_without_them_all_goes_on_and_it_is_said(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

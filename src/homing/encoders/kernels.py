@@ -1,7 +1,8 @@
 """What stands between a decoder's matrix products, in one pass over its activations: kernels in Triton, which comes with PyTorch for CUDA.
 
-A gate, SiLU(g) u (SwiGLU: Shazeer 2020, arXiv 2002.05202), and a rotation of queries or keys (Su et al. 2021, arXiv 2104.09864), each
-forward and back. All is computed in float32 and rounded once. The tests run these same kernels on a CPU by Triton's interpreter.
+A gate, SiLU(g) u (SwiGLU: Shazeer 2020, arXiv 2002.05202), and a rotation of queries or keys (Su et al. 2021, arXiv 2104.09864), alone or
+behind the norm of each head that Qwen3 has there (Henry et al. 2020, arXiv 2010.04245), each forward and back. All is computed in float32
+and rounded once. The tests run these same kernels on a CPU by Triton's interpreter.
 """
 
 from __future__ import annotations
@@ -38,9 +39,14 @@ def _gate_back(grad, gate, up, to_gate, to_up, many, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def _add(one, other):
+    return one + other
+
+
+@triton.jit
 def _turn(
-    x, cos, sin, out, heads, tokens, x_text, x_head, x_token, out_text, out_head, out_token, half,
-    BACK: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr,
+    x, cos, sin, out, weight, states, eps, heads, tokens, x_text, x_head, x_token, out_text, out_head, out_token,
+    of_text, of_head, of_token, half, BACK: tl.constexpr, NORM: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr,
 ):  # fmt: skip
     """One token of one text: all its heads."""
     text, token = tl.program_id(0).to(tl.int64) // tokens, tl.program_id(0).to(tl.int64) % tokens
@@ -54,13 +60,28 @@ def _turn(
     read = x + text * x_text + token * x_token + head * x_head + column
     first = tl.load(read, mask=inside, other=0.0).to(tl.float32)
     second = tl.load(read + half, mask=inside, other=0.0).to(tl.float32)
-    written = out + text * out_text + token * out_token + head * out_head + column
+    if NORM:
+        weight_1 = tl.load(weight + column, mask=column < half, other=0.0).to(tl.float32)
+        weight_2 = tl.load(weight + half + column, mask=column < half, other=0.0).to(tl.float32)
     if BACK:
-        tl.store(written, first * cos_1 + second * sin_2, mask=inside)
-        tl.store(written + half, second * cos_2 - first * sin_1, mask=inside)
+        turned_1, turned_2 = first * cos_1 + second * sin_2, second * cos_2 - first * sin_1
+        if NORM:
+            read = states + text * of_text + token * of_token + head * of_head + column
+            first = tl.load(read, mask=inside, other=0.0).to(tl.float32)
+            second = tl.load(read + half, mask=inside, other=0.0).to(tl.float32)
+            share = 1.0 / tl.sqrt(tl.reduce(first * first + second * second, 1, _add, keep_dims=True) / (2 * half) + eps)
+            first, second = first * share, second * share
+            turned_1, turned_2 = turned_1 * weight_1, turned_2 * weight_2
+            along = tl.reduce(turned_1 * first + turned_2 * second, 1, _add, keep_dims=True) / (2 * half)
+            turned_1, turned_2 = (turned_1 - first * along) * share, (turned_2 - second * along) * share
     else:
-        tl.store(written, first * cos_1 - second * sin_1, mask=inside)
-        tl.store(written + half, second * cos_2 + first * sin_2, mask=inside)
+        if NORM:
+            share = 1.0 / tl.sqrt(tl.reduce(first * first + second * second, 1, _add, keep_dims=True) / (2 * half) + eps)
+            first, second = first * share * weight_1, second * share * weight_2
+        turned_1, turned_2 = first * cos_1 - second * sin_1, second * cos_2 + first * sin_2
+    written = out + text * out_text + token * out_token + head * out_head + column
+    tl.store(written, turned_1, mask=inside)
+    tl.store(written + half, turned_2, mask=inside)
 
 
 def gated(gate: Tensor, up: Tensor) -> Tensor:
@@ -83,19 +104,23 @@ def gated_back(grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
     return to_gate, to_up
 
 
-def turned(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool = False) -> Tensor:
+def turned(
+    x: Tensor, cos: Tensor, sin: Tensor, *, back: bool = False, weight: Tensor | None = None, eps: float = 0.0, states: Tensor | None = None
+) -> Tensor:
     """Each half of x's last dimension turned by the angles, against the other; `back`: the gradient for x, given that of the result.
 
+    With a `weight` (head dimension,), x goes through RMSNorm over its last dimension first; its gradient wants x itself as `states`.
     Shapes: x (texts, heads, tokens, head dimension), whose last dimension lies in one piece, cos and sin (texts, tokens, head dimension).
     """
-    if x.stride(-1) != 1:
-        x = x.contiguous()
+    states = x if states is None else states
+    x, states = (each if each.stride(-1) == 1 else each.contiguous() for each in (x, states))
     texts, heads, tokens, width = x.shape
     cos, sin = (each.expand(texts, tokens, width).contiguous() for each in (cos, sin))
-    out = torch.empty_like(x)  # as x lies: what follows wants it so
-    places: tuple[Any, ...] = (*x.stride()[:3], *out.stride()[:3])
+    out = torch.empty_like(states)  # as x lies: what follows wants it so
+    places: tuple[Any, ...] = (*x.stride()[:3], *out.stride()[:3], *states.stride()[:3])
     half = width // 2
     sizes = triton.next_power_of_2(heads), triton.next_power_of_2(half)
+    norm = x if weight is None else weight.contiguous()
     with torch.cuda.device_of(x):
-        _turn[(texts * tokens,)](x, cos, sin, out, heads, tokens, *places, half, back, *sizes)
+        _turn[(texts * tokens,)](x, cos, sin, out, norm, states, eps, heads, tokens, *places, half, back, weight is not None, *sizes)
     return out

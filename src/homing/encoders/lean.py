@@ -10,6 +10,7 @@ Results are the library's to rounding. What a model computes in another way, as 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ from torch.autograd.function import FunctionCtx
 from homing.encoders.remade import with_origin
 
 ROTARY = "apply_rotary_pos_emb"  # what transformers calls it, in the module of each model
+NORMED = ("q_norm", "k_norm")  # likewise the norms of each head of queries and keys
 GATED = ("gate_proj", "up_proj", "down_proj")  # likewise the linear layers around a gate
 MOST_APART = {torch.float32: 1e-5}  # two results, over the largest number in them
 MOST_APART_IN_HALF = 2e-2
@@ -50,7 +52,14 @@ def _right(made: ModuleType, device: torch.device) -> bool:
         alike = [_alike(*pair) for pair in zip(wanted, [made.gated(gate, up), *made.gated_back(grad, gate, up)], strict=True)]
     x, cos, sin = _trial((2, 7, 5, 24), like).transpose(1, 2), _trial((2, 7, 24), like), _trial((2, 7, 24), like).roll(9)
     alike += [_alike(_turned(x, cos, sin, back=back), made.turned(x, cos, sin, back=back)) for back in (False, True)]
-    return all(alike)
+    x, weight, grad = x.requires_grad_(), _trial((24,), like), _trial((2, 5, 7, 24), like).roll(5)
+    with torch.enable_grad():
+        out = _turned(rms_norm(x, weight, 1e-6), cos, sin, back=False)
+        wanted = [out, *torch.autograd.grad(out, x, grad)]
+    with torch.no_grad():
+        ours = [made.turned(x, cos, sin, weight=weight, eps=1e-6)]
+        ours += [made.turned(grad, cos, sin, back=True, weight=weight, eps=1e-6, states=x)]
+        return all(alike) and all(_alike(*pair) for pair in zip(wanted, ours, strict=True))
 
 
 class _Gate(torch.autograd.Function):
@@ -93,6 +102,22 @@ class _Rotation(torch.autograd.Function):
         return _turn(gradients[0], *ctx.saved_tensors, back=True), None, None  # type: ignore[attr-defined]
 
 
+class _NormedRotation(torch.autograd.Function):
+    """RMSNorm of each head of x, with a weight that does not learn, and the rotation in one pass, by our kernel; a gradient for x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, weight: Tensor, eps: float) -> Tensor:
+        ctx.save_for_backward(x, cos, sin, weight)
+        ctx.made, ctx.eps = kernels(x.device)[0], eps
+        out: Tensor = ctx.made.turned(x, cos, sin, weight=weight, eps=eps)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, cos, sin, weight = ctx.saved_tensors
+        return ctx.made.turned(gradients[0], cos, sin, back=True, weight=weight, eps=ctx.eps, states=x), None, None, None, None
+
+
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool) -> Tensor:
     made, _ = kernels(x.device)
     return made.turned(x, cos, sin, back=back) if made else _turned(x, cos, sin, back=back)
@@ -116,25 +141,49 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return nn.functional.rms_norm(x, weight.shape, weight.to(x.dtype), eps)
 
 
-def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class _Normed:
+    """What RMSNorm gives for each head of x, not made yet: the rotation behind it makes both in one pass."""
+
+    x: Tensor
+    weight: Tensor
+    eps: float
+
+    def transpose(self, one: int, other: int) -> _Normed:
+        return replace(self, x=self.x.transpose(one, other))
+
+    def turned(self, cos: Tensor, sin: Tensor) -> Tensor:
+        cos, sin, weight = (each.to(self.x.dtype) for each in (cos, sin, self.weight))
+        out: Tensor = _NormedRotation.apply(self.x, cos, sin, weight, self.eps)  # type: ignore[no-untyped-call]
+        return out
+
+
+def rotate(q: Tensor | _Normed, k: Tensor | _Normed, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
     """transformers' `apply_rotary_pos_emb`: queries and keys, turned. Shapes: q and k (texts, heads, tokens, head dimension), cos and sin
     (texts, tokens, head dimension).
     """
-    turned: list[Tensor] = [
-        _Rotation.apply(each.transpose(1, unsqueeze_dim), cos.to(each.dtype), sin.to(each.dtype)).transpose(1, unsqueeze_dim)  # type: ignore[no-untyped-call]
-        for each in (q, k)
-    ]
-    return turned[0], turned[1]
+
+    def turned(x: Tensor | _Normed) -> Tensor:
+        x = x.transpose(1, unsqueeze_dim)
+        if isinstance(x, _Normed):
+            return x.turned(cos, sin).transpose(1, unsqueeze_dim)
+        out: Tensor = _Rotation.apply(x, cos.to(x.dtype), sin.to(x.dtype))  # type: ignore[no-untyped-call]
+        return out.transpose(1, unsqueeze_dim)
+
+    return turned(q), turned(k)
 
 
 class _Norm:
-    """The forward pass of one RMSNorm."""
+    """The forward pass of one RMSNorm; with `waits`, it is left to the rotation behind it, unless its weight learns."""
 
     def __init__(self, module: nn.Module, eps: float) -> None:
-        self.module, self.eps = module, eps
+        self.module, self.eps, self.waits = module, eps, False
 
-    def __call__(self, hidden_states: Tensor) -> Tensor:
-        return rms_norm(hidden_states, self.module.weight, self.eps)  # type: ignore[arg-type]
+    def __call__(self, hidden_states: Tensor) -> Tensor | _Normed:
+        weight: Tensor = self.module.weight  # type: ignore[assignment]
+        if self.waits and not (weight.requires_grad and torch.is_grad_enabled()):
+            return _Normed(hidden_states, weight, self.eps)
+        return rms_norm(hidden_states, weight, self.eps)
 
 
 class GatedUnit:
@@ -164,6 +213,8 @@ def make_lean(body: nn.Module) -> tuple[int, str]:
                 changed += 1
             if isinstance(forward, MethodType) or _has_gate(module):
                 why = kernels(next(module.parameters()).device)[1]
+        for module in body.modules():
+            _join_norms_to_rotation(module)
     return changed, why
 
 
@@ -194,6 +245,26 @@ def _lean_attention(module: nn.Module) -> Callable[..., Any] | None:
     copied = FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
     copied.__kwdefaults__ = forward.__kwdefaults__
     return MethodType(copied, module)
+
+
+def _join_norms_to_rotation(attention: Any) -> None:
+    """Let the norms of queries and keys wait for the rotation, where it has kernels and the attention then gives the same."""
+    parts: list[Any] = [getattr(attention, name, None) for name in NORMED]
+    norms = [norm for part in parts if isinstance(part, nn.Module) and isinstance(norm := vars(part).get("forward"), _Norm)]
+    if len(norms) != len(NORMED) or not kernels(parts[0].weight.device)[0]:
+        return
+    like = parts[0].weight
+    try:
+        given = _trial((1, 3, attention.q_proj.in_features), like), (_trial((1, 3, len(like)), like), _trial((1, 3, len(like)), like)), None
+        expected, _ = attention(*given)
+        for norm in norms:
+            norm.waits = True
+        found, _ = attention(*given)
+        alike = _alike(expected, found)
+    except (AttributeError, TypeError, ValueError, RuntimeError):  # something else comes between the two, or it is asked in another way
+        alike = False
+    for norm in norms:
+        norm.waits = alike
 
 
 def _lean_gate(module: Any) -> Callable[..., Any] | None:
