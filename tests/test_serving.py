@@ -363,7 +363,7 @@ def test_an_adapter_is_served_on_its_base_as_if_merged(
             assert stopped.value.code == 0, capsys.readouterr()
     with Server(Model(base, max_length=256), Serving(port=0)).in_background() as url, pytest.raises(SystemExit) as stopped:
         main(["verify", str(adapter.path), "--endpoint", f"{url}/v1#qwen3"])
-    assert stopped.value.code == 1
+    assert stopped.value.code == 3
     assert "untrained base" in " ".join(capsys.readouterr().out.split()) or side == "queries"
 
 

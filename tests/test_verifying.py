@@ -345,7 +345,7 @@ def test_the_verb(tiny_model: Path, made: Path, capsys: pytest.CaptureFixture[st
     model = Model(tiny_model)
     for embed, code, arguments in (
         (right(model), 0, ["--data", str(made)]),
-        (right(model, str.lower), 1, []),
+        (right(model, str.lower), 3, []),
         (right(model), 0, ["--json"]),
     ):
         with endpoint(embed) as server, pytest.raises(SystemExit) as stop:

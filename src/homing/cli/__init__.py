@@ -34,7 +34,7 @@ __all__ = ["cli", "comparison", "conversion", "exports", "judgments", "main", "r
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The `homing` command. Exit codes: 0 done, 1 failed, 2 unusable input."""
+    """The `homing` command. Exit codes: 0 done, 1 failed, 2 unusable input, 3 a server that differs."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)

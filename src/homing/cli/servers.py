@@ -14,6 +14,7 @@ import click
 from homing.cli.verbs import make, settings, verb
 
 KERNELS = "64"  # that oneDNN keeps, one for each layer's shape and number of tokens; its 1,024 take ever more memory
+DIFFERS = 3  # an exit code of its own: a server that cannot be asked is 1
 SPINS = "10000"  # turns that a thread of PyTorch waits awake for the next layer's work: some 0.2 ms
 
 
@@ -54,7 +55,7 @@ def serve(model: str, **options: Any) -> None:
 def verify(
     model: str, endpoint: str, documents: str | None, data: str | None, bare: bool, tolerance: float | None, as_json: bool, **options: Any
 ) -> None:
-    """Compare a server with the model that it should serve: what it does otherwise is named, with the remedy. Exit code 1: it differs."""
+    """Compare a server with the model that it should serve: what it does otherwise is named, with the remedy. Exit code 3: it differs."""
     from homing.encoders.opening import open_local, open_sides
     from homing.loading import load
     from homing.verifying import verify as compare
@@ -68,4 +69,4 @@ def verify(
     asked, elsewhere = open_sides(endpoint, documents)
     found = compare(open_local(model, **asdict(make(options, "encoding"))), asked, elsewhere, bare=bare, **texts)
     click.echo(json.dumps(found.plain(), indent=2, ensure_ascii=False) if as_json else str(found))
-    sys.exit(0 if found.equal else 1)
+    sys.exit(0 if found.equal else DIFFERS)
