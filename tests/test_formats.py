@@ -239,6 +239,21 @@ def test_keys_of_json_are_read_in_any_case_and_in_chinese(tmp_path: Path) -> Non
     assert judgments(load(put(tmp_path / "a.json", pair))) == judged
 
 
+def test_of_keys_that_are_known_in_part_the_others_are_asked_for(tmp_path: Path) -> None:
+    for header, remedy in (
+        ("问法,条款,是否相关,备注", "'是否相关' is the label: name the key of the query 'query' and that of the document 'content'."),
+        ("id,query,title,relevance", "'query' is the query, 'relevance' is the label: name the key of the document 'content'."),
+        ("question1,question2,id", "name the key of the label 'is_relevant'; where every document is relevant, name theirs 'positive'"),
+        ("Query,Title,id", "'query' is the query: name the key of a relevant document 'positive', or"),
+        ("id,text,x", "Rename the keys to these"),
+    ):
+        with pytest.raises(FormatError) as error:
+            load(put(tmp_path / "a.csv", f"{header}\n{header}\n"))
+        assert remedy in str(error.value)
+    renamed = put(tmp_path / "a.csv", "id,query,content,relevance\n1,q,d,1\n1,q,e,0\n")  # what the remedy says works
+    assert judgments(load(renamed)) == [("q", "d", 1), ("q", "e", 0)]
+
+
 def test_english_names_stand_before_chinese_ones() -> None:
     assert headers.columns(["Query", "问题", "内容", "文本", "标签"]) == ["query", "问题", "content", "文本", "is_relevant"]
     assert headers.columns(["question", "document", "内容", "相关"]) == ["question", "document", "内容", "is_relevant"]
@@ -269,7 +284,13 @@ def test_the_names_that_other_tools_give_to_columns(tmp_path: Path) -> None:
         assert data.notes == ({"ignored_lists": 1} if "ids" in listed else {})  # never left out in silence
     for candidate in ({"text": "d", "relevant": True}, {"passage": "d", "score": 1}, {"document": "d", "label": "yes", "score": 0.4}):
         assert judgments(load(put(tmp_path / "a.json", [{"query": "q", "documents": [candidate]}]))) == [("q", "d", 1)]
-    for header in ("sentence1,sentence2,score", "query,passage,label", "query,content,is_relevant", "question,answer,label"):
+    for header in (
+        "sentence1,sentence2,score",
+        "query,passage,label",
+        "query,content,is_relevant",
+        "question,answer,label",
+        "question1,question2,is_duplicate",
+    ):
         assert judgments(load(put(tmp_path / "a.csv", f"{header}\nq,d,1\nq,e,0\n"))) == [("q", "d", 1), ("q", "e", 0)]
     assert judgments(load(put(tmp_path / "a.json", [{"question": "q", "answer": "d", "neg": ["e"]}]))) == [("q", "d", 1), ("q", "e", 0)]
     answered = {**CANDIDATES, "question": "x", "answer": "y"}  # candidates stay candidates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +11,20 @@ from typing import Protocol
 from homing.builder import Builder
 from homing.data import Side
 from homing.errors import FormatError
-from homing.formats import beir, candidates, faq, flagembedding, llamaindex, pairs, rows, sentence_transformers, swift, tevatron, trec
+from homing.formats import (
+    beir,
+    candidates,
+    faq,
+    flagembedding,
+    headers,
+    llamaindex,
+    pairs,
+    rows,
+    sentence_transformers,
+    swift,
+    tevatron,
+    trec,
+)
 from homing.formats.fields import keys, shown
 from homing.formats.records import records
 
@@ -53,11 +67,27 @@ def detect(path: Path) -> str:
                 got=f"the keys {keys(record.value)}",
                 expected="'query' with lists of {'content', 'is_relevant'}, 'query' with 'positive' (and 'negative'), "
                 "or 'query' with 'content' and 'is_relevant'",
-                remedy="Rename the keys to these (in a table the first row names them: delete what stands above it, or add it); the "
-                "README's 'Formats' shows each."
+                remedy=_renamed(record.value)
                 if around is None else f"Write the list of records under {shown(around)} alone, without an object around it.",
             )  # fmt: skip
     return "candidates"
+
+
+def _renamed(record: Mapping[str, object]) -> str:
+    """Which keys to rename: those that are still wanted, where some are known."""
+    known = headers.parts(list(record))
+    found = ", ".join(f"{shown(name)} is the {headers.PARTS[part]}" for part, name in known.items())
+    missing = " and that of the ".join(f"{headers.PARTS[part]} {part!r}" for part in ("query", "content") if part not in known)
+    if missing and "is_relevant" in known:
+        return f"{found}: name the key of the {missing}."
+    if not missing and "is_relevant" not in known:
+        return f"{found}: name the key of the label 'is_relevant'; where every document is relevant, name theirs 'positive' in place of it."
+    if "query" in known:
+        return f"{found}: name the key of a relevant document 'positive', or that of any document 'content' and of its label 'is_relevant'."
+    return (
+        "Rename the keys to these (in a table the first row names them: delete what stands above it, or add it); the README's 'Formats' "
+        "shows each."
+    )
 
 
 def _holds_records(value: object) -> bool:

@@ -20,9 +20,9 @@ DOCUMENT = (
 TITLE = "标题"
 LABEL = ("是否相关", "相关性", "相关", "相关度", "标签", "标注", "标注结果", "是否相似", "是否匹配", "是否正确")
 ENGLISH = {
-    "query": ("query", "anchor", "question", "sentence1"),
-    "content": ("content", "document", "passage", "text", "sentence2", "answer"),
-    "is_relevant": ("is_relevant", "label", "relevance", "score", "relevant"),
+    "query": ("query", "anchor", "question", "sentence1", "question1"),
+    "content": ("content", "document", "passage", "text", "sentence2", "question2", "answer"),
+    "is_relevant": ("is_relevant", "label", "relevance", "score", "relevant", "is_duplicate"),
     "positive": ("positive", "pos", "positives", "answer"),
     "question": ("question", "query"),
     "answer": ("answer",),
@@ -31,6 +31,7 @@ OTHERS = (
     "title", "metadata", "response", "rejected_response", "messages", "positive_messages", "negative_messages", "query_id",
     "positive_passages", "negative_passages", "positive_ctxs", "negative_ctxs", "hard_negative_ctxs",
 )  # fmt: skip
+PARTS = {"query": "query", "content": "document", "is_relevant": "label", "positive": "relevant document"}  # in words
 _CHINESE = frozenset((*QUERY, *POSITIVE, *DOCUMENT, *LABEL, TITLE))
 _ENGLISH = frozenset((*OTHERS, *(name for names in ENGLISH.values() for name in names)))
 _NEGATIVE = re.compile(r"(?:负例|负样本|不相关文档)_?(\d*)")
@@ -62,6 +63,14 @@ def columns(names: Sequence[str]) -> list[str]:
     for english, chinese in {"query": QUERY, **others}.items():
         found = _translated(found, english, chinese)
     return found
+
+
+def parts(names: Sequence[str]) -> dict[str, str]:
+    """What of a judgment these names are known to hold, and under which name each: some of the keys of `PARTS`."""
+    named = dict(zip((_known(name.strip().lower()) for name in reversed(names)), reversed(names), strict=True))
+    known = {part: (*ENGLISH[part], *own) for part, own in zip(PARTS, (QUERY, DOCUMENT, LABEL, POSITIVE), strict=True)}
+    found = {part: next((named[name] for name in of if name in named), None) for part, of in known.items()}
+    return {part: name for part, name in found.items() if name is not None}
 
 
 @lru_cache(1 << 10)

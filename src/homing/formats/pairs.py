@@ -1,7 +1,7 @@
 """Judged pairs, one a record: a query, a document, and whether it is relevant; as JSON, JSONL, Parquet, CSV or a spreadsheet.
 
-Names: `query`, `anchor`, `sentence1` or `question`; `content`, `document`, `passage`, `text`, `sentence2` or `answer`; `is_relevant`,
-`label`, `relevance`, `score` or `relevant`, which is 0 or 1, or a grade.
+Names: `query`, `anchor`, `sentence1`, `question1` or `question`; `content`, `document`, `passage`, `text`, `sentence2`,
+`question2` or `answer`; `is_relevant`, `label`, `relevance`, `score`, `relevant` or `is_duplicate`, which is 0 or 1, or a grade.
 Other names that hold a text or a number are columns of the query.
 """
 
