@@ -532,6 +532,11 @@ def test_slices_tell_where_it_got_worse(found: list[Evaluation]) -> None:
     assert {by for by, _ in worse} >= {"query length", "size"}
     assert ("size", "short") not in worse
     assert ("size", "short") in {(each.by, each.label) for each in cut if each.better}
+    of_one = replace(base, groups=np.where(np.isin(base.test.qrels.queries, base.queries[long]), 0, base.groups))
+    cut_again = slices(of_one, _moved(of_one, "tuned", np.where(long, -0.3, 0.1)), draw(of_one, 300, 0), {"size": column})
+    long_alone = next(each for each in cut_again if each.label == "long")
+    assert np.isnan(long_alone.difference.low)  # its one group would come out as sure to the last digit
+    assert not long_alone.worse
     few = slices(base, _moved(base, "tuned", np.where(np.arange(len(base.queries)) < 4, 0.3, 0.0)), draws, {"size": column})
     assert any(each.difference.low >= 0 for each in few)
     assert not any(each.better or each.worse for each in few)  # of 4 signs one in 8 draws is as far

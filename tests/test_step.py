@@ -268,6 +268,13 @@ def test_memory_that_the_loss_takes_counts_too(made: Made) -> None:
     assert close((float(found.loss), [parameter.grad for parameter in made.parameters]), wanted)  # type: ignore[misc]
     assert step.budget == 125
 
+    def never(embeddings: Tensor) -> Contrast:
+        raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(TrainingError, match=f"the loss of one update is too much for the memory; got {len(made.order)} texts") as raised:
+        step.gradients(made.tokens, made.order, never, 0)  # not for the length of a text
+    assert "--batch-size" in str(raised.value)
+
 
 def test_then_gradient_checkpointing_then_an_error(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = made.gradients(made.step())

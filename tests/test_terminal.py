@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from homing.columns import left, right, shortened, width, wrapped
+from homing.measures.evaluations import Interval
 from homing.reporting import Compared, compare_runs
 from homing.reporting.language import Language
 from homing.terminal import comparison_table, verdict_table
+from homing.verdicts.differences import JUDGED_ONLY
 from homing.verdicts.verdict import compare
 from test_reporting import evaluated, everything, made_up
 
@@ -70,6 +73,10 @@ def test_long_and_chinese_names_are_cut_and_aligned() -> None:
     table = [line for line in lines if line.startswith(("test ", "nDCG@10 "))]
     assert max(map(width, lines)) <= 80
     assert all("…" in line or "base" in line or "[" in line for line in table)
+    gain = Interval(0.1, 0.05, 0.15)
+    differs = replace(compare(models).differences[-1], measures={"nDCG@10": gain, JUDGED_ONLY: gain})
+    lines = verdict_table(models, replace(compare(models), differences=(differs,))).splitlines()
+    assert len({line.index("+0.1000") for line in lines if line.startswith("  nDCG")}) == 1
 
 
 def test_runs_compared_in_80_columns() -> None:

@@ -299,6 +299,23 @@ def test_checkpoints_between_looks_take_a_small_share_of_the_time(
     assert len(written) == (updates if often else 3)  # the first one tells what one takes
 
 
+def test_the_last_weights_are_looked_at_also_where_a_checkpoint_took_the_rest_of_the_minutes(
+    base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Session._save
+
+    def slowly(self: Session) -> None:
+        save(self)
+        self.pace.other_seconds += 3600
+
+    monkeypatch.setattr(Session, "_save", slowly)
+    monkeypatch.setattr(session, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(session, "SAVING_SHARE", 1e6)
+    homing.train(base, mined, splits.dev, replace(SETTINGS, minutes=1.0, evaluations=1), out=tmp_path / "adapter")
+    lines = [json.loads(line) for line in (tmp_path / "training" / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], "dev_loss" in line) for line in lines] == [(0, True), (1, False), (1, True)]
+
+
 def test_it_stops_when_dev_no_longer_gains(base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path) -> None:
     said: list[str] = []
     settings = replace(SETTINGS, epochs=40, evaluations=40, patience=2)

@@ -158,10 +158,11 @@ def _differences(verdict: Verdict) -> list[Difference]:
 
 def _difference(each: Difference, said: Said) -> list[str]:
     lines = [wrapped(said(phrases.PAIRED, last=each.name, first=each.against))]
+    longest = max(8, *map(width, each.measures))
     for name, value in each.measures.items():
         p = each.adjusted.get(name, each.p_values.get(name))
         chance = "" if p is None else f"  p {p_value(p)}"
-        lines.append(f"  {left(name, 8)} {value.signed}{chance}")
+        lines.append(f"  {left(name, longest)} {value.signed}{chance}")
     if each.borrowed is not None:
         lines.append(wrapped(f"  {said(phrases.F1_BORROWED_ROW, first=each.against)}{said(_COLON)}{each.borrowed:.4f}", indent="    "))
     return lines

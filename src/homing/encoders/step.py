@@ -60,7 +60,7 @@ class Step:
         """Fill the parameters' `grad` with the gradient of the loss, and return the loss; `seed` decides all dropout of the step.
 
         `texts` (distinct texts,) are positions in `tokens`; `loss` takes their embeddings, shape (distinct texts, dimension), in that
-        order. Raises TrainingError where even one text at a time, with checkpointing, is too much for the memory.
+        order. Raises TrainingError where even one text at a time, with checkpointing, is too much for the memory, or the loss alone.
         """
         while True:
             for parameter in self.parameters:
@@ -94,9 +94,16 @@ class Step:
 
         back = on_device(np.argsort(np.concatenate(planned)), self.model.device)
         embeddings = torch.cat(values)[back].requires_grad_()
-        contrast = loss(embeddings)
-        if contrast.loss.requires_grad:
-            torch.autograd.backward(contrast.loss)
+        try:
+            contrast = loss(embeddings)
+            if contrast.loss.requires_grad:
+                torch.autograd.backward(contrast.loss)
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error) or any(each is not None for each in held):
+                raise
+            raise TrainingError(
+                "the loss of one update is too much for the memory", got=f"{len(texts):,} texts", remedy="Try a smaller --batch-size.",
+            ) from error  # fmt: skip
         if embeddings.grad is None:  # nothing stands against anything
             return contrast._replace(loss=contrast.loss.detach())
         forward = on_device(np.concatenate(planned), self.model.device)
@@ -156,6 +163,9 @@ class Step:
             self.say(f"out of memory: the step begins again with chunks of {self.budget} tokens")
         elif not self.checkpointing:
             self._checkpoint("out of memory with one text at a time")
+        elif self.room:
+            self.room = 0.0
+            self.say("out of memory: the step begins again and keeps no activations")
         else:
             raise TrainingError(
                 "one text at a time is too much for the memory", got=f"{longest} tokens",

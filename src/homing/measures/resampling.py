@@ -85,14 +85,18 @@ def samples(evaluation: Evaluation, draws: Draws) -> dict[str, Floats]:
 
 
 def means(values: Floats, unit: Ints, draws: Draws) -> Floats:
-    """The mean of each column of values that queries have, under each row of `draws`; NaN where none of the queries is drawn.
+    """The mean of each column of values that queries have, under each row of `draws`; NaN where none of the queries is drawn, and under
+    every resample where they are of fewer than `LEAST_GROUPS` groups.
 
     Shapes: `values` (queries, columns), `unit` (queries,), the group of each; returns (draws, columns).
     """
     groups = draws.shape[1]
     sums = np.stack([np.bincount(unit, column, groups) for column in (*values.T, np.ones(len(unit)))], axis=1)
     *found, counted = totals(draws, sums).T
-    return np.stack([share(each, counted, np.nan) for each in found], axis=1)
+    of_draws = np.stack([share(each, counted, np.nan) for each in found], axis=1)
+    if len(np.unique(unit)) < LEAST_GROUPS:
+        of_draws[1:] = np.nan
+    return of_draws
 
 
 def of_queries(evaluation: Evaluation, values: Floats, draws: Draws) -> Floats:

@@ -143,11 +143,12 @@ class Session:
                 self.pace.update_seconds += time.monotonic() - start
                 bar.total = self.pace.updates
                 bar.update()
-                if self.pace.look_is_due:
-                    self._evaluate()
-                    saved = time.monotonic()
-                elif time.monotonic() - saved > max(SECONDS_BETWEEN_CHECKPOINTS, self.saving / SAVING_SHARE):
+                since = time.monotonic() - saved
+                if not self.pace.look_is_due and since > max(SECONDS_BETWEEN_CHECKPOINTS, self.saving / SAVING_SHARE):
                     self._save()
+                    saved = time.monotonic()
+                if self.pace.look_is_due:  # now also where that checkpoint took what was left of the minutes
+                    self._evaluate()
                     saved = time.monotonic()
         self._flush()
         if self.unimproved >= self.settings.patience and not self.pace.over:
