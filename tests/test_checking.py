@@ -95,6 +95,9 @@ def test_no_negatives_at_all_is_a_warning() -> None:
     assert none.without_negative == 2
     assert any("no judged negatives at all" in warning for warning in none.warnings)
     assert check(dataset([("a", "d", 1), ("a", "e", 0)])).warnings == []
+    relevant = [("a", f"d{number}", 1) for number in range(9)]
+    assert any("90% of the judgments are relevant" in each for each in check(dataset([*relevant, ("a", "e", 0)])).warnings)
+    assert not any("of the judgments are" in each for each in check(dataset([*relevant[1:], ("a", "e", 0)])).warnings)
 
 
 def test_a_fixed_set_of_answers_is_told_of_the_split_for_it() -> None:

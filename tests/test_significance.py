@@ -573,6 +573,7 @@ def test_causes_are_ranked_by_their_evidence(found: list[Evaluation], splits: Sp
     assert not likely_causes(base, base, Circumstances(), replace(tried, chosen="query: "))
     cut = Circumstances(cut=0.6, max_length=64)
     assert any("length cap" in cause.name and "60%" in cause.evidence for cause in likely_causes(base, base, cut))
+    assert likely_causes(base, base, replace(cut, unknown=0.7))[0].name == "the base cannot read the texts"  # whatever the cap cuts
     queries = np.arange(len(base.queries))
     assert base.found is not None
     first = np.setdiff1d(np.arange(len(base.test.corpus)), base.test.qrels.document)[queries % 40][:, None]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homing.builder import Builder
-from homing.checking import check, leaks
+from homing.checking import check, kept_by, leaks
 from homing.data import Dataset, Splits
 from homing.errors import SplitError
 from homing.settings import Splitting
@@ -156,6 +156,8 @@ def test_a_side_too_small_is_filled_and_what_would_leak_is_removed() -> None:
     assert len(splits.test.qrels.queries) >= 6
     assert len(splits.dev.qrels.queries) >= 3
     assert 0 < len(splits.removed) <= 30
+    assert "--split-by query" in str(kept_by(splits))  # a third of what was to learn from: the way out is said where it is dealt
+    assert kept_by(split(data, Splitting(by="query"))) is None
 
 
 def test_where_all_share_one_document_the_error_names_the_way_out() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.arguments import demand
-from homing.checks import Check, Leak, Lengths, Part, Spread
+from homing.checks import Check, Leak, Lengths, Part, Spread, keeping
 from homing.data import SIDES, Dataset, Qrels, Side, Splits, pair_keys
 from homing.protocols import Kind
 from homing.texts.near import Near, equal, join
@@ -83,6 +83,12 @@ def leaks(splits: Splits, near: Near | None = None) -> tuple[Leak, ...]:
     near = join(splits.queries.texts) if near is None else near
     parts: dict[Side, Dataset] = dict(zip(SIDES, splits, strict=True))
     return tuple(_leak(parts, first, second, near) for first, second in combinations(parts, 2))
+
+
+def kept_by(splits: Splits) -> str | None:
+    """What keeps the queries that the split left out, in words, where they are many of those that were to learn from."""
+    removed = len(splits.removed)
+    return keeping(splits.by, removed, removed + len(splits.train.qrels.queries) + len(splits.dev.qrels.queries))
 
 
 def _pooled(parts: list[Qrels]) -> Qrels:

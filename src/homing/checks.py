@@ -13,6 +13,7 @@ MANY_CUT = 0.05  # share of the texts that are longer than the model reads, from
 WIDE = 0.2  # share of the queries that one document ties together (too large a group for any side but train), or that a split leaves out
 SHARED = 5  # queries a relevant document, from which the documents look like a fixed set of answers
 FEW = 30  # queries with a positive; a fifth of fewer is less than the six test queries that can show a difference at all
+RELEVANT = 0.9  # share of the judgments that are relevant, from which they tell models apart no longer
 SCALE = 3  # grades without a 0 among them, from which they look like a scale whose lower end is no relevance
 MANY_UNKNOWN = 0.05  # share of the tokens that the vocabulary lacks, likewise
 
@@ -214,10 +215,10 @@ class Check:
 
     def _of_judgments(self) -> Iterator[str]:
         learnt = self.removed + sum(side.queries for name, side in self.sides.items() if name != "test")
-        if self.by == "group" and self.removed >= max(10, WIDE * learnt):
+        if keeps := keeping(self.by, self.removed, learnt):
             yield (
                 f"{self.removed:,} of {learnt:,} queries are left out of train and dev, as they share a relevant document or nearly their "
-                "text with another side. With --split-by query those that share a document alone stay."
+                f"text with another side. {keeps}"
             )
         judged = self.queries - self.without_candidates - self.removed
         if len(self.grades) >= SCALE and min(self.grades) > 0:
@@ -227,6 +228,11 @@ class Check:
             )
         if judged and self.without_negative == judged:
             yield "there are no judged negatives at all: they are mined from the whole corpus, where nobody judged what is found."
+        elif judged and (share := self.positives.mean / (self.positives.mean + self.negatives.mean)) >= RELEVANT:
+            yield (
+                f"{share:.0%} of the judgments are relevant: AP and F1 are near 1 for any model, so that neither can show a gain, and most "
+                "negatives are mined from the whole corpus, where nobody judged what is found. Add what was judged not relevant."
+            )
         if self.template:
             yield (
                 f"{self.template:,} of {self.queries:,} queries are near-duplicates of one another, as a template's are: they cannot be on "
@@ -287,6 +293,12 @@ class Check:
             yield "some texts look like a written list; in CSV a cell is one text, and more negatives stand in columns of their own."
         if self.notes.get("read_as_gb18030"):
             yield "a CSV file is not UTF-8 and was read as GB18030; where its texts look wrong, save it as UTF-8."
+
+
+def keeping(by: str | None, removed: int, learnt: int) -> str | None:
+    """What keeps the queries that a split leaves out, where these are many of those that were to learn from."""
+    many = by == "group" and removed >= max(10, WIDE * learnt)
+    return "With --split-by query those that share a document alone stay." if many else None
 
 
 def counted(count: int, one: str, many: str) -> str:

@@ -57,6 +57,7 @@ def split(
 
     With --judgments, a run or a dataset that was split keeps its sides, so that its models can be measured again.
     """
+    from homing.checking import kept_by
     from homing.data import Splits
     from homing.formats.judgments import read
     from homing.judgments import obey_after_split, obey_before_split
@@ -85,6 +86,8 @@ def split(
     if dealt := splits.test.notes.get("dev_from_train"):
         click.echo(f"test is taken as it is given; {dealt:,} queries were dealt from train to dev")
     click.echo(f"removed {len(splits.removed):,} queries; written to {out}")
+    if keeps := kept_by(splits):
+        click.echo(keeps)
 
 
 @settings("encoding", "mining", shown=[each.name for each in fields(Mining)])

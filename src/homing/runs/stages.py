@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from homing.checking import check
+from homing.checking import check, kept_by
 from homing.data import Mined, Splits
 from homing.encoders.adapter import Adapter
 from homing.encoders.kept import Kept
@@ -75,6 +75,8 @@ def do_split(work: Work) -> None:
         )
     if splits.removed:
         work.say(f"  removed, as they would have leaked between the splits: {len(splits.removed):,}")
+        if keeps := kept_by(splits):
+            work.say(f"  {keeps}")
     if dealt := splits.test.notes.get("dev_from_train"):
         work.say(f"  test is taken as it is given; {dealt:,} queries were dealt from train to dev")
     if newer := splits.test.notes.get("newer_judgments_of_test"):

@@ -77,8 +77,8 @@ def likely_causes(
         *_ceiling(first),
         *_chance(first),
         *_unjudged(first, last),
+        *_unread(told),  # before the cap: of texts that it cannot read, a longer piece is no clearer
         *_cut(told),
-        *_unread(told),
         *_unlike(last, told),
         *_short(told),
         *_few(told),
