@@ -64,7 +64,8 @@ def estimate(
 ) -> Estimate:  # fmt: skip
     """Measure the model's encoding rate on a sample of the data (a few seconds) and reckon what a run takes.
 
-    `further`: for each training beside the run's own (another seed, fewer judgments, from the base again), the share of the rows it has.
+    `further`: for each training beside the run's own (another seed, fewer judgments, from the base again), the share of the rows, or of the
+    minutes, that it has.
     `outside`: tokens of what is measured outside the domain.
     """
     whole = data.train if isinstance(data, Splits) else data
@@ -78,12 +79,12 @@ def estimate(
     batch = min(training.batch_size, max(1, round(asking)))
     a_query = sample.query + (0.0 if alone else _documents(whole.qrels, batch, mining.negatives) / batch * sample.document)
     if training.minutes is None:
-        updating, trainings = asking * training.epochs * a_query / sample.rate * BACKWARD[tuning] * 1.1, 1 + sum(further)
+        updating = asking * training.epochs * a_query / sample.rate * BACKWARD[tuning] * 1.1
     else:
-        updating, trainings = training.minutes * 60.0, 1 + len(further)
+        updating = training.minutes * 60.0
     evaluating = (2 + len(further)) * (corpus + len(whole.queries) * sample.query) + 2 * outside  # tokens
     return Estimate(
-        trainings * (updating + (corpus / sample.rate if alone else 0.0)),
+        (1 + sum(further)) * updating + (1 + len(further)) * (corpus / sample.rate if alone else 0.0),
         evaluating / sample.rate,
         _memory(model, whole, replace(training, tuning=kind), sample.documents, int(batch * a_query)),
         _disk(model, whole, tuning, 1 + len(further)),
