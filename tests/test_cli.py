@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import resource
 from pathlib import Path
 
@@ -121,12 +122,15 @@ def test_no_more_memory_is_no_fault_of_the_program_or_the_model(
 
 
 def test_a_training_by_the_clock_is_shown_by_the_clock(tmp_path: Path) -> None:
-    (tmp_path / "training").mkdir()
-    (tmp_path / "manifest.json").write_text('{"stages": {"check": {"seconds": 1, "peak_memory_bytes": 1}}, "plan": ["check", "train"]}')
+    """One on half of the judgments has half of the minutes."""
     (tmp_path / "recipe.toml").write_text("[training]\nepochs = 3.0\nminutes = 2.0\n")
-    (tmp_path / "training" / "metrics.jsonl").write_text('{"step": 7, "epoch": 5.0, "loss": 0.5, "seconds": 45.0}\n')
-    assert "epoch 5.00, loss" in status(tmp_path)
-    assert "about 75 s of steps left" in status(tmp_path)
+    for stage, directory, left in (("train", "training", 75), ("share 50", "shares/50/training", 15)):
+        plan = {"stages": {"check": {"seconds": 1, "peak_memory_bytes": 1}}, "plan": ["check", stage]}
+        (tmp_path / "manifest.json").write_text(json.dumps(plan))
+        (tmp_path / directory).mkdir(parents=True)
+        (tmp_path / directory / "metrics.jsonl").write_text('{"step": 7, "epoch": 5.0, "loss": 0.5, "seconds": 45.0}\n')
+        assert "epoch 5.00, loss" in status(tmp_path)
+        assert f"about {left} s of steps left" in status(tmp_path)
 
 
 def test_a_run_that_nobody_named_is_not_replaced_by_one_of_another_model(

@@ -24,7 +24,7 @@ from homing.instructing import read_tasks, takes_instructions, try_instructions
 from homing.measures.evaluations import Evaluation
 from homing.measures.resampling import Draws, draw, interval, of_queries, samples
 from homing.protocols import Encoder
-from homing.runs.rundir import further
+from homing.runs.rundir import further, share_of
 from homing.runs.work import Work
 from homing.sample import Sample
 from homing.settings import Evaluating
@@ -117,7 +117,7 @@ def _curve(work: Work, tuned: Evaluation, found: dict[str, Evaluation], draws: D
     stages = [stage for stage in work.stages if stage.startswith("share ")]
     if not stages:
         return None
-    shares = [*(int(stage.split()[1]) / 100 for stage in stages), 1.0]
+    shares = [*map(share_of, stages), 1.0]
     queries = [
         _seen(work.directory / place / "training", len(nested(work.splits, share, work.recipe.training.seed)))
         for place, share in zip([*map(further, stages), "."], shares, strict=True)

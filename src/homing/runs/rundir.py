@@ -40,6 +40,11 @@ def further(stage: str) -> str:
     return f"{kind}s/{which}"
 
 
+def share_of(stage: str) -> float:
+    """The share of the judgments, and of the minutes, that a training has."""
+    return int(stage.split()[1]) / 100 if stage.startswith("share ") else 1.0
+
+
 def trains(stage: str) -> bool:
     """Whether a stage is a training, the run's own or a further one."""
     return stage == "train" or " " in stage
@@ -165,7 +170,7 @@ def _training_progress(directory: Path, stage: str) -> str:
         return ""
     training = tomllib.loads((directory / "recipe.toml").read_text(encoding="utf-8"))["training"]
     if (minutes := training.get("minutes")) is not None:
-        of, left = "", max(0.0, minutes * 60 - figures["seconds"])
+        of, left = "", max(0.0, minutes * 60 * share_of(stage) - figures["seconds"])
     else:
         share = min(1.0, figures["epoch"] / training["epochs"])
         of, left = f" of {training['epochs']:g}", figures["seconds"] * (1 - share) / share if share else float("nan")

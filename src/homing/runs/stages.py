@@ -32,7 +32,7 @@ from homing.reporting import report
 from homing.runs.circumstances import circumstances
 from homing.runs.comparing import context, instructions, nested, with_bare_queries
 from homing.runs.concluding import annotated, conclude
-from homing.runs.rundir import further
+from homing.runs.rundir import further, share_of
 from homing.runs.work import Work
 from homing.settings import Mining
 from homing.shipping.card import complete
@@ -125,7 +125,7 @@ def do_seed(work: Work, stage: str) -> None:
 
 def do_share(work: Work, stage: str) -> None:
     """The same training on a share of the judgments: whole groups, and a smaller share is part of a larger one."""
-    share = int(stage.split()[1]) / 100
+    share = share_of(stage)
     mined = work.mined.of(nested(work.splits, share, work.recipe.training.seed))
     work.say(f"  {len(mined):,} of {len(work.mined):,} rows")
     _train(work, mined, work.directory / further(stage), work.recipe.training.seed, work.start, share)

@@ -23,7 +23,7 @@ from homing.progress import Say
 from homing.protocols import Encoder
 from homing.runs.opening import opened
 from homing.runs.recipe import Recipe
-from homing.runs.rundir import SHARES, plan
+from homing.runs.rundir import SHARES, plan, share_of
 from homing.settings import Encoding
 from homing.training.teacher import kind_of
 from homing.training.tracking import demand_known
@@ -57,8 +57,7 @@ class Work:
     @property
     def further(self) -> tuple[float, ...]:
         """For each training beside the run's own, the share of the judgments that it has."""
-        kinds = [stage.split() for stage in self.stages if " " in stage]
-        return tuple(int(which) / 100 if kind == "share" else 1.0 for kind, which in kinds)
+        return tuple(share_of(stage) for stage in self.stages if " " in stage)
 
     @property
     def seeds(self) -> tuple[int, ...]:
