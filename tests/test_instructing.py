@@ -106,6 +106,8 @@ def test_a_set_is_made_of_the_standard_library(base: Model) -> None:
     assert found.difference.value == pytest.approx(found.values["tuned"] - found.values["base"])
     assert found.difference.low <= found.difference.value <= found.difference.high
     assert measure("made", data, [base, base], 200, 1).difference == Interval(0.0, 0.0, 0.0)
+    few = measure("few", data.with_qrels(data.qrels.of(data.qrels.queries[:5])), [base, base], 200, 1)
+    assert np.isnan([few.difference.low, few.difference.high]).all()  # five queries that fell a little would be sure of it
 
 
 def test_the_users_own_set_and_none(data: Dataset) -> None:

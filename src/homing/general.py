@@ -12,6 +12,7 @@ from homing.builder import Builder
 from homing.data import Dataset
 from homing.errors import InputError
 from homing.measures.evaluations import Interval
+from homing.measures.resampling import LEAST_GROUPS
 from homing.measures.significance import percentile_interval, resample
 from homing.protocols import Encoder
 from homing.sample import Sample
@@ -72,11 +73,13 @@ def _nano_beir() -> Iterator[tuple[str, Dataset]]:
 
 
 def measure(name: str, data: Dataset, models: Sequence[Encoder], resamples: int, seed: int) -> General:
-    """nDCG@10 of each model over the set's corpus, and the paired difference of the last one to the first; its interval is over queries."""
+    """nDCG@10 of each model over the set's corpus, and the paired difference of the last one to the first; its interval is over queries,
+    of which a handful has none.
+    """
     sample = Sample.whole(data)
     found = [sample.ndcg(model, f"{model.name}: {name}") for model in models]
     gain = found[-1] - found[0]
-    draws = resample(len(gain), resamples, seed)
-    low, high = percentile_interval(draws @ gain / len(gain))
+    drawn = resample(len(gain), resamples, seed) @ gain / len(gain) if len(gain) >= LEAST_GROUPS else gain[:0]
+    low, high = percentile_interval(drawn)
     values = {model.name: float(np.mean(each)) for model, each in zip(models, found, strict=True)}
     return General(name, len(sample.queries), len(sample.documents), values, Interval(float(gain.mean()), low, high))
