@@ -119,12 +119,14 @@ SENTENCES = (
         "它有八成把握检出 {detectable} 及以上的 nDCG@10 差异，检不出 {worthwhile} 的差异。",
     ),
     (
-        "Judge test queries with other relevant documents, some hundred in all, and evaluate again: no training is needed for it.",
-        "再标注一些相关文档不同的测试查询，总数到一百条左右，然后重新评测：无需重新训练。",
+        "Judge test queries with other relevant documents, some hundred in all, and evaluate again: no training is needed for it"
+        " (homing split RUN/dataset --test FILE, of old and new ones).",
+        "再标注一些相关文档不同的测试查询，总数到一百条左右，然后重新评测：无需重新训练（homing split RUN/dataset --test FILE，FILE 含新旧全部测试查询）。",
     ),
     (
-        "Judge more test queries, about {needed} in all, and evaluate again: no training is needed for it.",
-        "再标注一些测试查询，总数到 {needed} 条左右，然后重新评测：无需重新训练。",
+        "Judge more test queries, about {needed} in all, and evaluate again: no training is needed for it"
+        " (homing split RUN/dataset --test FILE, of old and new ones).",
+        "再标注一些测试查询，总数到 {needed} 条左右，然后重新评测：无需重新训练（homing split RUN/dataset --test FILE，FILE 含新旧全部测试查询）。",
     ),
     ("other seeds do not bear it out", "换随机种子后未能印证"),
     ("{last} alone differs by {gains}, the mean over seeds by {means}.", "单看 {last} 相差 {gains}，各种子的平均相差 {means}。"),

@@ -16,13 +16,14 @@ from homing.verdicts.differences import DECISIVE, JUDGED_ONLY, Difference, Power
 TOO_SMALL = "the test is too small to show a gain"
 APART = "what the two models find is judged to different shares"
 _BORROWED = 0.005  # F1 that the other model's threshold may cost before it is worth a word
+_AGAIN = "no training is needed for it (homing split RUN/dataset --test FILE, of old and new ones)."
 
 
 def too_small(last: Evaluation, power: Power | None) -> Cause:
     """The cause of no gain that comes before all others: a test that could not have shown one."""
     if power is None:
         evidence = f"Groups of its queries that share no relevant document: {groups(last)}. Fewer than {LEAST_GROUPS} can show nothing."
-        more = "Judge test queries with other relevant documents, some hundred in all, and evaluate again: no training is needed for it."
+        more = f"Judge test queries with other relevant documents, some hundred in all, and evaluate again: {_AGAIN}"
     else:
         evidence = (
             f"It shows a difference in nDCG@10 of {power.detectable:.3f} or more (in four of five draws), not one of {power.worthwhile:g}."
@@ -32,7 +33,7 @@ def too_small(last: Evaluation, power: Power | None) -> Cause:
 
 
 def _more_queries(power: Power) -> str:
-    return f"Judge more test queries, about {power.needed:,} in all, and evaluate again: no training is needed for it."
+    return f"Judge more test queries, about {power.needed:,} in all, and evaluate again: {_AGAIN}"
 
 
 def judged_apart(first: Evaluation, last: Evaluation, difference: Difference) -> Cause:
