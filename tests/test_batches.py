@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as some
 from numpy.typing import NDArray
 
-from homing.batches import MINED, NEGATIVE, POSITIVE, UNJUDGED, WIDE, Batch, Groups, chunks, epoch_batches, judge
+from homing.batches import LEFT_OUT, MINED, NEGATIVE, POSITIVE, UNJUDGED, WIDE, Batch, Groups, chunks, epoch_batches, judge
 from homing.data import Corpus, Dataset, Mined, Qrels, Queries
+from homing.training.fixed import against
 
 QUERIES, DOCUMENTS = 6, 10
 Judged = dict[tuple[int, int], int]
@@ -204,3 +205,27 @@ def test_a_long_text_is_not_the_width_of_very_many_short_ones() -> None:
     """What pools the texts of a chunk pads them."""
     found = list(chunks(np.array([8192, *[10] * 2000]), 16384, padded=False))
     assert [len(chunk) for chunk in found] == [64, 1638, 299]
+
+
+def test_of_a_large_corpus_a_sample_and_the_batchs_own_documents_stand_against_it(mined: Mined, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where documents are fixed; each is to each query what it is in the batch, or what the training split says of it."""
+    monkeypatch.setattr("homing.training.fixed.MOST_DOCUMENTS", 12)
+    batch = Groups(mined).batch(np.arange(2), mined.negative)
+    qrels = mined.train.qrels
+    said = {
+        (query, document): grade
+        for query, document, grade in zip(qrels.query.tolist(), qrels.document.tolist(), qrels.relevance.tolist(), strict=True)
+    }
+    drawn = [against(batch, mined, 0, update) for update in (3, 3, 4)]
+    for documents, relevance in drawn:
+        assert set(batch.documents.tolist()) <= set(documents.tolist())
+        assert 12 <= len(documents) <= 12 + len(batch.documents)
+        assert (np.diff(documents) > 0).all()
+        for row, query in enumerate(batch.queries.tolist()):
+            place = np.searchsorted(documents, batch.documents)
+            assert (relevance[row, place] == batch.relevance[row]).all()
+            for column, document in enumerate(documents.tolist()):
+                grade = said.get((query, document))
+                if grade is not None:
+                    assert relevance[row, column] == (POSITIVE if grade > 0 else LEFT_OUT if grade < 0 else NEGATIVE)
+    assert drawn[0][0].tolist() == drawn[1][0].tolist() != drawn[2][0].tolist()
