@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ from homing.checks import Check, Leak, Lengths, Part, Spread, keeping
 from homing.data import SIDES, Dataset, Qrels, Side, Splits, pair_keys
 from homing.protocols import Kind
 from homing.texts.near import Near, equal, join
+
+_TAGS = re.compile(r"</(?:div|p|span|td|li|a|b|i|em|strong|h[1-6]|script|style)\s*>", re.IGNORECASE)
 
 
 class Tokenizer(Protocol):
@@ -64,6 +67,7 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
         widest=int(asking.max()),
         itself=_itself(whole, qrels),
         grades=dict(zip(*(each.tolist() for each in np.unique(qrels.relevance, return_counts=True)), strict=True)),
+        marked_up=sum(_TAGS.search(text) is not None for text in whole.corpus.texts),
         removed=removed,
         notes={name: count for name, count in whole.notes.items() if count},
         sides={side: _part(part.qrels) for side, part in parts.items()},

@@ -11,6 +11,7 @@ from homing.protocols import Kind
 
 MANY_CUT = 0.05  # share of the texts that are longer than the model reads, from which it is worth a warning
 WIDE = 0.2  # share of the queries that one document ties together (too large a group for any side but train), or that a split leaves out
+MARKED_UP = 0.05  # share of the documents that hold HTML, likewise
 SHARED = 5  # queries a relevant document, from which the documents look like a fixed set of answers
 FEW = 30  # queries with a positive; a fifth of fewer is less than the six test queries that can show a difference at all
 RELEVANT = 0.9  # share of the judgments that are relevant, from which they tell models apart no longer
@@ -101,7 +102,8 @@ class Check:
     a tokenizer, `leaks` and `sides` without splits. `columns`: how many different values each column of the queries has. `template`: where
     near-duplicates are too many to be counted, the queries of the largest group of them, and then `near_duplicates` is less than all.
     `answers`: the documents that are relevant to any query; `widest`: the queries that the most relevant of them is relevant to. `itself`:
-    the queries that one of their relevant documents repeats. `grades`: how many judgments have each relevance.
+    the queries that one of their relevant documents repeats. `grades`: how many judgments have each relevance. `marked_up`: the documents
+    that hold tags of HTML.
     """
 
     queries: int
@@ -126,6 +128,7 @@ class Check:
     widest: int = 0
     itself: int = 0
     grades: dict[int, int] = field(default_factory=dict)
+    marked_up: int = 0
 
     @property
     def warnings(self) -> list[str]:
@@ -291,6 +294,11 @@ class Check:
             yield f"{counted(ignored, 'further sheet', 'further sheets')} of the workbook left alone: only the first that has rows is read."
         if self.notes.get("texts_like_lists"):
             yield "some texts look like a written list; in CSV a cell is one text, and more negatives stand in columns of their own."
+        if self.marked_up >= max(1, MARKED_UP * self.documents):
+            yield (
+                f"{self.marked_up / self.documents:.0%} of the documents hold tags of HTML, which the model reads in place of "
+                "text. Take them out, unless they are what is asked for."
+            )
         if self.notes.get("read_as_gb18030"):
             yield "a CSV file is not UTF-8 and was read as GB18030; where its texts look wrong, save it as UTF-8."
 
