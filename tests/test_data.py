@@ -77,6 +77,7 @@ def test_qrels_are_grouped_by_query_and_keep_list_order() -> None:
     lists = [(query, documents.tolist(), relevance.tolist()) for query, documents, relevance in qrels.lists()]
     assert lists == [(0, [1, 9], [0, 1]), (2, [7, 3], [1, 0])]
     assert next(iter(qrels.of(np.array([2])).lists()))[1].tolist() == [7, 3]
+    assert list(qrels.of(np.array([], dtype=np.int32)).lists()) == []
 
 
 def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:

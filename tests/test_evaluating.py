@@ -308,7 +308,7 @@ def test_a_model_that_found_nothing_is_written_beside_one_that_did(evaluation: E
     assert evaluation.found is not None
     nothing = replace(evaluation.found, document=np.full_like(evaluation.found.document, -1))
     silent = replace(evaluation, name="BM25", found=nothing)
-    save_evaluation([evaluation, silent], compare([evaluation, silent], resamples=20), tmp_path / "evaluation")
+    save_evaluation([evaluation, silent], compare([evaluation, silent], resamples=100), tmp_path / "evaluation")
     assert [each.name for each in read_evaluation(tmp_path / "evaluation", splits)] == [evaluation.name, "BM25"]
 
 

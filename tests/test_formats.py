@@ -276,7 +276,7 @@ def test_null_is_an_empty_text_as_an_empty_cell_is(tmp_path: Path) -> None:
 
 
 def test_the_names_that_other_tools_give_to_columns(tmp_path: Path) -> None:
-    for header in ("anchor,positive,negative", "question,answer,neg", "query,pos,negative_1"):
+    for header in ("anchor,positive,negative", "question,answer,neg", "query,pos,negative_1", "query,answer,negative"):
         assert judgments(load(put(tmp_path / "a.csv", f"{header}\nq,d,e\n"))) == [("q", "d", 1), ("q", "e", 0)]
     for listed in ({"negatives": ["e"]}, {"hard_negatives": ["e"], "ids": ["1"], "scores": [0.5]}, {"Hard_Neg_1": "e"}):
         data = load(put(tmp_path / "a.json", [{"anchor": "q", "positives": ["d"], **listed}]))
@@ -293,6 +293,12 @@ def test_the_names_that_other_tools_give_to_columns(tmp_path: Path) -> None:
     ):
         assert judgments(load(put(tmp_path / "a.csv", f"{header}\nq,d,1\nq,e,0\n"))) == [("q", "d", 1), ("q", "e", 0)]
     assert judgments(load(put(tmp_path / "a.json", [{"question": "q", "answer": "d", "neg": ["e"]}]))) == [("q", "d", 1), ("q", "e", 0)]
+    natural = [{"query": "q", "answer": "d", "tags": []}, {"query": "q", "answer": "e", "tags": ["t"]}]
+    assert judgments(load(put(tmp_path / "natural.jsonl", natural[::-1]))) == [("q", "e", 1), ("q", "d", 1)]
+    unfound = {"query": "q", "answer": "y", "content_private": []}
+    assert judgments(load(put(tmp_path / "unfound.jsonl", [unfound, {**CANDIDATES, "answer": "y"}]))) == judgments(
+        load(put(tmp_path / "found.jsonl", [CANDIDATES]))
+    )
     answered = {**CANDIDATES, "question": "x", "answer": "y"}  # candidates stay candidates
     assert judgments(load(put(tmp_path / "a.json", [answered]))) == [("q", "d", 1), ("q", "e", 0)]
 

@@ -105,6 +105,12 @@ def test_a_prompt_that_fills_the_length_is_an_error(tiny_model: Path, kind: str)
         resolved(Model(tiny_model, max_length=16, **prompts), Training())
 
 
+class Elsewhere:
+    """An encoder of another library: it has `encode` and says nothing of its prompts or its similarity."""
+
+    def encode(self, sentences: list[str]) -> None: ...
+
+
 def test_what_is_of_another_kind_than_what_belongs_there_is_told_how_to_come_by_that(tiny_model: Path, made: Path) -> None:
     data, model = homing.load(made), Model(tiny_model)
     splits = homing.split(data)
@@ -136,9 +142,37 @@ def test_what_is_of_another_kind_than_what_belongs_there_is_told_how_to_come_by_
         (lambda: model.encode(["one", b"two"]), r"texts\[1\] is .*got bytes; expected a text"),
         (lambda: model.encode(["one", "half of \ud83d"]), r"texts\[1\] holds half a character; got the lone surrogate \\ud83d"),
     ]
+    table = {"query": ["one"], "document": ["two"]}
+    calls += [
+        (lambda: homing.load(table), "path is .*got dict; expected a path.*\nWhat is in memory is written to a file first"),
+        (lambda: homing.load(made, corpus=["one", "two"]), "corpus is .*got list; expected a path"),
+        (lambda: homing.check(splits, str(tiny_model)), "tokenizer is .*got str; .*\nGive the model: homing.check"),
+        (lambda: homing.check(splits, model, max_length=0), "max_length is out of range; got 0"),
+        (lambda: homing.split(data, seed=1.5), "--seed is no whole number; got 1.5"),
+        (lambda: homing.mine(train, encoder=Elsewhere()), "encoder is .*got Elsewhere; expected an encoder.\nhoming.Model"),
+        (lambda: homing.evaluate([Elsewhere()], dev, test), r"models\[0\] is .*got Elsewhere; expected an encoder.\nhoming.Model"),
+        (lambda: homing.train(model, mined, dev, teacher=model), "teacher is .*got Model; expected a teacher.\nhoming.training.teacher"),
+        (lambda: homing.train(model, mined, dev, out=None), "out is .*got None; expected a path"),
+        (lambda: homing.compare([]), "there is nothing to compare"),
+        (lambda: homing.Pair(str(tiny_model), model), "queries is .*; expected Model"),
+        (lambda: homing.serve(model, 8000), "settings is .*got int; expected Serving"),
+        (lambda: homing.Recipe(table, "model"), "data is .*got dict; expected a path"),
+        (lambda: homing.Recipe("data.json", model), "model is .*got Model; expected a path"),
+        (lambda: homing.Recipe("data.json", "model", judgments="marked.csv"), "judgments is .*; expected tuple or list.\nPut"),
+        (lambda: homing.Recipe("data.json", "model", training={"epochs": 1}), "training is .*got dict; expected Training"),
+        (lambda: Model(tiny_model, device="gpu"), "there is no such device; got 'gpu'; expected .*\nLeave it out"),
+        (lambda: model.encode(None), "texts is .*got None; expected a list of texts"),
+        (lambda: model.encode(text for text in ["one"]), "texts is .*got generator; expected a list of texts.\nPut the texts into a list"),
+        (lambda: model.encode(table), "texts is .*got dict; expected a list of texts"),
+        (lambda: model.encode(np.array([["one", "two"]])), "texts is .*got ndarray; expected a list of texts"),
+        (lambda: model.fit(train.corpus), "texts is .*got Corpus; expected a list of texts.\n.*corpus.texts"),
+        (lambda: model.fit(["one", "two"]).search("one", top_k=0), "top_k is out of range; got 0"),
+        (lambda: model.score("one", 2), "no such document; got 2; expected an index below 2"),
+    ]
     for call, told in calls:
         with pytest.raises(SettingError, match=told):
             call()
+    assert model.encode(np.array(["one", "two"])).shape == (2, model.dimension)
     with pytest.raises(SettingError, match="Put it into a list"):
         model.encode("one text", "query")
     with pytest.raises(SettingError, match="'query' or 'document'"):

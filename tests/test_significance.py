@@ -504,7 +504,7 @@ def test_several_models_are_adjusted_for(found: list[Evaluation]) -> None:
     assert verdict.notes[0].startswith(
         "The verdict is on m4, the model given last. The table and the differences to base have m0, m1, m2, m3"
     )
-    assert "the model given last" not in compare([base, replace(models[1], name="deployed"), models[2]], resamples=20).notes[0]
+    assert "the model given last" not in compare([base, replace(models[1], name="deployed"), models[2]], resamples=100).notes[0]
 
 
 def test_the_old_threshold_on_a_new_scale_is_shown(found: list[Evaluation]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from types import NoneType, UnionType
 
@@ -14,9 +14,13 @@ _WAYS = {
     "Evaluation": "homing.evaluate(models, dev, test) gives a list of them: homing.report(*found, out=...).",
     "Mined": "homing.mine(train) gives it.",
     "Model": "homing.Model(path) opens one.",
+    "tuple": "Put them into one, also where it is one alone: (path,).",
     "list": "Put them into a list, also where it is one alone: [base, tuned].",
     "Recipe": "homing.Recipe(data=..., model=...) makes one, homing.Recipe.read(path) reads one.",
+    "path": "What is in memory is written to a file first: a DataFrame by to_parquet, a datasets.Dataset by to_json.",
+    "texts": "Put the texts into a list, in the order that their embeddings shall have: list(texts), corpus.texts.",
 }
+_OF_ENCODERS = ("name", "digest", "dimension", "prompts", "similarity")
 
 WHOLE, WHOLE_REMEDY = "text that can be written as UTF-8", "Cut or escape the text by whole characters."
 
@@ -33,7 +37,8 @@ def demand(kind: type | UnionType, **arguments: object) -> None:
 def demand_encoder(**arguments: object) -> None:
     """Raise SettingError for an argument that encodes nothing."""
     for name, value in arguments.items():
-        if not callable(getattr(type(value), "encode", None)) or isinstance(value, str):
+        kind = type(value)
+        if not callable(getattr(kind, "encode", None)) or not all(hasattr(value, each) for each in _OF_ENCODERS):
             raise _wrong(name, value, "an encoder", _WAYS["Model"])
 
 
@@ -41,7 +46,7 @@ def demand_path(**arguments: object) -> None:
     """Raise SettingError for an argument that is no path."""
     for name, value in arguments.items():
         if not isinstance(value, str | PathLike) or not str(value):
-            raise _wrong(name, value, "a path or a name", "")
+            raise _wrong(name, value, "a path or a name", "" if value is None or value == "" else _WAYS["path"])
 
 
 def half_a_character(text: str) -> str:
@@ -55,9 +60,16 @@ def half_a_character(text: str) -> str:
 
 
 def demand_texts(texts: Sequence[object]) -> None:
-    """Raise SettingError for one text where a list of them belongs, and for a list that holds something else, or half a character."""
+    """Raise SettingError for one text where a list of them belongs, and for a list that holds something else, or half a character.
+
+    What is read only once (a generator), has no order (a set) or gives something else than texts in turn (a table's columns, a mapping's
+    keys) is no list; an array of texts or a table's column is.
+    """
     if isinstance(texts, str):
         raise SettingError("one text was given where a list belongs", got=repr(texts)[:100], remedy="Put it into a list: [text].")
+    listed = all(hasattr(type(texts), each) for each in ("__len__", "__getitem__")) and not isinstance(texts, Mapping)
+    if not listed or getattr(texts, "ndim", 1) != 1:
+        raise _wrong("texts", texts, "a list of texts", _WAYS["texts"])
     for place, text in enumerate(texts):
         if not isinstance(text, str):
             raise _wrong(f"texts[{place}]", text, "a text", "An empty text is ''.")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from homing.arguments import demand
 from homing.checks import Check, Leak, Lengths, Part, Spread, keeping
 from homing.data import SIDES, Dataset, Qrels, Side, Splits, pair_keys
+from homing.errors import SettingError
 from homing.protocols import Kind
 from homing.texts.near import Near, equal, join
 
@@ -39,8 +40,17 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
 
     Of splits, all sides are counted together and leaks between them are looked for. With a tokenizer the queries that have a judgment
     and all documents are measured, against `max_length` tokens (None: the tokenizer's own). `by`: how data will be split that is not yet.
+
+    Raises SettingError for a `max_length` below 1, and for a tokenizer that counts nothing (transformers' own know no prompts).
     """
     demand(Dataset | Splits, data=data)
+    if tokenizer is not None and not callable(getattr(type(tokenizer), "token_counts", None)):
+        raise SettingError(
+            "tokenizer is not what belongs there", got=type(tokenizer).__name__, expected="what counts tokens under prompts",
+            remedy="Give the model: homing.check(data, homing.Model(path)).",
+        )  # fmt: skip
+    if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
+        raise SettingError("max_length is out of range", got=repr(max_length), expected="tokens a text, 1 or more")
     whole = data.train if isinstance(data, Splits) else data
     parts: dict[Side, Dataset] = dict(zip(SIDES, data, strict=True)) if isinstance(data, Splits) else {}
     removed = len(data.removed) if isinstance(data, Splits) else 0

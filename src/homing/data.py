@@ -87,8 +87,7 @@ class Qrels:
 
     def lists(self) -> Iterator[tuple[int, Ints, Ints]]:
         """For each judged query: its position, its documents in list order, and their relevance."""
-        starts = np.searchsorted(self.query, self.queries)
-        ends = np.append(starts[1:], len(self.query))
+        starts, ends = (np.searchsorted(self.query, self.queries, side) for side in ("left", "right"))
         for query, start, end in zip(self.queries.tolist(), starts.tolist(), ends.tolist(), strict=True):
             yield query, self.document[start:end], self.relevance[start:end]
 

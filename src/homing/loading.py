@@ -29,6 +29,8 @@ def load(path: str | Path, format: str | None = None, corpus: str | Path | None 
     an unknown text.
     """
     demand_path(path=path)
+    if corpus is not None:
+        demand_path(corpus=corpus)
     path, builder = Path(path), Builder()
     formats.FORMATS[formats.named(format, path)].read(path, builder)
     if corpus is not None:

@@ -8,6 +8,7 @@ join, so that yesterday's test queries are test queries of tomorrow's larger fil
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
@@ -40,10 +41,11 @@ def split(data: Dataset, settings: Splitting | None = None, *, seed: int | None 
     demand(Dataset, data=data)
     demand(Splitting | None, settings=settings)
     settings = settings or Splitting()
+    settings = settings if seed is None else replace(settings, seed=seed)
     links = Ties.of(data, settings.by)
     relevant = np.isin(links.queries, data.qrels.query[data.qrels.relevance > 0])
     texts = [data.queries.texts[query] for query in links.queries.tolist()]
-    value = np.array([_hash(text, settings.seed if seed is None else seed) for text in texts])
+    value = np.array([_hash(text, settings.seed) for text in texts])
 
     side = _deal(links.groups(np.ones(len(texts), dtype=bool)), value, settings)
     order = np.lexsort((texts, value, links.degree))

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from homing.errors import SettingError
+
 _C_LIBRARY = ctypes.CDLL(None) if os.name == "posix" else None
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # what a CPU, MPS and cuBLAS say in a plain RuntimeError
@@ -23,6 +25,20 @@ PINNED = ("cuda", "xpu")  # devices that copy from and to memory which is pinned
 def default_device() -> torch.device:
     """The accelerator, where torch finds one, else the CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def device_of(asked: str | torch.device) -> torch.device:
+    """The device of this name. Raises SettingError where torch knows none, or where it is not in this machine."""
+    try:
+        device = torch.device(asked)
+        if device.type != "meta":
+            torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise SettingError(
+            "there is no such device", got=repr(asked), expected=f"{default_device()}, which was found here, or cpu",
+            remedy=f"Leave it out to have what there is. torch says: {str(error).splitlines()[0][:200]}",
+        ) from None  # fmt: skip
+    return device
 
 
 def real_cores() -> int:

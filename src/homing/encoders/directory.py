@@ -79,7 +79,7 @@ def directory_of(path: str | Path) -> Path:
             ) from None
     if not (directory / "config.json").is_file() and not (directory / "modules.json").is_file():
         remedy = "Give the directory that holds modules.json."
-        if (directory / "adapter_config.json").is_file():
+        if any((directory / mark).is_file() for mark in ("adapter_config.json", "weights.safetensors")):
             remedy = "This is an adapter: merge it into its base first (homing merge)."
         elif (directory / "model" / "modules.json").is_file():
             remedy = f"This is a run: give its model, {directory / 'model'}."

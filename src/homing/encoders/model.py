@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from hashlib import sha256
+from numbers import Integral
 from os.path import abspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,6 +27,7 @@ from homing.encoders import packed
 from homing.encoders.devices import (
     Arriving,
     default_device,
+    device_of,
     fast_dtype,
     on_device,
     ran_out,
@@ -59,7 +61,8 @@ class Model:
     The device "meta" reads no weights of the transformer: the model then says what it is, and encodes nothing.
 
     Raises ModelError where the directory cannot be used, or is not safe to load (safety.py), PoolingError where it doesn't say its
-    pooling, or says one that cannot be right, SettingError for a length that the model has no positions for.
+    pooling, or says one that cannot be right, SettingError for a length that the model has no positions for, or a device
+    that is not there.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class Model:
         self.source = abspath(local) if local.is_dir() else str(path)  # what is kept of it is read elsewhere
         self.path = directory_of(path)
         self.name = name or Path(self.source).name
-        self.device = torch.device(device) if device is not None else default_device()
+        self.device = default_device() if device is None else device_of(device)
         self.dtype = dtype or fast_dtype(self.device)
         if self.device.type == "cpu":
             use_real_cores()
@@ -302,13 +305,24 @@ class Model:
         return self
 
     def search(self, query: str, top_k: int = 10) -> list[tuple[int, float]]:
-        """The best `top_k` fitted documents as (index, score), best first. Raises NotFittedError before `fit`."""
-        found = self._fitted().search([query], top_k)
+        """The best `top_k` fitted documents as (index, score), best first; all of them, where there are fewer.
+
+        Raises NotFittedError before `fit`, SettingError for a `top_k` below 1.
+        """
+        if not isinstance(top_k, Integral) or top_k < 1:
+            raise SettingError("top_k is out of range", got=repr(top_k), expected="a whole number from 1")
+        found = self._fitted().search([query], int(top_k))
         return [(int(index), float(score)) for index, score in zip(found.document[0], found.score[0], strict=True) if index >= 0]
 
     def score(self, query: str, index: int) -> float:
-        """The score of the query and the fitted document at `index`. Raises NotFittedError before `fit`."""
-        return float(self._fitted().embeddings[index] @ self.encode([query], "query")[0])
+        """The score of the query and the fitted document at `index`, which counts from 0.
+
+        Raises NotFittedError before `fit`, SettingError where there is no such document.
+        """
+        documents = self._fitted().embeddings
+        if not isinstance(index, Integral) or not 0 <= index < len(documents):
+            raise SettingError("there is no such document", got=repr(index), expected=f"an index below {len(documents):,}, of those fitted")
+        return float(documents[index] @ self.encode([query], "query")[0])
 
     def _fitted(self) -> Dense:
         if self._dense is None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing import conventions
+from homing.arguments import demand
 from homing.encoders.directory import directory_of
 from homing.encoders.model import Model
 from homing.errors import ModelError
@@ -24,6 +25,7 @@ class Pair:
     """
 
     def __init__(self, queries: Model, documents: Model, name: str | None = None) -> None:
+        demand(Model, queries=queries, documents=documents)
         for what in ("dimension", "similarity"):
             ours, theirs = getattr(queries, what), getattr(documents, what)
             if ours != theirs:

@@ -1,8 +1,9 @@
 """Rows of a query, its positives and its negatives, as JSON, JSONL, Parquet, CSV or a spreadsheet.
 
-Names: `query` or `anchor`; `positive`, `positives` or `pos`; or `question` and `answer`; `negative`, `negatives`, `hard_negatives` or
-`neg`, also numbered (`negative_1`, …). In JSON a text or a list of texts stands under each; in a table a cell is one text. What is empty
-or null is absent, and negatives may be absent altogether. Other names that hold a text or a number are columns of the query.
+Names: `query`, `anchor` or `question`; `positive`, `positives` or `pos`, or `answer` where there is no other; `negative`, `negatives`,
+`hard_negatives` or `neg`, also numbered (`negative_1`, …). In JSON a text or a list of texts stands under each; in a table a cell is one
+text. What is empty or null is absent, and negatives may be absent altogether. Other names that hold a text or a number are columns of the
+query.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ from homing.formats.writing import replaced, write_records
 
 QUERY = ("query", "anchor")
 POSITIVE = ("positive", "pos", "positives")
-QUESTION = ("question", "answer")  # neither of them alone: judged candidates may come with an answer
+QUESTION, ANSWER = "question", "answer"  # a question has an answer: judged candidates may come with one, and with a question of their own
 NEGATIVE = re.compile(r"(hard_)?(negative|neg)s?(_?\d+)?")
+_OTHER_DOCUMENTS = tuple(name for name in pairs.DOCUMENT if name != ANSWER)
 _REMEDY = "Give each row its query and its positive."
 
 
 def recognises(record: dict[str, Any]) -> bool:
     """Whether the record has a query and a positive under one of their names, the positive not as a list of judged objects."""
-    if _asked(record):
-        return True
+    if _answered(record):
+        return QUESTION in record or [] not in record.values()  # an empty list may be one of candidates
     positive: object = next((record[name] for name in POSITIVE if name in record), {})
     judged = isinstance(positive, dict) or (isinstance(positive, list) and any(isinstance(value, dict) for value in positive))
     return any(name in record for name in QUERY) and not judged
@@ -45,7 +47,9 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     under other names). Raises FormatError at the first record that is wrong.
     """
     for record in records(path, into.notes):
-        query_name, positive_name = QUESTION if _asked(record.value) else [named(record, names, _REMEDY) for names in (QUERY, POSITIVE)]
+        answered = _answered(record.value)
+        query_name = QUESTION if answered and QUESTION in record.value else named(record, QUERY, _REMEDY)
+        positive_name = ANSWER if answered else named(record, POSITIVE, _REMEDY)
         text = text_field(record.value[query_name], query_name, record.where)
         positives = texts_field(record, positive_name, into.notes)
         negatives = [text for name in record.value if NEGATIVE.fullmatch(name) for text in texts_field(record, name, into.notes)]
@@ -83,11 +87,13 @@ def write(data: Dataset | Mined, path: Path) -> None:
     return None
 
 
-def _asked(record: dict[str, Any]) -> bool:
-    """Whether the record's names are those of QUESTION, and nothing else in it could be a label, or a query with its candidates."""
-    named = any(name in record for name in (*QUERY, *POSITIVE, *pairs.LABEL))
+def _answered(record: dict[str, Any]) -> bool:
+    """Whether the record is a question, or a query, with its answer, and nothing else in it could be a label, a document, or candidates."""
+    asked = QUESTION in record and not any(name in record for name in QUERY)
+    queried = any(name in record for name in QUERY) and not any(name in record for name in (QUESTION, *_OTHER_DOCUMENTS))
+    judged = any(name in record for name in (*POSITIVE, *pairs.LABEL))
     listed = any(isinstance(value, list) and any(isinstance(each, dict) for each in value) for value in record.values())
-    return all(name in record for name in QUESTION) and not named and not listed
+    return ANSWER in record and (asked or queried) and not judged and not listed
 
 
 def _of_texts(value: object) -> bool:

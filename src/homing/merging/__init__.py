@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from homing.arguments import demand
+from homing.arguments import demand, demand_texts
 from homing.encoders.adapter import Adapter
 from homing.encoders.model import Model
 from homing.encoders.pair import Pair, open_model, write_document_model
@@ -77,6 +77,7 @@ def merge(
     """
     demand(Model, base=base)
     demand(Adapter, adapter=adapter)
+    demand_texts(texts)
     write(plan(base, adapter, out=out, scale=scale, dtype=dtype), texts)
     loaded = base.device if base.device.type != "meta" else None
     return open_model(

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from homing.arguments import demand_path
 from homing.conventions import FILE
 from homing.encoders.adapter import Adapter
 from homing.encoders.change import Change, change_of
@@ -127,6 +128,7 @@ def plan(
     scale outside of 0 to 1, or an unknown number format; RunError where something else lies at `out`; ResourceError where the disk is too
     small.
     """
+    demand_path(out=out)
     out = Path(out)
     scale, chosen = _scale(adapter, scale)
     if isinstance(dtype, str):
@@ -151,7 +153,7 @@ def plan(
 def _scale(adapter: Adapter, scale: Scale | None) -> tuple[float, str]:
     """The scale, and who chose it."""
     if scale is not None and scale != "auto":
-        if not 0 <= scale <= 1:
+        if isinstance(scale, str) or not 0 <= scale <= 1:
             raise SettingError("the scale is out of range", got=repr(scale), expected="0 to 1, or auto")
         return float(scale), "as asked for"
     own = adapter.scale

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from homing.arguments import demand
+from homing.arguments import demand, demand_path
 from homing.errors import InputError
 from homing.figures.chart import Chart
 from homing.measures.evaluations import Evaluation
@@ -56,6 +56,7 @@ def report(
     """
     if not evaluations:
         raise InputError("there is nothing to report", expected="at least one evaluation", remedy="Evaluate a model first.")
+    demand_path(out=out)
     demand(Evaluation, **{f"evaluations[{place}]": each for place, each in enumerate(evaluations)})
     settings = settings or Reporting()
     verdict = compare(evaluations) if verdict is None else verdict

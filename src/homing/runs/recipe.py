@@ -7,10 +7,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import tomli_w
 
+from homing.arguments import demand, demand_path
 from homing.errors import FormatError, SettingError
 from homing.settings import Comparing, Encoding, Evaluating, Mining, Reporting, Splitting, Training
 
@@ -24,6 +25,8 @@ class Recipe:
     name of a set. `test` may be a run or a split dataset, whose test side is then frozen; without `dev`, dev is dealt
     from train. `baseline`: the model that is deployed. `start`: the adapter that training goes on from. `instructions`: a file of tasks
     to try on the base, one a line.
+
+    Raises SettingError for a source that is no path or name, and for settings of another kind.
     """
 
     data: str
@@ -48,6 +51,14 @@ class Recipe:
 
     SECTIONS: ClassVar[tuple[str, ...]] = ("encoding", "splitting", "mining", "training", "evaluating", "comparing", "reporting")
     SOURCES: ClassVar[tuple[str, ...]] = ("data", "dev", "test", "corpus", "teacher", "general", "baseline", "start", "instructions")
+
+    def __post_init__(self) -> None:
+        demand_path(data=self.data, model=self.model)
+        demand_path(**{name: value for name in self.SOURCES if (value := getattr(self, name)) is not None})
+        demand(tuple | list, judgments=self.judgments)
+        for each in fields(self):
+            if each.name in self.SECTIONS:
+                demand(cast(type, each.default_factory), **{each.name: getattr(self, each.name)})
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:

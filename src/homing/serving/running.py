@@ -161,5 +161,6 @@ def _bound(host: str, port: int) -> socket.socket:
 def serve(encoder: Model | Pair, settings: Serving | None = None) -> None:
     """Serve an encoder until SIGTERM or SIGINT, with a line of JSON on standard error for each request."""
     demand(Model | Pair, encoder=encoder)
+    demand(Serving | None, settings=settings)
     to_standard_error()
     Server(encoder, settings).run()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from homing import conventions
-from homing.arguments import demand
+from homing.arguments import demand, demand_path
 from homing.data import Dataset, Mined
 from homing.encoders.adapter import MARKS, Adapter
 from homing.encoders.memory import total
@@ -49,8 +49,8 @@ def train(
     goes on from in place of the base, at the share of it that was kept; the first checkpoint, and the best until another is better.
 
     Raises JudgmentError where there is nothing to train on, TrainingError where a loss or gradient is not finite, ModelError where
-    `start` is not of this base, SettingError where it is of another kind than the settings ask for, RunError where
-    `out` holds something that is no adapter.
+    `start` is not of this base, SettingError where it is of another kind than the settings ask for and where an argument is of another
+    kind than it has to be, RunError where `out` holds something that is no adapter.
     """
     began = time.monotonic()
     demand(Model, base=base)
@@ -59,6 +59,12 @@ def train(
     demand(Training | None, settings=settings)
     demand(Dataset | None, general=general)
     demand(Adapter | None, start=start)
+    demand_path(out=out, logs=out if logs is None else logs)
+    if teacher is not None and not callable(getattr(type(teacher), "teach", None)):
+        raise SettingError(
+            "teacher is not what belongs there", got=type(teacher).__name__, expected="a teacher",
+            remedy="homing.training.teacher.open_teacher(source, mined, directory) makes one, of a model's directory or a file of scores.",
+        )  # fmt: skip
     settings = settings or Training()
     out = Path(out)
     logs = Path(logs) if logs is not None else out.parent / "training"

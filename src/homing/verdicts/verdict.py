@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from homing.arguments import demand
+from homing.errors import SettingError
 from homing.measures.evaluations import Evaluation
+from homing.settings import Evaluating
 from homing.verdicts.causes import Cause, Circumstances
 from homing.verdicts.conclusion import Action, Conclusion, Outcome
 from homing.verdicts.context import Context
@@ -59,9 +61,13 @@ def compare(
     causes of no gain. `columns`: values of each query by position, for slices of the user's own. `context`: what was measured beside the
     test set; with several seeds in it, the interval of their mean's difference to the first must leave out 0 as well.
 
-    Raises SettingError where the evaluations are not all of one test set, or two have one name.
+    Raises SettingError where there is no evaluation, where they are not all of one test set or two have one name, and for a number out of
+    range.
     """
     demand(list | tuple, evaluations=evaluations)
+    if not evaluations:
+        raise SettingError("there is nothing to compare", expected="at least one evaluation", remedy="Evaluate a model first.")
+    Evaluating(resamples=resamples, worthwhile=worthwhile, seed=seed)  # refuses what is out of range
     demand(Evaluation, **{f"evaluations[{place}]": each for place, each in enumerate(evaluations)})
     context = context or Context()
     found = Conclusion(evaluations, Comparison(evaluations, resamples, seed), worthwhile, circumstances, context)
