@@ -183,6 +183,8 @@ INVALID: list[tuple[Any, str, str | None]] = [
     ({"input": ["a", 3]}, "invalid_type", "input"),
     ({"input": ["a"] * 2049}, "too_many_texts", "input"),
     ({"input": ["a", "word " * 600]}, "context_length_exceeded", "input"),
+    ({"input": [None]}, "invalid_type", "input"),
+    ({"input": [["a"]]}, "invalid_type", "input"),
     ({"input": [1, 2]}, "token_arrays", "input"),
     ({"input": [[1, 2]]}, "token_arrays", "input"),
     ({"input": "a", "encoding_format": "int8"}, "invalid_value", "encoding_format"),

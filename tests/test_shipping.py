@@ -430,6 +430,12 @@ def test_the_licence_is_that_of_the_base(tiny_model: Path, card: str, found: str
     homing.merge(base, learned(base, "lora", tmp_path / "adapter"), out=tmp_path / "model")
     head = (tmp_path / "model" / "README.md").read_text().split("---")[1]
     assert ('license: "apache-2.0"' in head) is (found is not None)
+    assert "base_model" not in head  # the hub refuses a directory there, and takes a name
+    homing_json = tmp_path / "model" / "homing.json"
+    said = json.loads(homing_json.read_text())
+    write_json(homing_json, {**said, "merged": {**said["merged"], "base": "Qwen/Qwen3-Embedding-0.6B"}})
+    write_card(tmp_path / "model")
+    assert 'base_model: "Qwen/Qwen3-Embedding-0.6B"' in (tmp_path / "model" / "README.md").read_text()
 
 
 def test_a_directory_from_elsewhere_has_no_card_of_ours(tiny_model: Path) -> None:

@@ -57,11 +57,7 @@ class Embeddings:
         given = said.get("input")
         if given is None:
             raise invalid("'input' is missing.", "input", "missing")
-        input: Sequence[str] | Tokens
-        if isinstance(given, list) and given and not isinstance(given[0], str):
-            input = _token_arrays(given, served, kind, limits)
-        else:
-            input = _texts(given, "input", limits)
+        input = _token_arrays(given, served, kind, limits) if _holds_token_ids(given) else _texts(given, "input", limits)
         return cls(input, kind, dimensions or served.dimensions[0], encoding == "base64")
 
 
@@ -119,6 +115,12 @@ def _texts(given: object, param: str, limits: Serving) -> list[str]:
         if not text:
             raise invalid(f"Text {place} of '{param}' is empty.", param, "empty")
     return texts
+
+
+def _holds_token_ids(given: object) -> bool:
+    """Whether this is a list of numbers, or of lists of them, as its first one tells."""
+    first = given[0] if isinstance(given, list) and given else None
+    return type(first) is int or (isinstance(first, list) and all(type(each) is int for each in first[:1]))
 
 
 def _token_arrays(given: list[Any], served: Served, kind: Kind | None, limits: Serving) -> Tokens:

@@ -43,7 +43,9 @@ def write_card(directory: Path) -> None:
 def card(facts: Facts) -> str:
     """README.md."""
     origin = facts.origin
-    head = {"library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity", "base_model": origin.base}
+    head = {"library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
+    if not Path(origin.base).is_absolute():  # the hub takes the name of a model there, and refuses a card that names a directory here
+        head["base_model"] = origin.base
     if origin.licence:
         head["license"] = origin.licence
     lines = ["---", *(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in head.items())]
@@ -71,13 +73,14 @@ def card(facts: Facts) -> str:
 
 
 def _made(origin: Origin) -> str:
-    """Where the weights come from, in a sentence or two."""
+    """Where the weights come from, in a sentence or two; no path of this machine, for a card is made to be published."""
+    base = Path(origin.base).name if Path(origin.base).is_absolute() else origin.base
     if origin.scale == 0:
-        return f"The weights of `{origin.base}` as they are: nothing of what was learned is kept (scale 0, {origin.chosen})."
+        return f"The weights of `{base}` as they are: nothing of what was learned is kept (scale 0, {origin.chosen})."
     share = "" if origin.scale == 1 else f" Of the change that was learned, a share of {origin.scale:g} is kept, {origin.chosen}."
     if origin.tuning == "full":
-        return f"`{origin.base}`, all weights trained.{share}"
-    return f"{KINDS[origin.tuning]} adapter merged into `{origin.base}`.{share}"
+        return f"`{base}`, all weights trained.{share}"
+    return f"{KINDS[origin.tuning]} adapter merged into `{base}`.{share}"
 
 
 def _verified(verified: Verified, dtype: str) -> str:
