@@ -103,7 +103,7 @@ def test_no_negatives_at_all_is_a_warning() -> None:
 def test_documents_that_are_pages_of_html_are_told() -> None:
     pages = [("a", '<P class="x">Hail is <b>covered</b>.</P>', 1), ("a", "a < b, and c > d; <id> stands for a number", 0)]
     assert any("50% of the documents hold tags of HTML" in each for each in check(dataset(pages)).warnings)
-    assert check(dataset(pages[1:])).marked_up == 0
+    assert check(dataset(pages)).marked_up == 1
 
 
 def test_a_fixed_set_of_answers_is_told_of_the_split_for_it() -> None:
