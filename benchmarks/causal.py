@@ -109,7 +109,8 @@ def distance(merged: Model, texts: list[str]) -> float:
 def table(evaluations: list[Evaluation], verdict: Verdict) -> str:
     """Base and tuned side by side, and their paired differences."""
     lines = ["| test | " + " | ".join(each.name for each in evaluations) + " |", "|---|" + "---|" * len(evaluations)]
-    lines += [f"| {name} | " + " | ".join(_cell(each.measures[name]) for each in evaluations) + " |" for name in MEASURES]
+    found = [name for name in MEASURES if name in evaluations[0].measures]  # few lists may have no order within
+    lines += [f"| {name} | " + " | ".join(_cell(each.measures[name]) for each in evaluations) + " |" for name in found]
     paired = ", ".join(
         f"{name} {each.value:+.4f} [{each.low:+.4f}, {each.high:+.4f}]" for name, each in verdict.differences[0].measures.items()
     )

@@ -376,6 +376,9 @@ def test_a_low_rank_is_put_on_every_linear_layer() -> None:
     assert targets(bodies[0])[0] == ["down_proj", "gate_up_proj", "o_proj", "qkv_proj"]
     assert targets(bodies[1])[0] == ["fc1", "fc2", "k_proj", "out_proj", "q_proj", "v_proj"]
     assert targets(bodies[2])[0] == ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    bodies[0].router = type("Router", (torch.nn.Linear,), {"forward": lambda self, x: (x, x)})(8, 2)
+    bodies[0].further = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    assert targets(bodies[0]) == (["down_proj", "further.0", "gate_up_proj", "o_proj", "qkv_proj"], ["router"])
     with pytest.raises(ModelError, match=r"(?s)no linear layer.*--tuning full"):
         targets(torch.nn.Sequential(torch.nn.Embedding(2, 2)))
 

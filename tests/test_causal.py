@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -125,3 +126,18 @@ def test_a_sample_keeps_whole_lists(causal: ModuleType, tmp_path: Path) -> None:
         texts = drawn["test"].corpus.texts
         found = [(texts[document], grade) for document, grade in zip(documents, grades, strict=True)]
         assert found == lists[drawn["test"].queries.texts[query]]
+
+
+def test_lists_without_an_order_have_a_table(causal: ModuleType, tiny_model: Path, tmp_path: Path) -> None:
+    """Of a few lists that are all positives there is nothing to rank within."""
+    import homing
+    from homing import Evaluating
+    from tiny import made_data
+
+    data = homing.load(made_data(tmp_path, queries=12))
+    held = causal.sample({"dev": data, "test": data}, {"dev": 3, "test": 3})["test"]
+    relevant = held.qrels.relevance > 0
+    alone = replace(held, qrels=replace(held.qrels, query=held.qrels.query[relevant], document=held.qrels.document[relevant],
+                                        relevance=held.qrels.relevance[relevant]))  # fmt: skip
+    evaluations = homing.evaluate([Model(tiny_model, name=name) for name in ("base", "tuned")], alone, alone, Evaluating(resamples=100))
+    assert "| nDCG@10 |" in causal.table(evaluations, homing.compare(evaluations))

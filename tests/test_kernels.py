@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
+from copy import deepcopy
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -134,7 +136,8 @@ def test_a_body_takes_them_where_they_are_right(kernels: tuple[ModuleType, torch
     x = drawn(2, 5, 32, dtype=torch.float32, device=device)
     expected = layer(x)
     assert lean.make_lean(layer) == (1, "")
-    torch.testing.assert_close(layer(x), expected, atol=1e-6, rtol=0)
+    for each in (layer, deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        torch.testing.assert_close(each(x), expected, atol=1e-6, rtol=0)
     learned = [x, *layer.parameters()]
     for one, other in zip(*(torch.autograd.grad(each.sin().sum(), learned) for each in (layer(x), expected)), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)

@@ -193,7 +193,7 @@ def _remember(body: nn.Module) -> None:
     """Let what can be made again tell so, in place: norms, activations, and gates that have no kernels of their own."""
     for module in body.modules():
         if "forward" not in vars(module):
-            forward = Remembering(module) if isinstance(module, CHEAP) else gated_unit(module, None)
+            forward = Remembering(module) if isinstance(module, CHEAP) else gated_unit(module, by_kernels=False)
             if forward is not None:
                 module.forward = forward
 
@@ -201,7 +201,7 @@ def _remember(body: nn.Module) -> None:
 def unfuse(body: nn.Module) -> None:
     """Give modules outside of LoRA's layers their own pass again: for a body that has no more of these layers."""
     for module in body.modules():
-        if isinstance(forward := vars(module).get("forward"), Remembering) or (isinstance(forward, GatedUnit) and forward.made is None):
+        if isinstance(forward := vars(module).get("forward"), Remembering) or (isinstance(forward, GatedUnit) and not forward.by_kernels):
             del module.forward
 
 

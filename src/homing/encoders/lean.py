@@ -187,15 +187,16 @@ class _Norm:
 
 
 class GatedUnit:
-    """The forward pass of one feed-forward layer with a gate: by kernels, or where there are none in PyTorch."""
+    """The forward pass of one feed-forward layer with a gate: by kernels, or in PyTorch. It is copied and pickled with its model."""
 
-    def __init__(self, module: Any, made: ModuleType | None) -> None:
-        self.module, self.made = module, made
+    def __init__(self, module: Any, *, by_kernels: bool) -> None:
+        self.module, self.by_kernels = module, by_kernels
 
     def __call__(self, x: Tensor) -> Tensor:
         gate, up = self.module.gate_proj(x), self.module.up_proj(x)
-        inner: Tensor = _Gate.apply(self.made, gate, up)  # type: ignore[no-untyped-call]
-        out: Tensor = self.module.down_proj(with_origin(inner, partial(_gated, self.made), gate, up))
+        made = kernels(x.device)[0] if self.by_kernels else None
+        inner: Tensor = _Gate.apply(made, gate, up)  # type: ignore[no-untyped-call]
+        out: Tensor = self.module.down_proj(with_origin(inner, partial(_gated, made), gate, up))
         return out
 
 
@@ -268,16 +269,15 @@ def _join_norms_to_rotation(attention: Any) -> None:
 
 
 def _lean_gate(module: Any) -> Callable[..., Any] | None:
-    made = kernels(module.gate_proj.weight.device)[0] if _has_gate(module) else None
-    return gated_unit(module, made) if made else None
+    return gated_unit(module, by_kernels=True) if _has_gate(module) and kernels(module.gate_proj.weight.device)[0] else None
 
 
-def gated_unit(module: Any, made: ModuleType | None) -> GatedUnit | None:
-    """The pass of a feed-forward layer with a gate by these kernels, or in PyTorch; None where the module computes another thing."""
+def gated_unit(module: Any, *, by_kernels: bool) -> GatedUnit | None:
+    """The pass of a feed-forward layer with a gate by kernels, or in PyTorch; None where the module computes another thing."""
     if not _has_gate(module):
         return None
     weight = module.gate_proj.weight
-    x, ours = _trial((3, weight.shape[1]), weight), GatedUnit(module, made)
+    x, ours = _trial((3, weight.shape[1]), weight), GatedUnit(module, by_kernels=by_kernels)
     with torch.no_grad():
         return ours if _alike(module(x), ours(x)) else None
 

@@ -20,17 +20,19 @@ class Origin(NamedTuple):
 
     make: Callable[..., Tensor]
     sources: tuple[Tensor, ...]
+    version: int  # of the tensor: what was changed in place since is not what was made
 
 
 def origin(x: Tensor) -> Origin | None:
-    """The origin that `x` was given, if any."""
-    return getattr(x, "origin", None)
+    """The origin that `x` was given, if any, and still has."""
+    known: Origin | None = getattr(x, "origin", None)
+    return known if known and known.version == x._version else None
 
 
 def with_origin(x: Tensor, make: Callable[..., Tensor], *sources: Tensor) -> Tensor:
     """`x`, which from now on knows its origin; where no gradients are wanted, nothing would ask for it."""
     if x.requires_grad:
-        x.origin = Origin(make, tuple(each.detach() for each in sources))  # type: ignore[attr-defined]
+        x.origin = Origin(make, tuple(each.detach() for each in sources), x._version)  # type: ignore[attr-defined]
     return x
 
 

@@ -403,18 +403,21 @@ def load(model: Model, adapter: Adapter, scale: float | None = None) -> Tuning:
 
 
 def targets(body: nn.Module) -> tuple[list[str], list[str]]:
-    """Names of the linear layers to adapt, and of those to leave: all but a pooler's.
+    """Names of the linear layers to adapt, and of those to leave: a pooler's, and those that compute another thing (a router's choice).
+
+    A name is the last part of the whole one, but in a sequence of layers, where it is a number that other modules have too.
 
     Where a decoder has q, k, v, o, gate, up and down, these alone: what else is linear is a router, or sees images. Some of these names
     are no sign of that: GTE and Phi-3 have o and down beside queries, keys and values in one. Raises ModelError where there is none.
     """
-    linears = [name for name, module in body.named_modules() if isinstance(module, nn.Linear)]
-    own = sorted({name.rsplit(".", 1)[-1] for name in linears if "pooler" not in name})
+    linears = {name: module for name, module in body.named_modules() if isinstance(module, nn.Linear)}
+    left = [name for name, module in linears.items() if "pooler" in name or type(module).forward is not nn.Linear.forward]
+    own = sorted({name if (last := name.rsplit(".", 1)[-1]).isdigit() else last for name in linears if name not in left})
     if set(own) >= set(DECODER_LINEARS):
         own = list(DECODER_LINEARS)
     if not own:
         raise ModelError("the model has no linear layer to adapt", got=type(body).__name__, remedy="Give --tuning full: all weights learn.")
-    return own, [name for name in linears if "pooler" in name]
+    return own, left
 
 
 def _read(file: Path) -> dict[str, Tensor]:
