@@ -381,6 +381,8 @@ def test_where_different_shares_are_judged_ndcg_decides_if_it_says_the_same_with
     assert note.endswith(f"over judged documents alone nDCG@10 differs by {alone:+.4f} [{alone:+.4f}, {alone:+.4f}]: it says the same.")
     assert "结论相同" in in_both(note).zh
     assert JUDGED_ONLY not in compare([base, _moved(base, "tuned", 0.1, 3.0)], resamples=200).differences[0].measures
+    fused = replace(found[2], per_query={**found[2].per_query, JUDGED_ONLY: base.per_query[JUDGED_ONLY]})  # --measures named it
+    assert JUDGED_ONLY not in compare([base, _judged_apart(fused, alone)], resamples=200).differences[0].measures
 
 
 @pytest.mark.parametrize("alone", [-0.05, 0.0, "noise", None])

@@ -104,7 +104,8 @@ class Comparison:
 
     def difference(self, other: Evaluation, first: Evaluation, *, tested: bool = True) -> Difference:
         shared = [name for name in COMPARED if name in self.samples[other.name] and name in self.samples[first.name]]
-        if judged_alike(other, first):
+        scored = other.has_scores and first.has_scores  # of a fusion it is that of its first ranks, where --measures names it
+        if judged_alike(other, first) or not scored:
             shared = [name for name in shared if name != JUDGED_ONLY]
         p_values = {}
         for name in ("nDCG@10", JUDGED_ONLY):
