@@ -170,6 +170,16 @@ def test_a_tokenizer_that_knows_no_word_is_none(minilm: Path, tmp_path: Path) ->
         Model(halved, device="meta")
 
 
+def test_an_empty_text_has_an_embedding_where_the_tokenizer_adds_no_token(tiny_model: Path, tmp_path: Path) -> None:
+    path = _copy(tiny_model, tmp_path / "without_end")
+    said = json.loads((path / "tokenizer.json").read_text())
+    (path / "tokenizer.json").write_text(json.dumps({**said, "post_processor": None}))
+    model = Model(path)
+    alone, beside = model.encode([""], "document"), model.encode(["a longer text", "", "a"], "document")
+    np.testing.assert_allclose(np.linalg.norm(beside, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(beside[1:2], alone, atol=1e-5)
+
+
 def test_padding_side_does_not_change_an_embedding(tiny_model: Path) -> None:
     model = Model(tiny_model)
     together = model.encode(TEXTS)

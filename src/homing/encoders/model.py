@@ -169,8 +169,13 @@ class Model:
         return conventions.read(self.path).get("documents")
 
     def tokenize(self, texts: Sequence[str], kind: Kind | None, *, truncate: bool = True) -> Tokens:
-        """Token ids of the texts under the prompt of their kind (None: as they come): those sentence-transformers would feed the model."""
-        return Tokens.of(token_ids(self.transformer.tokenizer, texts, self.prompts[kind] if kind is not None else "", truncate=truncate))
+        """Token ids of the texts under the prompt of their kind (None: as they come): those sentence-transformers would feed the model.
+
+        A text without any, as an empty one where the tokenizer adds no token, is one of padding: a model embeds nothing less.
+        """
+        tokenizer = self.transformer.tokenizer
+        rows = token_ids(tokenizer, texts, self.prompts[kind] if kind is not None else "", truncate=truncate)
+        return Tokens.of(row or [tokenizer.pad_token_id or 0] for row in rows)
 
     def token_counts(self, texts: Sequence[str], kind: Kind, *, progress: str = "") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Tokens a text before any cut, prompt and special tokens included, and how many of them the vocabulary does not know.
