@@ -22,6 +22,7 @@ from homing.verifying.verification import Compared, Finding, Sent
 
 ROUNDING = 1e-5  # cosine distances: what float32 differs by from one program to another
 UNLIKE = 2e-2  # beyond what number formats do
+WHICH = "Where it is in float32: check which directory it was started with, and that it has been restarted since."
 
 FILLER = "The library holds books about rivers, ships, winter storms and old trade routes. "
 
@@ -166,7 +167,8 @@ class Side:
         told = f"embeddings are rounded to {rounded}" if rounded else "a number format with less precision (or nearly the same weights)"
         self._find(
             f"{told}: cosine distances up to {worst:.1e}",
-            "Serve in float32 (--dtype float32) for the last digits." + ("" if worst > self.tolerance else " It is within the tolerance."),
+            "Serve in float32 (--dtype float32) for the last digits."
+            + (" It is within the tolerance." if worst <= self.tolerance else "" if rounded else f" {WHICH}"),
             worst > self.tolerance,
         )
         return Way()
