@@ -145,6 +145,7 @@ def test_what_is_of_another_kind_than_what_belongs_there_is_told_how_to_come_by_
     table = {"query": ["one"], "document": ["two"]}
     calls += [
         (lambda: homing.load(table), "path is .*got dict; expected a path.*\nWhat is in memory is written to a file first"),
+        (lambda: homing.load(np.zeros(2)), "path is .*got ndarray; expected a path.*\nWhat is in memory"),
         (lambda: homing.load(made, corpus=["one", "two"]), "corpus is .*got list; expected a path"),
         (lambda: homing.check(splits, str(tiny_model)), "tokenizer is .*got str; .*\nGive the model: homing.check"),
         (lambda: homing.check(splits, model, max_length=0), "max_length is out of range; got 0"),

@@ -46,7 +46,7 @@ def demand_path(**arguments: object) -> None:
     """Raise SettingError for an argument that is no path."""
     for name, value in arguments.items():
         if not isinstance(value, str | PathLike) or not str(value):
-            raise _wrong(name, value, "a path or a name", "" if value is None or value == "" else _WAYS["path"])
+            raise _wrong(name, value, "a path or a name", "" if value is None or isinstance(value, str) else _WAYS["path"])
 
 
 def half_a_character(text: str) -> str:
