@@ -63,6 +63,7 @@ class Recipe:
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
         """Read recipe.toml. Raises FormatError for what isn't one, SettingError for a setting that there isn't."""
+        demand_path(path=path)
         path = Path(path)
         try:
             said = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -171,7 +171,7 @@ class Side:
             + (" It is within the tolerance." if worst <= self.tolerance else "" if rounded else f" {WHICH}"),
             worst > self.tolerance,
         )
-        return Way()
+        return Way() if worst <= self.tolerance else None  # where short texts already differ, long ones tell nothing of a cut
 
     def _other_weights(self, received: Floats32, texts: Sequence[str], before: float) -> tuple[str, str] | None:
         """Whether these are the embeddings of the model's base, or of the model of the other side."""
