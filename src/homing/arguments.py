@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import getattr_static
 from os import PathLike
 from types import NoneType, UnionType
 
@@ -21,6 +22,7 @@ _WAYS = {
     "texts": "Put the texts into a list, in the order that their embeddings shall have: list(texts), corpus.texts.",
 }
 _OF_ENCODERS = ("name", "digest", "dimension", "prompts", "similarity")
+_ABSENT = object()
 
 WHOLE, WHOLE_REMEDY = "text that can be written as UTF-8", "Cut or escape the text by whole characters."
 
@@ -37,8 +39,9 @@ def demand(kind: type | UnionType, **arguments: object) -> None:
 def demand_encoder(**arguments: object) -> None:
     """Raise SettingError for an argument that encodes nothing."""
     for name, value in arguments.items():
-        kind = type(value)
-        if not callable(getattr(kind, "encode", None)) or not all(hasattr(value, each) for each in _OF_ENCODERS):
+        # looked up, not asked for: a server would have to answer, and weights to be read
+        known = all(getattr_static(value, each, _ABSENT) is not _ABSENT for each in _OF_ENCODERS)
+        if not known or not callable(getattr(type(value), "encode", None)):
             raise _wrong(name, value, "an encoder", _WAYS["Model"])
 
 

@@ -15,6 +15,7 @@ from homing.errors import ModelError
 Kind = Literal["lora", "rslora", "dora", "full"]
 
 CONFIG, LOW_RANK, WHOLE = "adapter_config.json", "adapter_model.safetensors", "weights.safetensors"
+ADAPTERS = (CONFIG, WHOLE)  # either tells an adapter's directory, one of another program's too
 MARKS = (LOW_RANK, WHOLE)  # either tells an adapter's directory from any other
 
 

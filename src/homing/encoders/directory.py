@@ -8,6 +8,7 @@ from pathlib import Path
 
 from homing.conventions import FILE
 from homing.digests import remembered, update
+from homing.encoders.adapter import ADAPTERS
 from homing.encoders.safety import OTHER_WEIGHTS, PICKLES, modules
 from homing.errors import ModelError
 from homing.protocols import Kind
@@ -79,7 +80,7 @@ def directory_of(path: str | Path) -> Path:
             ) from None
     if not (directory / "config.json").is_file() and not (directory / "modules.json").is_file():
         remedy = "Give the directory that holds modules.json."
-        if any((directory / mark).is_file() for mark in ("adapter_config.json", "weights.safetensors")):
+        if any((directory / mark).is_file() for mark in ADAPTERS):
             remedy = "This is an adapter: merge it into its base first (homing merge)."
         elif (directory / "model" / "modules.json").is_file():
             remedy = f"This is a run: give its model, {directory / 'model'}."

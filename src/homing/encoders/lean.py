@@ -3,7 +3,8 @@
 A norm, a gate, a rotation of queries and keys: in transformers each is a handful of operations, and each operation reads and writes every
 activation, which on a fast GPU takes several times as long as the products (benchmarks/traffic.py counts it). Here RMSNorm (Zhang and
 Sennrich 2019, arXiv 1910.07467) is PyTorch's own kernel. Gates and rotary position embeddings (Su et al. 2021, arXiv 2104.09864) take
-one pass, and one back, by kernels of ours where Triton runs; where it doesn't, a rotation takes three, and a gate is left as it is.
+one pass, and one back, by kernels of ours where Triton runs, and so does a norm of each head with the rotation behind it; where it doesn't,
+a rotation takes three, and a gate is left as it is. In PyTorch, a gate has a pass that keeps less, which LoRA's layers take (fused.py).
 Results are the library's to rounding. What a model computes in another way, as a trial shows, is left to it.
 """
 

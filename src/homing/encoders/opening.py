@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
+from homing.encoders.adapter import ADAPTERS
 from homing.encoders.endpoint import Endpoint, to_stderr
 from homing.encoders.kept import Kept
 from homing.encoders.safety import read_object
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 CUT = re.compile(r"(.+)@(\d+)")
 OF_AN_ADDRESS = ("key", "price", "dimensions", "query_prompt", "document_prompt")
-ADAPTERS = ("adapter_config.json", "weights.safetensors")
 
 
 def open_encoder(spec: str | Path, *, name: str | None = None, keep: bool = True, say: Say = to_stderr, **encoding: Any) -> Encoder:
