@@ -392,6 +392,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if said.table:
         _write(file)
         return
+    if lacking := [name for name in said.sets if not (said.data / name / "train.json").is_file()]:
+        parser.error(f"no train.json in {said.data / lacking[0]}: --data names a folder, --sets folders in it")
     model = said.model or minilm()
     if said.threads:
         torch.set_num_threads(said.threads)
