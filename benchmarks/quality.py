@@ -13,6 +13,7 @@ examination is outside.
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib.util
 import json
 import os
@@ -120,11 +121,14 @@ def run_st(task: Task, settings: st.Settings) -> Done:
 
 def run_homing(task: Task, settings: Training) -> Done:
     settings = replace(settings, minutes=task.seconds / 60.0, seed=task.seed)
+    if settings.train == "queries":
+        (task.work / "logs").mkdir()
+        (task.work / "logs" / "documents").symlink_to(_index())
     clock = Clock(task.seconds)
     adapter = homing.train(task.base, task.mined, task.held.lists.dev, settings, out=task.work / "adapter", logs=task.work / "logs")
     seconds = clock.spent
     lines = [json.loads(line) for line in (task.work / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    if settings.train == "queries":  # the documents' embeddings are those of the index that exists
+    if settings.train == "queries":  # the documents' embeddings are those of an index that exists
         seconds = max(line.get("seconds", 0.0) for line in lines)
     steps = max((line["step"] for line in lines), default=0)
     rate = max((line["learning_rate"] for line in lines if "learning_rate" in line), default=None)
@@ -186,6 +190,14 @@ def examined(data: Path, name: str, side: str, model: Model, size: Size) -> Exam
     if place not in _EXAMINATIONS:
         _EXAMINATIONS[place] = held(data, name)[0].examination(model, side, size)
     return _EXAMINATIONS[place]
+
+
+@cache
+def _index() -> Path:
+    """Where the documents' embeddings by the base lie, for all seeds of a process."""
+    place = Path(tempfile.mkdtemp(prefix="quality-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
 
 
 @cache
