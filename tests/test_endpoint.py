@@ -340,3 +340,23 @@ def test_a_killed_call_goes_on_and_pays_nothing_twice(server: FakeServer, tmp_pa
     sent = [text for text in server.texts if text.startswith("text")]
     assert len(set(sent)) == 400
     assert len(sent) <= 400 + 2 * 64  # what was under way, and the one that tries the kept ones
+
+
+def test_what_was_answered_before_an_error_is_kept(server: FakeServer, tmp_path: Path) -> None:
+    class Revoked(list[Any]):
+        """A fault for every request after the fifth."""
+
+        def __bool__(self) -> bool:
+            return len(server.asked) >= 5
+
+        def pop(self, place: Any = -1) -> int:
+            return 401
+
+    server.faults = Revoked()
+    texts = [f"text {number} " + "x" * 200 for number in range(600)]
+    with pytest.raises(EndpointError, match="another key"):
+        Kept(endpoint(server, concurrency=2), tmp_path).encode(texts, "document")
+    server.faults = []
+    Kept(endpoint(server, concurrency=2), tmp_path).encode(texts, "document")
+    sent = [text for text in server.texts if text.startswith("text")]
+    assert len(sent) <= len(texts) + 64 + 1  # what was under way, and the one that tries the kept ones

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -30,7 +30,9 @@ TEXTS_A_REQUEST = 64
 TOKENS_A_REQUEST = 16_384
 SHORTEST_CUT = 1_000  # characters; a text that is refused at this length is refused for another reason
 LENGTH_OFF = 1e-2  # of an embedding, from 1: beyond what number formats do
+KEPT_EVERY = 10.0  # seconds: what a kill can cost
 Answer = tuple[NDArray[np.float32], int]
+Keep = Callable[[Sequence[str], NDArray[np.float32]], None]
 
 
 def to_stderr(line: str) -> None:
@@ -170,29 +172,44 @@ class Endpoint:
         self._say(f"{self.name}: sends {many}, {characters:,} characters (about {tokens:,} tokens{price}), to {self.client.host}")
         self._announced = len(texts)
 
-    def encode(self, texts: Sequence[str], kind: Kind = "document", *, progress: str = "") -> NDArray[np.float32]:
-        """Embeddings of texts, shape (texts, dimension), of length 1; equal texts are asked for once. Raises EndpointError."""
+    def encode(
+        self, texts: Sequence[str], kind: Kind = "document", *, progress: str = "", keep: Keep = lambda texts, rows: None
+    ) -> NDArray[np.float32]:
+        """Embeddings of texts, shape (texts, dimension), of length 1; equal texts are asked for once. Raises EndpointError.
+
+        `keep` is given each text with its embedding once: soon after it was answered, and before an error leaves this call.
+        """
         demand_texts(texts)
         distinct, rows = each_once(texts)
         out = np.empty((len(distinct), self.dimension), dtype=np.float32)
         if len(distinct) > self._announced:
             self.announce(distinct, kind)
         self._announced -= len(distinct)
-        start = time.perf_counter()
-        cut = self._fill(out, [self.prompts[kind] + text for text in distinct], progress)
-        self._seconds, self._cut = self._seconds + time.perf_counter() - start, self._cut + cut
+        start = kept = time.perf_counter()
+        new, cut = list[int](), set[int]()
+        try:
+            for places, found in self._answers([self.prompts[kind] + text for text in distinct], cut, progress):
+                out[places] = found
+                new += places
+                if time.perf_counter() - kept > KEPT_EVERY:
+                    keep([distinct[text] for text in new], out[new])
+                    new, kept = [], time.perf_counter()
+        finally:
+            if new:
+                new.sort()  # as they are asked for again: rows that lie in order are mapped
+                keep([distinct[text] for text in new], out[new])
+        self._seconds, self._cut = self._seconds + time.perf_counter() - start, self._cut + len(cut)
         if cut:
-            self._say(f"{self.name}: {cut} texts were refused at their length, and cut until they were taken")
-        self._bring_to_length_one(out)
+            self._say(f"{self.name}: {len(cut)} texts were refused at their length, and cut until they were taken")
         return out[rows]
 
-    def _fill(self, out: NDArray[np.float32], texts: list[str], progress: str) -> int:
-        """Ask for all texts; how many of them were cut."""
+    def _answers(self, texts: list[str], cut: set[int], progress: str) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """Ask for all texts: places of some and their embeddings, as they come. A text that is shortened is named in `cut`."""
         waiting = sorted(range(len(texts)), key=lambda text: len(texts[text]))  # the longest are taken first, from the end
         halves: list[_Batch] = []
         asked = UnderWay[_Batch, Answer](self.client.stop)
         ask = partial(self.client.embeddings, self.model, **self._parameters)
-        cut, at_once = set[int](), 1  # one request, until the server has taken one
+        at_once = 1  # one request, until the server has taken one
         with tqdm(total=len(texts), desc=progress, unit="text", disable=not progress, **BAR) as bar, asked:
             while waiting or halves or asked:
                 while (waiting or halves) and len(asked) < at_once:
@@ -211,12 +228,12 @@ class Endpoint:
                         halves.append(_Batch(batch.texts))
                         continue
                     self._demand_dimension(found.shape[1])
-                    out[batch.texts] = found
+                    self._bring_to_length_one(found)
                     at_once = self.concurrency
                     self.texts_a_request = min(self.texts_a_request, batch.learned())
                     self._count(len(batch.texts), tokens)
                     bar.update(len(batch.texts))
-        return len(cut)
+                    yield batch.texts, found
 
     def _next(self, waiting: list[int], texts: list[str]) -> _Batch:
         """Take the texts of the next request off the end of `waiting`."""
@@ -249,12 +266,12 @@ class Endpoint:
 
     def _bring_to_length_one(self, out: NDArray[np.float32]) -> None:
         lengths = np.linalg.norm(out, axis=1, keepdims=True)
-        if len(out) and lengths.min() == 0:
+        if lengths.min() == 0:
             raise EndpointError(
                 "the server gives an embedding of zeros", where=self.client.url, got=f"{int((lengths == 0).sum())} of {len(out)} texts",
                 remedy="Check the server: a model that fails in half precision does this.",
             )  # fmt: skip
-        if len(out) and np.abs(lengths - 1).max() > LENGTH_OFF and self._lengths == (1.0, 1.0):
+        if np.abs(lengths - 1).max() > LENGTH_OFF and self._lengths == (1.0, 1.0):
             self._lengths = float(lengths.min()), float(lengths.max())
             low, high = self._lengths
             self._say(

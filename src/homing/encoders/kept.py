@@ -21,7 +21,7 @@ from homing.errors import ModelError
 from homing.progress import Say
 from homing.protocols import Encoder, Kind
 
-BLOCK_CHARACTERS = 1 << 18  # encoded between two writes: what a kill can cost
+BLOCK_CHARACTERS = 1 << 18  # encoded between two writes: what a kill can cost with a model of one's own
 SAME = 1e-3  # a cosine distance that rounding does not reach and other weights do
 
 
@@ -86,7 +86,8 @@ class Kept:
         blocks = list(_blocks(missing, size))
         unkept = list[NDArray[np.float32]]()
         for number, block in enumerate(blocks, 1):
-            found = self._encode(block, kind, f"{progress} ({number} of {len(blocks)})" if progress and len(blocks) > 1 else progress)
+            told = f"{progress} ({number} of {len(blocks)})" if progress and len(blocks) > 1 else progress
+            found = self._encode(block, kind, told, store)
             store.add(block, found)
             if store.broken:
                 unkept.append(found)
@@ -102,9 +103,12 @@ class Kept:
             embeddings[places >= 0] = store.rows(places[places >= 0])
         return embeddings[rows]
 
-    def _encode(self, texts: Sequence[str], kind: Kind, progress: str) -> NDArray[np.float32]:
+    def _encode(self, texts: Sequence[str], kind: Kind, progress: str, store: Store | None = None) -> NDArray[np.float32]:
         start = time.perf_counter()
-        found = self.encoder.encode(texts, kind, progress=progress)
+        if isinstance(self.encoder, Endpoint) and store is not None:  # whose answers are paid for: kept one by one, whatever comes then
+            found = self.encoder.encode(texts, kind, progress=progress, keep=store.add)
+        else:
+            found = self.encoder.encode(texts, kind, progress=progress)
         self.seconds, self.encoded = self.seconds + time.perf_counter() - start, self.encoded + len(texts)
         bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
         if len(bad):
