@@ -59,6 +59,7 @@ if find_spec("jaxtyping") is None:  # Homing's losses name shapes by it, in anno
 
 from homing.batches import MINED, POSITIVE
 from homing.encoders import lean
+from homing.encoders.checkpointing import set_checkpointing
 from homing.encoders.fused import fuse, fuse_layers
 from homing.encoders.model import Model
 from homing.encoders.step import Step
@@ -256,7 +257,7 @@ def homing_update(
     fused = fuse(tuned) if tuned is not None else fuse_layers(body, own)
     learned = [parameter for parameter in body.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=RATE, fused=True)  # as `homing.train` has it
-    step = Step(model, learned, lambda: body.gradient_checkpointing_enable({"use_reentrant": False}), say=say, budget=budget)
+    step = Step(model, learned, partial(set_checkpointing, body, True), say=say, budget=budget)
     relevance = torch.from_numpy(rows.relevance).to(place.device)
     texts, documents = np.arange(len(rows.tokens)), None
     if queries_only:

@@ -22,7 +22,8 @@ import homing
 from homing import Adapter, Model, Training
 from homing.conventions import FILE
 from homing.encoders import tuning as tunings
-from homing.encoders.tuning import Tuning, default_tuning, load, set_checkpointing, targets, tune
+from homing.encoders.checkpointing import set_checkpointing
+from homing.encoders.tuning import Tuning, default_tuning, load, targets, tune
 from homing.errors import MergeError, ModelError, SettingError
 
 KINDS = ("lora", "rslora", "dora", "full")

@@ -13,11 +13,12 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor
 
+from homing.encoders.checkpointing import set_checkpointing
 from homing.encoders.fused import fuse
 from homing.encoders.fused import unfuse as unfuse_body
 from homing.encoders.model import Model
 from homing.encoders.step import Step
-from homing.encoders.tuning import set_checkpointing, targets, tune
+from homing.encoders.tuning import targets, tune
 from homing.losses import Contrast
 from homing.settings import Training
 from test_packed import BODIES

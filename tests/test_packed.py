@@ -36,6 +36,7 @@ from transformers import (
 )
 
 from homing.encoders import packed
+from homing.encoders.checkpointing import set_checkpointing
 from homing.encoders.model import Model
 from homing.encoders.packed import Packing
 from homing.encoders.tokens import Tokens
@@ -161,8 +162,7 @@ def test_gradients_of_an_adapter_agree_with_padding(tiny_model: Path, checkpoint
     body = model.transformer[0].model
     get_peft_model(body, LoraConfig(r=4, target_modules="all-linear", task_type="FEATURE_EXTRACTION", init_lora_weights=False))
     if checkpointing:
-        body.gradient_checkpointing_enable({"use_reentrant": False})
-        model.transformer.train()
+        set_checkpointing(body, True)
     with torch.no_grad():
         torch.testing.assert_close(model.embed(TOKENS, TEXTS), padded(model, TOKENS, TEXTS), atol=2e-6, rtol=0)
     got, expected = gradients(model, model.embed), gradients(model, model.embed_padded)

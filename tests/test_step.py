@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
+from homing.encoders.checkpointing import set_checkpointing
 from homing.encoders.dropout import Bits, replace_dropout
 from homing.encoders.fused import fuse
 from homing.encoders.memory import Saved, available, saved_bytes
 from homing.encoders.model import Model
 from homing.encoders.step import Step
 from homing.encoders.tokens import Tokens
-from homing.encoders.tuning import set_checkpointing, targets
+from homing.encoders.tuning import targets
 from homing.errors import TrainingError
 from homing.losses import Contrast
 
@@ -282,8 +283,6 @@ def test_then_gradient_checkpointing_then_an_error(made: Made, monkeypatch: pyte
 
     def checkpoint() -> None:
         set_checkpointing(made.peft.base_model.model, True)
-        for module in made.model.transformer.modules():
-            module.training = module.training or bool(getattr(module, "gradient_checkpointing", False))
         checkpointed.append(True)
 
     def with_checkpointing_only(tokens: Tokens, texts: NDArray[np.integer]) -> Tensor:
@@ -367,8 +366,6 @@ def test_fused_layers_keep_less_and_their_merged_weights_are_no_activations(tiny
 def test_checkpointing_keeps_the_input_of_each_layer(made: Made) -> None:
     whole = weighed(made)
     set_checkpointing(made.peft.base_model.model, True)
-    for module in made.model.transformer.modules():
-        module.training = module.training or bool(getattr(module, "gradient_checkpointing", False))
     step = made.step(checkpointing=True)
     made.gradients(step)
     layer_inputs = 2 * 64 * 4  # layers, hidden size, bytes of a float

@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from homing.conventions import put
 from homing.encoders.adapter import WHOLE, Adapter, Kind
+from homing.encoders.checkpointing import set_checkpointing
 from homing.encoders.devices import fast_dtype
 from homing.encoders.dropout import Bits, replace_dropout, restore_dropout
 from homing.encoders.fused import fuse, unfuse
@@ -140,8 +141,7 @@ class Tuning(ABC):
         self.model.change = None
         self.model.transformer.eval()
         for name, module in self.model.transformer.named_modules():
-            adapted = isinstance(module, LoraLayer) or "lora_dropout" in name  # DoRA drops if its layer is in training mode
-            if adapted or getattr(module, "gradient_checkpointing", False):
+            if isinstance(module, LoraLayer) or "lora_dropout" in name:  # DoRA drops if its layer is in training mode
                 module.training = True
 
     def step(self, say: Say = lambda line: None) -> Step:
@@ -433,12 +433,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*")
         yield
-
-
-def set_checkpointing(body: Any, on: bool) -> None:
-    """Turn gradient checkpointing (Chen et al. 2016, arXiv 1604.06174) of a transformers model on or off; `train_mode` then heeds it."""
-    with _quiet():
-        if on:
-            body.gradient_checkpointing_enable({"use_reentrant": False})
-        else:
-            body.gradient_checkpointing_disable()
