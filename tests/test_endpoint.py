@@ -112,6 +112,11 @@ def test_what_does_not_pass_is_given_up_and_said(server: FakeServer) -> None:
         endpoint(server).encode(["x"], "document")
     with pytest.raises(EndpointError, match=r"(?s)cannot be asked so.*does not exist.*The server has: fake"):
         Endpoint(server.url, "other").encode(["x"], "document")
+    server.models = []
+    server.faults = [404]
+    with pytest.raises(EndpointError) as told:
+        endpoint(server).encode(["x"], "document")
+    assert "The server has" not in str(told.value)
     with pytest.raises(EndpointError, match=r"does not answer.*ConnectError"):
         Endpoint("http://127.0.0.1:9/v1", "x", client=Client("http://127.0.0.1:9/v1", wait=0.001)).encode(["x"], "document")
 
@@ -217,6 +222,19 @@ def test_answers_that_no_embeddings_can_be_are_named(server: FakeServer, fault: 
     server.faults = [fault]
     with pytest.raises(EndpointError, match=named):
         found.encode(["a", "b", "c"], "document")
+
+
+def test_where_a_server_points_elsewhere_is_named(server: FakeServer) -> None:
+    server.faults = [(308, {"location": "https://elsewhere/v1/embeddings"})]
+    with pytest.raises(EndpointError, match=r"308.* to https://elsewhere/v1/embeddings"):
+        endpoint(server).encode(["x"], "document")
+
+
+def test_a_server_that_takes_no_word_of_the_format_is_asked_without(server: FakeServer) -> None:
+    listed = [{"loc": ["body", "encoding_format"], "msg": "'float' is not valid: accepted values are ['base64']"}]
+    server.faults = [lambda answer: JSONResponse({"detail": listed}, 422)]
+    assert endpoint(server).encode(TEXTS, "document").shape == (150, 6)
+    assert not any("encoding_format" in body for body in server.asked)
 
 
 def test_any_order_and_base64_are_understood(server: FakeServer) -> None:

@@ -87,6 +87,7 @@ class Client:
         if parsed.port is not None:
             self.host += f":{parsed.port}"
         self.retries, self._tries, self._wait = 0, tries, wait
+        self._format = {"encoding_format": "float"}  # the API's default, which not every gateway takes for its own
         self._not_before, self._lock = 0.0, Lock()
         self.stop = Event()
         self._key = _key(key, open_line=parsed.scheme == "http" and not self.on_this_machine)
@@ -117,8 +118,14 @@ class Client:
         Raises RefusedError for a request that it doesn't take, EndpointError where it cannot be reached, or answers with something else
         than one embedding a text, all of one length and of finite numbers.
         """
-        body = {"model": model, "input": texts, "encoding_format": "float", **parameters}
-        content = self._ask("POST", "/embeddings", orjson.dumps(body), tries)
+        body = {"model": model, "input": texts, **parameters}
+        try:
+            content = self._ask("POST", "/embeddings", orjson.dumps({**body, **self._format}), tries)
+        except RefusedError as error:
+            if not self._format or "encoding_format" not in error.got:
+                raise
+            self._format = {}  # Voyage takes base64 or no word of it
+            content = self._ask("POST", "/embeddings", orjson.dumps(body), tries)
         try:
             answer = _json(content)
             data, usage = answer["data"], answer.get("usage")
@@ -224,9 +231,13 @@ class Client:
             )
         if status != 429 and status != 408 and status < 500:
             remedy = "Check the address (it ends in /v1 with most servers) and the model's name."
-            if answer.request.method == "POST":
+            if answer.has_redirect_location:
+                problem += f" to {self._clean(answer.headers['location'])}"
+                remedy = "Give the address that it names: no text and no key follows to wherever a server points."
+            elif answer.request.method == "POST":
                 with suppress(EndpointError):
-                    remedy += f" The server has: {', '.join(sorted(self.models())[:8])}."
+                    names = ", ".join(sorted(self.models())[:8])
+                    remedy += f" The server has: {names}." if names else ""
             raise EndpointError("the server cannot be asked so", where=self.url, got=problem, remedy=remedy)
 
     def _clean(self, said: str) -> str:
