@@ -83,7 +83,16 @@ def test_pairs_judged_both_ways_and_repeated_are_counted() -> None:
     found = check(dataset([("a", "d", 1), ("a", "d", 0), ("a", "d", 1), ("a", "e", 0)]))
     assert found.notes["judged_both_ways"] == 1
     assert found.notes["repeated_judgments"] == 2
-    assert "1 pairs are judged both ways" in " ".join(found.warnings)
+    assert "1 pair is judged both ways" in " ".join(found.warnings)
+
+
+def test_a_column_that_may_be_the_label_is_told_where_nothing_is_judged_not_relevant(tmp_path: Path) -> None:
+    rows = [("如何退保", "拨打客服电话", "是", "app"), ("保单丢失", "请重启手机", "否", "app"), ("理赔进度", "在线查询", "", "web")]
+    (file := tmp_path / "service.csv").write_text("问题,回答,是否解决,渠道\n" + "\n".join(map(",".join, rows)), encoding="utf-8")
+    said = " ".join(check(load_splits(file)).warnings)
+    assert "the column 是否解决 holds yes and no" in said and "渠道" not in said
+    (file := tmp_path / "judged.csv").write_text("问题,回答,标签,是否解决\n如何退保,重启,0,是\n保单丢失,补办,1,否\n", encoding="utf-8")
+    assert "是否解决" not in " ".join(check(load_splits(file)).warnings)
 
 
 def test_near_duplicates_are_pairs_of_queries() -> None:

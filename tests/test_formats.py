@@ -406,6 +406,13 @@ def test_rows_without_and_with_numbered_negatives(tmp_path: Path) -> None:
     assert judgments(load(put(tmp_path / "b.json", [numbered]))) == [("q", "d", 1), ("q", "e", 0), ("q", "f", 0), ("q", "g", 0)]
 
 
+def test_triples_without_a_header_are_told_so_whatever_commas_they_hold(tmp_path: Path) -> None:
+    (file := tmp_path / "triples.tsv").write_text("is hail, or storm, covered\tyes, both, always\tno, never\n" * 2)
+    with pytest.raises(FormatError, match="the first row names them") as refused:
+        load(file)
+    assert "'is hail, or storm, covered', 'yes, both, always'" in str(refused.value)
+
+
 @pytest.mark.parametrize(("encoding", "read_as"), [("utf-8", {}), ("utf-8-sig", {}), ("gb18030", {"read_as_gb18030": 1})])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_csv_as_excel_writes_it(tmp_path: Path, encoding: str, read_as: dict[str, int], delimiter: str) -> None:

@@ -14,6 +14,7 @@ from homing.arguments import demand
 from homing.checks import Check, Leak, Lengths, Part, Spread, keeping
 from homing.data import SIDES, Dataset, Qrels, Side, Splits, pair_keys
 from homing.errors import SettingError
+from homing.formats.fields import IRRELEVANT, RELEVANT, simplified
 from homing.protocols import Kind
 from homing.texts.near import Near, equal, join
 
@@ -86,6 +87,7 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
         max_length=longest,
         by=data.by if isinstance(data, Splits) else by,
         columns={name: len(set(values) - {""}) for name, values in whole.queries.columns.items()},
+        like_labels=() if negatives.any() else tuple(name for name, values in whole.queries.columns.items() if _says(values)),
     )
 
 
@@ -103,6 +105,12 @@ def kept_by(splits: Splits) -> str | None:
     """What keeps the queries that the split left out, in words, where they are many of those that were to learn from."""
     removed = len(splits.removed)
     return keeping(splits.by, removed, removed + len(splits.train.qrels.queries) + len(splits.dev.qrels.queries))
+
+
+def _says(values: Sequence[str]) -> bool:
+    """Whether a column holds yes and no, in the words that labels have, and nothing else."""
+    said = {simplified(value).lower() for value in values} - {""}
+    return said <= {*RELEVANT, *IRRELEVANT, "1", "0"} and bool(said & {*RELEVANT, "1"}) and bool(said & {*IRRELEVANT, "0"})
 
 
 def _pooled(parts: list[Qrels]) -> Qrels:

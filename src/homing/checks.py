@@ -103,7 +103,7 @@ class Check:
     near-duplicates are too many to be counted, the queries of the largest group of them, and then `near_duplicates` is less than all.
     `answers`: the documents that are relevant to any query; `widest`: the queries that the most relevant of them is relevant to. `itself`:
     the queries that one of their relevant documents repeats. `grades`: how many judgments have each relevance. `marked_up`: the documents
-    that hold tags of HTML.
+    that hold tags of HTML. `like_labels`: the columns that hold yes and no, where nothing is judged not relevant.
     """
 
     queries: int
@@ -129,6 +129,7 @@ class Check:
     itself: int = 0
     grades: dict[int, int] = field(default_factory=dict)
     marked_up: int = 0
+    like_labels: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -231,6 +232,11 @@ class Check:
             )
         if judged and self.without_negative == judged:
             yield "there are no judged negatives at all: they are mined from the whole corpus, where nobody judged what is found."
+            for name in self.like_labels:
+                yield (
+                    f"the column {name} holds yes and no, and every document counts as relevant: if it says whether the document is, "
+                    "name it is_relevant, and the document content."
+                )
         elif judged and (share := self.positives.mean / (self.positives.mean + self.negatives.mean)) >= RELEVANT:
             yield (
                 f"{share:.0%} of the judgments are relevant: AP and F1 are near 1 for any model, so that neither can show a gain, and most "
@@ -271,7 +277,7 @@ class Check:
             )
             yield f"only {asked:,} {have} a relevant document: {few}."
         if both := self.notes.get("judged_both_ways"):
-            yield f"{both:,} pairs are judged both ways and were taken as relevant."
+            yield f"{counted(both, 'pair is judged both ways and was', 'pairs are judged both ways and were')} taken as relevant."
 
     def _of_the_files(self) -> Iterator[str]:
         if empty := self.notes.get("empty_queries", 0) + self.notes.get("empty_documents", 0):

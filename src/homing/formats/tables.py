@@ -31,7 +31,8 @@ _CERTAIN = 8  # characters beyond ASCII that are valid UTF-8: text in another en
 
 
 def table(path: Path, notes: Counter[str], seen: Callable[[int], object]) -> Iterator[Record]:
-    """The rows of a CSV file, as strings: separated by commas, semicolons, tabs or bars, whichever its first line has most of.
+    """The rows of a CSV file, as strings: separated by commas, semicolons, tabs or bars, whichever its first line has most of
+    (by tabs where it has one and the file is called .tsv: a line that is no header, but a text, has commas too).
 
     Excel's own first line, `sep=;`, says which, and is no header. UTF-8, or else GB18030, which is counted in `notes["read_as_gb18030"]`.
     Raises FormatError where the file is neither, or broken.
@@ -43,7 +44,8 @@ def table(path: Path, notes: Counter[str], seen: Callable[[int], object]) -> Ite
         while start and not start.strip():
             start = file.readline()
         said = _SEPARATOR.fullmatch(start.strip("\ufeff \r\n"))
-        delimiter = said[1] if said else max(_DELIMITERS, key=start.count)
+        tabs = "\t" in start and ".tsv" in path.suffixes
+        delimiter = said[1] if said else "\t" if tabs else max(_DELIMITERS, key=start.count)
         file.seek(0)
         rows = csv.reader(_counted(file, seen, encoding), delimiter=delimiter, strict=True)
         header: list[str] = []
