@@ -406,6 +406,14 @@ def test_rows_without_and_with_numbered_negatives(tmp_path: Path) -> None:
     assert judgments(load(put(tmp_path / "b.json", [numbered]))) == [("q", "d", 1), ("q", "e", 0), ("q", "f", 0), ("q", "g", 0)]
 
 
+def test_lists_of_another_kind_than_candidates_are_told_what_to_become(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"Call a list of texts 'positive' .* \('clicked', 'skipped'\)"):
+        load(put(tmp_path / "clicks.jsonl", [{"query": "q", "clicked": ["d"], "skipped": ["e"]}]))
+    columns = {"is_selected": [1, 0], "passage_text": ["d", "e"]}
+    with pytest.raises(FormatError, match="Write 'passages' as a list with an object a candidate"):
+        load(put(tmp_path / "columns.jsonl", [{"query": "q", "answers": ["a"], "passages": columns}]))
+
+
 def test_triples_without_a_header_are_told_so_whatever_commas_they_hold(tmp_path: Path) -> None:
     (file := tmp_path / "triples.tsv").write_text("is hail, or storm, covered\tyes, both, always\tno, never\n" * 2)
     with pytest.raises(FormatError, match="the first row names them") as refused:

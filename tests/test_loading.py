@@ -157,6 +157,20 @@ def test_a_trec_folder_of_two_splits(tmp_path: Path) -> None:
     assert halves.train.notes == {"dev_as_test": 1, "ignored_qrels": 1}
 
 
+def test_ms_marco_s_small_dev_is_dev_and_other_qrels_of_a_trec_folder_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "collection.tsv").write_text("d\tdocument\n")
+    for side, name in (("train", "one"), ("dev.small", "two")):
+        (tmp_path / f"queries.{side}.tsv").write_text(f"{name}\t{name}\n")
+        (tmp_path / f"qrels.{side}.tsv").write_text(f"{name}\t0\td\t1\n")
+    (tmp_path / "qrels.dl19-passage.txt").write_text("three 0 d 1\n")
+    halves = load_splits(tmp_path)
+    assert isinstance(halves, Halves)
+    assert [part.qrels.queries.tolist() for part in halves] == [[0], [1]]
+    assert halves.train.notes == {"dev_as_test": 1, "ignored_qrels": 1}
+    (tmp_path / "queries.dev.tsv").write_text("two\ttwo\nmore\tmore\n")
+    assert load_splits(tmp_path)[1].queries.texts == ("one", "two", "more")
+
+
 def test_a_side_without_a_positive_is_named(tmp_path: Path) -> None:
     path, without = rows_file(tmp_path / "a.jsonl", q="d"), rows_file(tmp_path / "empty.jsonl", r="")
     with pytest.raises(JudgmentError, match=r"empty\.jsonl: no document is judged relevant to any query in the dev split"):

@@ -139,7 +139,8 @@ class Check:
     def to_dict(self) -> dict[str, Any]:
         """The same in dictionaries, lists and numbers, fit for JSON."""
         grades = {str(grade): count for grade, count in self.grades.items()}
-        return asdict(self) | {"grades": grades, "leaks": [asdict(leak) for leak in self.leaks], "warnings": self.warnings}
+        lists = {"leaks": [asdict(leak) for leak in self.leaks], "like_labels": list(self.like_labels), "warnings": self.warnings}
+        return asdict(self) | {"grades": grades} | lists
 
     def __str__(self) -> str:
         return "\n".join(line.rstrip() for line in self._lines())

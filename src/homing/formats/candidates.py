@@ -103,9 +103,19 @@ def _candidates(record: Record) -> dict[str, list[Any]]:
             where=record.where,
             got=f"the keys {keys(record.value)}",
             expected='a key with a list of {"content": …, "is_relevant": …}',
-            remedy="Add the list, empty where the query has no candidate.",
+            remedy=_otherwise(record.value),
         )
     return lists
+
+
+def _otherwise(value: dict[str, Any]) -> str:
+    """What to do about a record without a list of candidates, by what it has instead."""
+    objects = {key: list(each.values()) for key, each in value.items() if isinstance(each, dict)}
+    if apart := next((key for key, parts in objects.items() if any(isinstance(part, list) for part in parts)), None):
+        return f"Write {apart!r} as a list with an object a candidate, its text and its label together."
+    if texts := {key: each for key, each in value.items() if isinstance(each, list)}:
+        return f"Call a list of texts 'positive' where they answer the query, 'negative' where they don't ({keys(texts)})."
+    return "Add the list, empty where the query has no candidate."
 
 
 def _candidate(candidate: object, where: str) -> tuple[str, str, object]:

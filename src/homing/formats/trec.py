@@ -1,9 +1,9 @@
 """A TREC folder: `collection.tsv` (document id, text), `queries.tsv` (query id, text), `qrels.txt` (query id, 0, document id, relevance).
 
 Qrels of splits are `qrels.train.txt`, `qrels.dev.txt`, `qrels.test.txt`; the queries may be parted likewise (`queries.train.tsv`, …), and
-qrels end in `.tsv`, as in MS MARCO and T2Ranking. A first line that names the columns is left aside. A ranked result (a run) has the
-columns query id, Q0, document id, rank, score and tag; mined negatives that nobody judged go there, `negatives.run`, for they are no
-judgments.
+qrels end in `.tsv`, as in MS MARCO and T2Ranking; what MS MARCO calls `dev.small` is dev where there is no other. A first line that names
+the columns is left aside. A ranked result (a run) has the columns query id, Q0, document id, rank, score and tag; mined negatives that
+nobody judged go there, `negatives.run`, for they are no judgments.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def sides(path: Path) -> tuple[Side, ...]:
 def read(path: Path, into: Builder, side: Side | None = None) -> None:
     """Read the folder into `into`: for a side its own qrels, where it has them; else all there are, pooled, as those of `side`.
 
-    Counts `empty_documents`, `empty_queries`, `negative_grades` and `pooled_splits` in the notes. Raises FormatError for what cannot be
-    read, JudgmentError for a judgment of an unknown query or document.
+    Counts `empty_documents`, `empty_queries`, `negative_grades`, `pooled_splits` and `ignored_qrels` (files of other names, where a split
+    is missing) in the notes. Raises FormatError for what cannot be read, JudgmentError for a judgment of an unknown query or document.
     """
     files = _demand(path)
     wanted = [files[side]] if side in files else list(files.values())
@@ -94,6 +94,8 @@ def write_unjudged(mined: Mined, path: Path) -> None:
 def _read(path: Path, into: Builder, files: Mapping[Path, Side | None]) -> None:
     documents = _positions([path / CORPUS], into.document, into.notes, "empty_documents")
     queries = _positions(_queries(path), into.query, into.notes, "empty_queries")
+    if sides(path) != SIDES:
+        into.notes["ignored_qrels"] += len({*path.glob(f"{QRELS}.*.t[xs][tv]")} - {*_qrels(path).values()})
     for file, side in files.items():
         for number, line in _lines(file):
             cells, where = line.split(), f"{file} line {number}"
@@ -137,16 +139,21 @@ def _demand(path: Path) -> dict[Side | None, Path]:
 
 def _qrels(path: Path) -> dict[Side | None, Path]:
     """The folder's qrels, by the split that each is of; None for those of no split."""
-    sides: tuple[Side | None, ...] = (None, *SIDES)
-    names = {side: QRELS if side is None else f"{QRELS}.{side}" for side in sides}
-    files = {side: [path / f"{name}{ending}" for ending in (".txt", ".tsv")] for side, name in names.items()}
-    return {side: next(each for each in both if each.is_file()) for side, both in files.items() if any(each.is_file() for each in both)}
+    found = {side: _first(path, QRELS, side, (".txt", ".tsv")) for side in (None, *SIDES)}
+    return {side: file for side, file in found.items() if file is not None}
 
 
 def _queries(path: Path) -> list[Path]:
     """The folder's files of queries: the one of all, or those of splits."""
-    parted = [path / f"queries.{side}.tsv" for side in SIDES]
-    return [path / QUERIES] if (path / QUERIES).is_file() else [each for each in parted if each.is_file()]
+    if (path / QUERIES).is_file():
+        return [path / QUERIES]
+    return [file for side in SIDES if (file := _first(path, "queries", side, (".tsv",))) is not None]
+
+
+def _first(path: Path, name: str, side: Side | None, endings: Sequence[str]) -> Path | None:
+    """The folder's file of this name for a split, or of its part that MS MARCO calls small; None where it has neither."""
+    names = [name] if side is None else [f"{name}.{side}", f"{name}.{side}.small"]
+    return next((file for each in names for ending in endings if (file := path / f"{each}{ending}").is_file()), None)
 
 
 def _cells(texts: Texts) -> Iterator[str]:
