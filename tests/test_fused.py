@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -90,23 +91,25 @@ def test_outputs_and_gradients_are_pefts_own(directory: Path) -> None:
     assert all(torch.equal(again[name], wanted[name]) for name in wanted)
 
 
-def test_a_layer_alone_gives_its_input_the_gradient_of_pefts(tiny_model: Path) -> None:
-    """Also where the input is not contiguous, and where no gradient is wanted of it."""
-    _, peft = tuned(tiny_model)
+@pytest.mark.parametrize("which", ["tiny_model", "short_minilm"])
+def test_a_layer_alone_gives_its_input_the_gradient_of_pefts(request: pytest.FixtureRequest, which: str) -> None:
+    """Also where the input is not contiguous, where no gradient is wanted of it, and where the output is changed in place."""
+    _, peft = tuned(request.getfixturevalue(which))
     layer = layers(peft)[0]
-    states = torch.randn(7, 3, layer.in_features).transpose(0, 1)
 
-    def both(wanted: bool) -> tuple[Tensor, Tensor | None]:
-        x = states.detach().clone().transpose(0, 1).contiguous().transpose(0, 1).requires_grad_(wanted)
-        out = layer(x)
+    def both(lies: tuple[int, int], wanted: bool) -> tuple[Tensor, Tensor | None]:
+        x = states.clone().transpose(*lies).requires_grad_(wanted)
+        out = layer(x).transpose(0, 1)
+        out /= 2
         out.sin().sum().backward()
         return out.detach(), x.grad
 
-    for wanted in (True, False):
+    states = torch.randn(7, 3, layer.in_features)
+    for lies, wanted in product([(0, 0), (0, 1)], [True, False]):
         unfuse(peft)
-        theirs = both(wanted)
+        theirs = both(lies, wanted)
         fuse(peft)
-        ours = both(wanted)
+        ours = both(lies, wanted)
         assert close(ours[0], theirs[0])
         assert (theirs[1] is None) == (ours[1] is None) == (not wanted)
         if wanted:

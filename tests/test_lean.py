@@ -144,7 +144,9 @@ class Heads(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.cos() if self.second else x
-        return torch.cat([self.q_proj(x), self.k_proj(y), self.v_proj(y), self.q_proj(x)], dim=-1)
+        q, k = self.q_proj(x), self.k_proj(y).transpose(0, 1)
+        k /= 2  # in place, as some models do
+        return torch.cat([q, k.transpose(0, 1), self.v_proj(y), self.q_proj(x)], dim=-1)
 
 
 @pytest.mark.parametrize("bias", [True, False])

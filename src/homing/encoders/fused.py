@@ -46,7 +46,7 @@ class _MergedLinear(torch.autograd.Function):
         known = origin(x)
         ctx.save_for_backward(merged, a, b, *(known.sources if known else (x,)))
         ctx.scaling, ctx.make = scaling, known.make if known else None
-        return nn.functional.linear(x, merged, bias)
+        return _own(nn.functional.linear(x, merged, bias), x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -80,7 +80,7 @@ class _AddedLinears(torch.autograd.Function):
         outs = []
         for layer, part, b in zip(layers, _parts(inner, short_b), short_b, strict=True):
             change = part @ b.T if layer.base.bias is None else torch.addmm(layer.base.bias, part, b.T)
-            outs.append(change.addmm_(flat, layer.base.weight.T).view(*x.shape[:-1], -1))
+            outs.append(_own(change.addmm_(flat, layer.base.weight.T), x))
         return tuple(outs)
 
     @staticmethod
@@ -101,6 +101,13 @@ class _AddedLinears(torch.autograd.Function):
         for place, (for_a, for_b) in enumerate(zip(to_a, to_b, strict=True)):
             learned += [for_a.to(ctx.formats[2 * place]), for_b.to(ctx.formats[2 * place + 1]).mul_(ctx.scalings[place])]
         return to_x, None, None, *[None] * len(gradients), *learned
+
+
+def _own(out: Tensor, x: Tensor) -> Tensor:
+    """What `x` (..., in) became, as (..., out): no view, for of those that a function of ours gives none may be changed in place, as
+    DeBERTa's queries are."""
+    made: Tensor = torch.ops.aten._unsafe_view(out, [*x.shape[:-1], out.shape[-1]])
+    return made
 
 
 def _parts(inner: Tensor, short_b: Sequence[Tensor]) -> tuple[Tensor, ...]:
