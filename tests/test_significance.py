@@ -585,6 +585,12 @@ def test_causes_are_ranked_by_their_evidence(found: list[Evaluation], splits: Sp
     assert not any("nobody judged" in cause.name for cause in likely_causes(agreed, agreed))  # the base, kept, agrees with itself
     chance = replace(base, measures={**base.measures, "ROC AUC": Interval(0.51)})
     assert likely_causes(chance, chance)[0].name == "to the base, the judgments are chance"
+    assert "Grades" not in likely_causes(chance, chance)[0].evidence
+    qrels = base.test.qrels
+    stars = replace(chance, test=base.test.with_qrels(replace(qrels, relevance=qrels.relevance * 3)))
+    assert "Grades go up to 3" in (graded := likely_causes(stars, stars)[0]).evidence
+    assert "1 级及以上都按相关计" in in_both(graded.evidence).zh
+    assert "改写为 0" in in_both(graded.experiment).zh
     hub = replace(base, found=replace(base.found, document=np.hstack([first * 0 + first[0], base.found.document])))
     assert not any("nobody judged" in cause.name for cause in likely_causes(hub, replace(hub, test_scores=both[1].test_scores)))
     few = {cause.name: cause for cause in likely_causes(base, base, Circumstances(train=splits.train))}
@@ -600,5 +606,11 @@ def test_causes_are_ranked_by_their_evidence(found: list[Evaluation], splits: Sp
     for groups, told in ((None, True), (phrasings.astype(np.int32), False)):
         named = {cause.name for cause in likely_causes(base, base, Circumstances(train=rest, groups=groups))}
         assert ("train and test unlike each other" in named) == told
+    relevant, asking = qrels.document[qrels.relevance > 0], np.setdiff1d(np.arange(len(splits.queries)), base.queries).astype(np.int32)
+    other = np.setdiff1d(np.arange(len(base.test.corpus)), relevant)[0]
+    for answer, told in ((other, True), (relevant[0], False)):  # one answer to all of training's questions
+        rest = base.test.with_qrels(Qrels(asking, asking * 0 + np.int32(answer), asking * 0 + 1))
+        found_so = {cause.name: cause for cause in likely_causes(base, base, Circumstances(train=rest))}
+        assert ("the test asks for documents that training never saw as relevant" in found_so) == told
     weights = [cause.weight for cause in likely_causes(base, base, replace(forgot, cut=0.6, max_length=64))]
     assert weights == sorted(weights, reverse=True)

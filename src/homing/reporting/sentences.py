@@ -169,6 +169,16 @@ SENTENCES = (
         "Read twenty judged pairs: if they are right, take a base that knows the language and the field; if not, mend them.",
         "抽二十个标注对读一读：若标注无误，换一个懂这门语言和领域的基座模型；若有误，先修正标注。",
     ),
+    (
+        "{model} has ROC AUC {value} over the judged pairs, and 0.5 is a coin's. Grades go up to {highest}, and each from 1 on counts as"
+        " relevant.",
+        "{model} 在标注对上的 ROC AUC 只有 {value}，而 0.5 就是抛硬币的水平。标注分级最高为 {highest}，其中 1 级及以上都按相关计。",
+    ),
+    (
+        "Read twenty judged pairs: if they are right, take a base that knows the language and the field; if not, mend them: write 0 for grades"
+        " that stand for documents that are not relevant.",
+        "抽二十个标注对读一读：若标注无误，换一个懂这门语言和领域的基座模型；若有误，先修正标注：代表不相关的级别改写为 0。",
+    ),
     ("the base is near the ceiling", "基座模型已接近上限"),
     (
         "{model} has nDCG@10 {value}: {left} is left to gain, wrong and missing judgments included.",
@@ -200,6 +210,16 @@ SENTENCES = (
         "{share} 的训练正例超过 {n} 个词元，超出的部分模型从未见过。",
     ),
     ("Train with a higher --max-length, or split documents into passages.", "用更大的 --max-length 训练，或把文档切成段落。"),
+    ("the test asks for documents that training never saw as relevant", "测试要找的文档，训练时从未作为相关文档出现"),
+    (
+        "Training had {queries} queries with a relevant document, and {documents} relevant documents for all of them: none of these is relevant"
+        " to a test query.",
+        "训练集中有相关文档的查询有 {queries} 条，它们的相关文档一共只有 {documents} 篇：其中没有一篇与任何测试查询相关。",
+    ),
+    (
+        "If the documents are a fixed set, and new questions are asked about them, split with --split-by query.",
+        "若文档是固定的一批，以后只是不断有新问题来问它们，请用 --split-by query 划分。",
+    ),
     ("train and test unlike each other", "训练集与测试集不像"),
     (
         "{unseen} of the words of test queries are in no training query; between the halves of training it is {expected}.",

@@ -23,6 +23,7 @@ ENOUGH = 500  # updates that are no short training, however many queries are lef
 NOISE = 0.02  # nDCG@10 between two looks at so many queries as these: about one standard error
 LOOKED_AT = 50
 HANDFUL = 10  # queries below which no drop means anything
+SHARED = 5  # training queries a relevant document, from which the documents look like a fixed set of answers
 HUB = 0.02  # a document that is first for a larger share of the queries is no suspect
 
 
@@ -79,6 +80,7 @@ def likely_causes(
         *_unjudged(first, last),
         *_unread(told),  # before the cap: of texts that it cannot read, a longer piece is no clearer
         *_cut(told),
+        *_answers(last, told),
         *_unlike(last, told),
         *_short(told),
         *_few(told),
@@ -102,11 +104,14 @@ def _chance(first: Evaluation) -> Iterator[Cause]:
     """Scores that tell relevant pairs from others hardly better than a coin does."""
     if "ROC AUC" in first.measures:
         area = first.measures["ROC AUC"].value
+        highest = int(first.test.qrels.relevance.max(initial=0))
+        grades = f" Grades go up to {highest}, and each from 1 on counts as relevant." if highest > 1 else ""
+        mend = "mend them" + (": write 0 for grades that stand for documents that are not relevant." if grades else ".")
         yield Cause(
             CHANCE,
             float(np.clip((0.65 - area) / 0.1, 0, 1)),
-            f"{first.name} has ROC AUC {area:.2f} over the judged pairs, and 0.5 is a coin's.",
-            "Read twenty judged pairs: if they are right, take a base that knows the language and the field; if not, mend them.",
+            f"{first.name} has ROC AUC {area:.2f} over the judged pairs, and 0.5 is a coin's.{grades}",
+            f"Read twenty judged pairs: if they are right, take a base that knows the language and the field; if not, {mend}",
         )
 
 
@@ -155,6 +160,23 @@ def _unread(told: Circumstances) -> Iterator[Cause]:
             f"{told.unknown:.0%} of the tokens of the training positives are unknown to its vocabulary.",
             "Take a base that knows the language of these texts.",
         )
+
+
+def _answers(last: Evaluation, told: Circumstances) -> Iterator[Cause]:
+    """Many questions for few answers, and the test asks for others: what was learned is which of its answers a question wants."""
+    if told.train is None:
+        return
+    relevant, wanted = (np.unique(each.document[each.relevance > 0]) for each in (told.train.qrels, last.test.qrels))
+    queries = len(told.train.qrels.positives)
+    if queries < SHARED * len(relevant) or len(np.intersect1d(relevant, wanted)):
+        return
+    yield Cause(
+        "the test asks for documents that training never saw as relevant",
+        float(np.clip(queries / max(1, len(relevant)) / 10, 0, 1)),
+        f"Training had {queries:,} queries with a relevant document, and {len(relevant):,} relevant documents for all of them: none of "
+        "these is relevant to a test query.",
+        "If the documents are a fixed set, and new questions are asked about them, split with --split-by query.",
+    )
 
 
 def _unlike(last: Evaluation, told: Circumstances) -> Iterator[Cause]:
