@@ -235,7 +235,10 @@ def test_a_query_encoder_names_its_documents_model(for_queries: Shipped) -> None
     assert "encodes queries alone" in page
     assert "8080/v1 --documents URL" in page
     assert for_queries.base.weights_digest in page
-    assert "queries alone" in (for_queries.path / "README.md").read_text()
+    card = (for_queries.path / "README.md").read_text()
+    assert "queries alone" in card
+    assert f'SentenceTransformer("{for_queries.base.path.name}")' in card
+    assert str(for_queries.base.path.parent) not in card  # which is made to be published
 
 
 def test_documents_of_a_query_encoder_keep_the_conventions_that_flags_gave(tiny_model: Path, tmp_path: Path) -> None:
@@ -410,7 +413,20 @@ def test_the_page_says_where_a_reader_would_stumble(qwen3: Shipped, tmp_path: Pa
     path = Path(shutil.copytree(qwen3.path, tmp_path / "model"))
     _json("config.json", use_sliding_window=True)(path)
     write_card(path)
-    assert "does not read this directory: config.json: use_sliding_window" in (path / "DEPLOY.md").read_text()
+    page = (path / "DEPLOY.md").read_text()
+    assert "does not read this directory: config.json: use_sliding_window" in page
+    assert "8081" not in page  # nor is it verified
+
+
+def test_the_page_of_a_model_without_prompts_speaks_of_none(qwen3: Shipped, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(qwen3.path, tmp_path / "model"))
+    for query, document, said in (("q: ", "", "send queries with"), ("q: ", "d: ", "send queries and documents with"), ("", "", "")):
+        _json("config_sentence_transformers.json", prompts={"query": query, "document": document})(path)
+        write_card(path)
+        page = (path / "DEPLOY.md").read_text()
+        assert said in page
+    for word in ("prompt before", "with their prefix", "NAME:query", "prompt_name"):
+        assert word not in page
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,14 @@ def card(facts: Facts) -> str:
     return "\n".join(lines)
 
 
+def _public(model: str) -> str:
+    """A model's name without the path of this machine, for a card is made to be published."""
+    return Path(model).name if Path(model).is_absolute() else model
+
+
 def _made(origin: Origin) -> str:
-    """Where the weights come from, in a sentence or two; no path of this machine, for a card is made to be published."""
-    base = Path(origin.base).name if Path(origin.base).is_absolute() else origin.base
+    """Where the weights come from, in a sentence or two."""
+    base = _public(origin.base)
     if origin.scale == 0:
         return f"The weights of `{base}` as they are: nothing of what was learned is kept (scale 0, {origin.chosen})."
     share = "" if origin.scale == 1 else f" Of the change that was learned, a share of {origin.scale:g} is kept, {origin.chosen}."
@@ -115,7 +120,7 @@ def _use(facts: Facts) -> list[str]:
         ]
     return [
         'queries = SentenceTransformer("path/of/this/directory").encode_query(["..."])',
-        f'base = SentenceTransformer("{facts.documents["model"]}")',
+        f'base = SentenceTransformer("{_public(facts.documents["model"])}")',
         f"base.max_seq_length = {facts.documents['max_length']}",
         f'documents = base.encode(["..."], prompt={json.dumps(facts.document_prompt, ensure_ascii=False)})',
     ]
@@ -124,5 +129,5 @@ def _use(facts: Facts) -> list[str]:
 def _index(facts: Facts) -> str:
     if facts.documents is None:
         return "An index made with the base does not fit this model: encode the corpus again."
-    other = facts.documents["model"]
+    other = _public(facts.documents["model"])
     return f"It encodes queries alone. Documents are encoded by `{other}` as ever: an index made with it stays as it is."

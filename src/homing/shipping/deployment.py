@@ -53,19 +53,28 @@ def _told(facts: Facts) -> str:
 
 def _servers(facts: Facts) -> str:
     share = min(0.9, max(0.1, round(facts.bytes / GPU * 1.2 + 0.1, 1)))
-    tei = """text-embeddings-inference (its reading rules were checked against this directory; for a GPU, take the image of its generation):
+    told = {"query": facts.query_prompt, "document": facts.document_prompt}
+    prefixed = [kind for kind, prompt in told.items() if prompt]
+    sides = " and ".join({"query": "queries", "document": "documents"}[kind] for kind in prefixed)
+    named = " or ".join(f'`"prompt_name": "{kind}"`' for kind in prefixed)
+    bare = f" vLLM puts no prompt before a text: send {sides} with their prefix." if sides else ""
+    by_itself = f"It puts no prompt before a text by itself: send {sides} with their prefix, or with {named} in `/embed`. " if sides else ""
+    tei = f"""text-embeddings-inference (its reading rules were checked against this directory; a GPU takes the image of its generation):
 
 ```bash
 docker run -p 8081:80 -v "$PWD:/model" ghcr.io/huggingface/text-embeddings-inference:cpu-latest --model-id /model --dtype float32
 ```
 
-It puts no prompt before a text by itself: send queries with their prefix, or with `"prompt_name": "query"` in `/embed`. A GPU's default
-there is float16; `--dtype float32` keeps what was verified."""
-    if found := faults(facts.directory):
-        tei = f"text-embeddings-inference does not read this directory: {'; '.join(found)}."
+{by_itself}A GPU's default there is float16; `--dtype float32` keeps what was verified."""
     other, where = "", ""
     if facts.documents is not None:
         other, where = " --documents URL", f" URL is the server of `{facts.documents['model']}`."
+    listed = " text-embeddings-inference lists no models, so that its address needs a name; any will do."
+    asked = ["8080/v1", "8081/v1#model"]
+    if found := faults(facts.directory):
+        listed, asked = "", asked[:1]
+        tei = f"text-embeddings-inference does not read this directory: {'; '.join(found)}."
+    verify = "\n".join(f"homing verify . --endpoint http://127.0.0.1:{each}{other}" for each in asked)
     return f"""## Servers
 
 ```bash
@@ -80,18 +89,17 @@ whatever the model needs ({facts.bytes / 2**30:.2f} GiB of weights here):
 vllm serve . --runner pooling --convert embed --max-model-len {facts.length} --gpu-memory-utilization {share:g} --port 8080
 ```
 
-`--dtype float32` gives what was verified to the last digits. vLLM puts no prompt before a text: send queries with their prefix. A text
-longer than {facts.length} tokens is an error there unless the request says `"truncate_prompt_tokens": {facts.length}`; `homing verify`
-tells whether its end token survives that.
+`--dtype float32` gives what was verified to the last digits.{bare} A text longer than {facts.length} tokens
+is an error there unless the request says `"truncate_prompt_tokens": {facts.length}`; `homing verify` tells whether its end token survives
+that.
 
 {tei}
 
 After a start, and after every upgrade, `homing verify` sends texts and says whether pooling, prompt, end token, length and weights are
-those of this directory. text-embeddings-inference lists no models, so that its address needs a name; any will do.{where}
+those of this directory.{listed}{where}
 
 ```bash
-homing verify . --endpoint http://127.0.0.1:8080/v1{other}
-homing verify . --endpoint http://127.0.0.1:8081/v1#model{other}
+{verify}
 ```"""
 
 
@@ -107,19 +115,26 @@ def _clients(facts: Facts) -> str:
         }
     )  # fmt: skip
     metric = "COSINE" if facts.normalised or facts.similarity == "cosine" else "IP"
+    put = """
+
+Where a client sends queries bare, `homing serve` puts the prompt before them for requests that say `"task": "query"` or that ask for the
+model as `NAME:query`. A client that can say neither needs a model that was trained without a prompt."""
+    if not (prefix or facts.document_prompt):
+        put = ""
+
+    def sent(how: str) -> str:
+        return f" {how} |" if put else ""
+
     return f"""## Software that uses them
 
 {bare}
 
-| | what to tell it | queries |
-|---|---|---|
-| Xinference | a custom embedding model: `{xinference}` | bare: as the client sends them |
-| RAGFlow | provider "OpenAI-API-Compatible", the server's address, max tokens {facts.length}; similarity threshold below | bare: it has no field for a prefix |
-| Dify | provider "OpenAI-API-compatible", model type Text Embedding, context size {facts.length}; query prefix `{_quoted(prefix)}`, document prefix `{_quoted(facts.document_prompt)}` | with the prefix, where its field is filled in |
-| Milvus | a FLOAT_VECTOR field of dim {facts.dimension}, metric_type {metric} | as you embed them: put the prefix before the text yourself |
-
-Where a client sends queries bare, `homing serve` puts the prompt before them for requests that say `"task": "query"` or that ask for the
-model as `NAME:query`. A client that can say neither needs a model that was trained without a prompt."""  # noqa: E501
+| | what to tell it |{sent("queries")}
+|---|---|{sent("---")}
+| Xinference | a custom embedding model: `{xinference}` |{sent("bare: as the client sends them")}
+| RAGFlow | provider "OpenAI-API-Compatible", the server's address, max tokens {facts.length}; similarity threshold below |{sent("bare: it has no field for a prefix")}
+| Dify | provider "OpenAI-API-compatible", model type Text Embedding, context size {facts.length}; query prefix `{_quoted(prefix)}`, document prefix `{_quoted(facts.document_prompt)}` |{sent("with the prefix, where its field is filled in")}
+| Milvus | a FLOAT_VECTOR field of dim {facts.dimension}, metric_type {metric} |{sent("as you embed them: put the prefix before the text yourself")}{put}"""  # noqa: E501
 
 
 def _loss(facts: Facts) -> str:
