@@ -35,6 +35,7 @@ from homing.verdicts.context import Anew, Context, Forecast, General, Instructio
 from homing.verdicts.differences import Difference, Power
 from homing.verdicts.slices import Slice
 from homing.verdicts.verdict import Verdict, compare
+from homing.verdicts.wording import KEPT
 
 SENTENCE = "The tuned model finds the right document better: nDCG@10 rises by 0.120 (0.095 to 0.146)."
 NASTY = (
@@ -285,6 +286,14 @@ def test_what_is_deployed_and_forgot_says_so_at_once() -> None:
     for action, said in (("deploy", 1), ("keep the base", 0)):
         remarks = header(models, replace(verdict, action=action, chosen="tuned")).remarks
         assert sum("Outside the domain it is worse" in each.en for each in remarks) == said
+
+
+def test_that_dev_kept_the_base_stands_at_the_top() -> None:
+    evaluations, verdict = everything(made_up())
+    for models, at_the_top in ((evaluations, True), (evaluations[:1], False)):
+        head = header(models, replace(verdict, notes=(KEPT, *verdict.notes)))
+        assert (KEPT in [each.en for each in head.remarks]) == at_the_top
+        assert (KEPT in [each.en for each in head.notes]) != at_the_top
 
 
 def test_a_verdict_is_made_where_none_is_given(pair: tuple[Evaluation, Evaluation], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from homing.reporting.tables import clear
 from homing.retrievers.fused import K
 from homing.verdicts.differences import DECISIVE, Difference, contradictory, one_of_two
 from homing.verdicts.verdict import Verdict
-from homing.verdicts.wording import APART, TOO_SMALL, advice, without_training
+from homing.verdicts.wording import APART, KEPT, TOO_SMALL, advice, without_training
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def header(evaluations: Sequence[Evaluation], verdict: Verdict) -> Header:
         action=None if alone else _action(verdict),
         remarks=[] if alone else _remarks(evaluations, verdict, ours),
         differences=shown,
-        notes=[in_both(note) for note in verdict.notes],
+        notes=[in_both(note) for note in verdict.notes if alone or note != KEPT],
         facts=_facts(first),
     )
 
@@ -174,7 +174,7 @@ def _whole(gain: Interval) -> str:
 
 
 def _remarks(evaluations: Sequence[Evaluation], verdict: Verdict, difference: Difference | None) -> list[Phrase]:
-    found = []
+    found = [in_both(KEPT)] if KEPT in verdict.notes else []
     if verdict.action != "label more" and any(each.kind == "fused" and each.name == verdict.chosen for each in evaluations):
         found.append(phrases.FUSING.format(chosen=verdict.chosen, k=K))
     if not verdict.ranked and difference is not None and contradictory(difference):

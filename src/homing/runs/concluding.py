@@ -14,8 +14,8 @@ from homing.measures.evaluations import Evaluation
 from homing.settings import Evaluating
 from homing.verdicts.slices import columns_of
 from homing.verdicts.verdict import Verdict, compare
+from homing.verdicts.wording import KEPT
 
-KEPT = "On dev nothing that was learned beat the base by more than the standard error: the model's directory holds the base."
 SHARED = "The split lets positives be shared between train and test, as was asked for: new questions to known answers."
 
 

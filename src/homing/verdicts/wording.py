@@ -14,6 +14,7 @@ from homing.verdicts.context import Context
 from homing.verdicts.differences import DECISIVE, JUDGED_ONLY, Difference, Power, groups, judged_alike, ranks, standing, value
 
 TOO_SMALL = "the test is too small to show a gain"
+KEPT = "On dev nothing that was learned beat the base by more than the standard error: the model's directory holds the base."
 APART = "what the two models find is judged to different shares"
 _BORROWED = 0.005  # F1 that the other model's threshold may cost before it is worth a word
 _AGAIN = "no training is needed for it (homing split RUN/dataset --test FILE, of old and new ones)."
