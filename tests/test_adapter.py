@@ -384,6 +384,15 @@ def test_a_low_rank_is_put_on_every_linear_layer() -> None:
         targets(torch.nn.Sequential(torch.nn.Embedding(2, 2)))
 
 
+def test_a_body_that_peft_puts_no_low_rank_on(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Mamba's out_proj."""
+    monkeypatch.setattr(model.transformer[0].model.config, "model_type", "mamba")
+    monkeypatch.setattr(tunings, "targets", lambda body: (["out_proj"], []))
+    with pytest.raises(ModelError, match=r"(?s)doesn't fit the model.*--tuning full"):
+        tune(model, _settings("lora"))
+    assert _encode(model).any()
+
+
 def test_full_learns_all_but_the_pooler(model: Model) -> None:
     body = model.transformer[0].model
     tuning = tune(model, _settings("full"))

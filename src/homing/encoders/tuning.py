@@ -196,7 +196,7 @@ class LowRank(Tuning):
             vars(self.body).pop("peft_config", None)
             raise ModelError(
                 "the adapter doesn't fit the model", where=model.source, got=str(error).splitlines()[0][:200],
-                remedy="Give the base that it was trained on.",
+                remedy="Give the base that it was trained on; to train one, --tuning full.",
             ) from error  # fmt: skip
         for name in ("target_modules", "exclude_modules"):  # sets, of which each process would write another order
             if isinstance(names := getattr(config, name), set):
