@@ -279,6 +279,17 @@ def test_fingerprints_change_with_weights_or_prompt(tiny_model: Path, tmp_path: 
     assert client.refused("/v1/models/nothing", None) == (404, "model_not_found", "model")
 
 
+def test_a_name_holds_what_it_likes(tiny_model: Path) -> None:
+    name = "qwen3@mine:0.6b"  # as a directory, or a client of Ollama, may have it
+    with Server(Model(tiny_model), Serving(port=0, name=name)).in_background() as url:
+        client = Client(url)
+        for each in client.ask("/v1/models")[1]["data"]:
+            for asked in (each["id"], each["id"].replace(name, f"{name}@{each['fingerprint']}")):
+                assert client.ask("/v1/embeddings", {"input": "a", "model": asked})[1]["fingerprint"] == each["fingerprint"]
+        for other in ("qwen3", f"{name}s", f"{name}:both", f"{name}@0"):
+            assert client.refused("/v1/embeddings", {"input": "a", "model": other}) == (404, "model_not_found", "model")
+
+
 def scores(model: Model, query: str, documents: Sequence[str]) -> np.ndarray:
     return model.encode(documents, "document") @ model.encode([query], "query")[0]
 
@@ -690,7 +701,7 @@ def test_addresses(model: Model, lines: list[str], capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(
     "setting",
-    [{"port": 70000}, {"name": "a:b"}, {"dimensions": "a"}, {"max_texts": 0}, {"max_megabytes": 0}, {"max_waiting": 5}, {"timeout": 0}],
+    [{"port": 70000}, {"dimensions": "a"}, {"max_texts": 0}, {"max_megabytes": 0}, {"max_waiting": 5}, {"timeout": 0}],
 )
 def test_settings_out_of_range(setting: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match="out of range"):

@@ -267,7 +267,6 @@ class Serving(_Settings):
 
     def _check(self) -> None:
         _demand(0 <= self.port <= 65535, "port", self.port, "0 to 65535")
-        _demand(":" not in self.name and "@" not in self.name, "name", self.name, "a name without ':' and '@'")
         _demand(all(part.strip().isdecimal() for part in self.dimensions.split(",") if part), "dimensions", self.dimensions, "like 512,256")
         _demand(self.max_texts >= 1, "max-texts", self.max_texts, "1 or more")
         _demand(self.max_megabytes > 0, "max-megabytes", self.max_megabytes, "above 0")

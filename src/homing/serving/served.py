@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from homing.serving.refusals import invalid, unknown_model
 KINDS: tuple[Kind, ...] = ("query", "document")
 SIDES: dict[str, Kind | None] = {"": None, "query": "query", "document": "document"}
 FINGERPRINT = 16  # hexadecimal digits
-
+MORE = re.compile("(?:@([^:]*))?(?::(.*))?")  # behind the name, which may hold either sign itself
 
 PREVALENCES: tuple[Literal["list", "retrieval"], ...] = ("list", "retrieval")
 NO_DECISION = "The model's directory says no threshold and no calibration, so there are scores alone; a run of homing writes both."
@@ -84,9 +85,10 @@ class Served:
         """The side that a request's `model` names, None for none. Raises Refusal for a model of another name or fingerprint."""
         if name is not None and not isinstance(name, str):
             raise invalid("'model' is to be a string.", "model", "invalid_type")
-        called, _, side = (name or self.name).partition(":")
-        called, _, printed = called.partition("@")
-        if called != self.name or side not in SIDES:
+        asked = name or self.name
+        more = MORE.fullmatch(asked.removeprefix(self.name)) if asked.startswith(self.name) else None
+        printed, side = more.groups("") if more else ("", "")
+        if more is None or side not in SIDES:
             known = ", ".join(each["id"] for each in self.listed())
             raise unknown_model(f"There is no model of that name here, but {known}.")
         if printed and printed not in (self.fingerprint, *self.fingerprints.values()):
