@@ -583,6 +583,9 @@ def test_causes_are_ranked_by_their_evidence(found: list[Evaluation], splits: Sp
     both = agreed, replace(agreed, test_scores=agreed.test_scores + 0.01)
     assert likely_causes(*both)[0].name == "relevant documents that nobody judged"
     assert not any("nobody judged" in cause.name for cause in likely_causes(agreed, agreed))  # the base, kept, agrees with itself
+    asked_too = likely_causes(agreed, agreed, lexical=replace(agreed, name="BM25", kind="bm25"))[0]
+    assert asked_too.name == "relevant documents that nobody judged"
+    assert in_both(asked_too.evidence).zh.startswith("有 100% 的测试查询，base 和 BM25 都把")
     chance = replace(base, measures={**base.measures, "ROC AUC": Interval(0.51)})
     assert likely_causes(chance, chance)[0].name == "to the base, the judgments are chance"
     assert "Grades" not in likely_causes(chance, chance)[0].evidence

@@ -76,6 +76,8 @@ def detect(path: Path) -> str:
 def _renamed(record: Mapping[str, object]) -> str:
     """Which keys to rename: those that are still wanted, where some are known."""
     known = headers.parts(list(record))
+    if objects := [name for name in known.values() if isinstance(record[name], dict)]:
+        return f"{shown(objects[0])} is an object: write its text in place of it."
     found = ", ".join(f"{shown(name)} is the {headers.PARTS[part]}" for part, name in known.items())
     missing = " and that of the ".join(f"{headers.PARTS[part]} {part!r}" for part in ("query", "content") if part not in known)
     if missing and "is_relevant" in known:

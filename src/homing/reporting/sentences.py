@@ -190,8 +190,8 @@ SENTENCES = (
     ),
     ("relevant documents that nobody judged", "有相关文档没人标注"),
     (
-        "For {share} of the test queries both models put the same unjudged document first, above every relevant one.",
-        "有 {share} 的测试查询，两个模型都把同一篇未标注的文档排在第一，高于全部相关文档。",
+        "For {share} of the test queries {model} and {other} put the same unjudged document first, above every relevant one.",
+        "有 {share} 的测试查询，{model} 和 {other} 都把同一篇未标注的文档排在第一，高于全部相关文档。",
     ),
     (
         "Judge these first places (homing audit RUN --test lists them, the likeliest first; --top says how many), then evaluate again:"

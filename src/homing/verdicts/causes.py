@@ -22,6 +22,7 @@ PROMPT = "the run's prompt does not suit the base"
 ENOUGH = 500  # updates that are no short training, however many queries are left
 NOISE = 0.02  # nDCG@10 between two looks at so many queries as these: about one standard error
 LOOKED_AT = 50
+AGREED = 0.1  # test queries for which a model and BM25 agree on an unjudged document where all was judged: 4 to 10 % of them (docs/log.md)
 HANDFUL = 10  # queries below which no drop means anything
 SHARED = 5  # training queries a relevant document, from which the documents look like a fixed set of answers
 HUB = 0.02  # a document that is first for a larger share of the queries is no suspect
@@ -69,15 +70,16 @@ class Circumstances:
 
 
 def likely_causes(
-    first: Evaluation, last: Evaluation, told: Circumstances | None = None, tried: Instructions | None = None
-) -> tuple[Cause, ...]:
+    first: Evaluation, last: Evaluation, told: Circumstances | None = None, tried: Instructions | None = None,
+    lexical: Evaluation | None = None,
+) -> tuple[Cause, ...]:  # fmt: skip
     """Why `last` may not be better than `first`, the likeliest cause first; only those that the numbers speak for. `tried`: the prompts
-    that the base was given on dev."""
+    that the base was given on dev. `lexical`: BM25, where that was measured."""
     told = told or Circumstances()
     found = [
         *_ceiling(first),
         *_chance(first),
-        *_unjudged(first, last),
+        *_unjudged(first, last, lexical),
         *_unread(told),  # before the cap: of texts that it cannot read, a longer piece is no clearer
         *_cut(told),
         *_answers(last, told),
@@ -115,21 +117,25 @@ def _chance(first: Evaluation) -> Iterator[Cause]:
         )
 
 
-def _unjudged(first: Evaluation, last: Evaluation) -> Iterator[Cause]:
-    """Unjudged documents that both models put above every relevant one are likely to be relevant."""
-    if first.found is None or last.found is None or np.array_equal(first.test_scores, last.test_scores):
-        return  # a model agrees with itself, whatever it finds
+def _unjudged(first: Evaluation, last: Evaluation, lexical: Evaluation | None) -> Iterator[Cause]:
+    """Unjudged documents that both models put above every relevant one are likely to be relevant. A base that was kept agrees with itself,
+    whatever it finds: there BM25 is the other."""
+    other, less = last, 0.0
+    if np.array_equal(first.test_scores, last.test_scores):
+        if lexical is None:
+            return
+        other, less = lexical, AGREED
+    if first.found is None or other.found is None:
+        return
     tops = []
-    for each in (first, last):
-        run = each.found
-        assert run is not None
+    for each, run in ((first, first.found), (other, other.found)):
         ranking = judge(run.document[:, :1], each.queries, each.test.qrels, len(each.test.corpus))
         tops.append(np.where(ranking.there & ~ranking.judged, run.document[:, :1], -1)[:, 0])
     same = _agreed(*tops)
     yield Cause(
         "relevant documents that nobody judged",
-        float(np.clip(1.5 * same, 0, 1)),
-        f"For {same:.0%} of the test queries both models put the same unjudged document first, above every relevant one.",
+        float(np.clip(1.5 * (same - less), 0, 1)),
+        f"For {same:.0%} of the test queries {first.name} and {other.name} put the same unjudged document first, above every relevant one.",
         "Judge these first places (homing audit RUN --test lists them, the likeliest first; --top says how many), then evaluate again: "
         "no training is needed for it.",
     )

@@ -192,7 +192,8 @@ class Conclusion:
         """Why nothing was gained, the likeliest first, or why what gained is not to be deployed."""
         if self.outcome == "gained":
             return tuple(self._held_up_by(each) for each in self.rivals if self.action != "deploy" and each.stands in (0, -1))
-        causes = likely_causes(self.first, self.last, self.circumstances, self.context.instructions)
+        lexical = next((each for each in self.evaluations if each.kind == "bm25"), None)
+        causes = likely_causes(self.first, self.last, self.circumstances, self.context.instructions, lexical)
         if self.outcome != "undecided":
             return causes
         if _outcome(replace(self.difference, of_seeds={}), self.ranked) == "gained":
