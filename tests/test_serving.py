@@ -27,6 +27,7 @@ import torch
 
 from homing import Model, Serving, merge
 from homing.cli import main
+from homing.encoders.endpoint import Endpoint
 from homing.encoders.opening import open_local
 from homing.encoders.pair import open_model, write_document_model
 from homing.errors import SettingError
@@ -35,6 +36,7 @@ from homing.measures.decision import ChosenOn, Decision, Threshold
 from homing.serving import Server, batching
 from homing.serving.logs import LOGGER, Lines
 from homing.serving.running import KEY
+from homing.serving.served import KINDS
 from test_merging import learned
 from tiny import QUERY_PROMPT, SENTENCES, tiny_qwen3
 
@@ -342,6 +344,11 @@ def test_a_pair_serves_both_sides(tiny_model: Path, tmp_path: Path) -> None:
         client = Client(url)
         np.testing.assert_allclose(client.embed(TEXTS, task="query"), pair.encode(TEXTS, "query"), atol=1e-6)
         np.testing.assert_allclose(client.embed(TEXTS, model="qwen3:document"), pair.encode(TEXTS, "document"), atol=1e-6)
+        served = Endpoint(f"{url}/v1", say=lambda line: None)  # as one model, which evaluate can measure
+        assert served.name == "qwen3"
+        assert served.digest_of("query") != served.digest_of("document")
+        for kind in KINDS:
+            np.testing.assert_allclose(served.encode(TEXTS, kind), pair.encode(TEXTS, kind), atol=1e-6)
         assert client.refused("/v1/embeddings", {"input": "a"}) == (400, "task_missing", "task")
         _, said, _ = client.ask("/v1/rerank", {"model": "qwen3", "query": TEXTS[0], "documents": TEXTS, "return_documents": True})
         expected = pair.encode(TEXTS, "document") @ pair.encode(TEXTS[:1], "query")[0]

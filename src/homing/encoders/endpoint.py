@@ -71,7 +71,8 @@ class Endpoint:
     cut until it is taken, and `say` hears how many were. Before the first request of a call `say` hears what leaves this machine, and what
     it costs where a `price` (of a million tokens) is given.
 
-    `model`: by default the only one that the server has. `dimensions` is sent along where it is given. `key` names an environment
+    `model`: by default the only one that the server has; where homing serve has one for queries and one for documents, each is asked for
+    its own, and the server puts their prompts. `dimensions` is sent along where it is given. `key` names an environment
     variable; see `Client` for it and for what is tried again. Raises SettingError, and on first use EndpointError, which names what the
     server does wrong.
     """
@@ -82,7 +83,7 @@ class Endpoint:
         name: str | None = None, concurrency: int = 8, client: Client | None = None, say: Say = to_stderr,
     ) -> None:  # fmt: skip
         self.client = client or Client(url, key=key)
-        self.model = model or self._only_model()
+        self.model, self._sides = (model, {}) if model else self._only_model()
         self.name = name or self.model.rstrip("/").rsplit("/", 1)[-1]
         self.prompts = prompts({}, None, Encoding(query_prompt, document_prompt, instruction))
         self.dimensions, self.price, self.concurrency = dimensions, price, concurrency
@@ -94,29 +95,31 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"Endpoint({self.client.url!r}, {self.model!r})"
 
-    def _only_model(self) -> str:
+    def _only_model(self) -> tuple[str, dict[Kind, str]]:
+        """The only model of the server, and what it is asked for by each kind where homing serve has a model for each."""
         served = sorted(self.client.models())
-        served = [each for each in served if each.removesuffix(":query").removesuffix(":document") not in {*served} - {each}]
-        if len(served) != 1:
+        names = {each.removesuffix(":query").removesuffix(":document") for each in served}
+        if len(served) == 1:
+            return served[0], {}
+        if len(names) != 1:
             raise EndpointError(
                 "which model of the server is meant is not said", where=self.client.url, got=", ".join(served[:8]) or "no list of models",
                 remedy="Name it behind a #: http://127.0.0.1:8000/v1#MODEL.",
             )  # fmt: skip
-        return served[0]
+        (name,) = names
+        return name, {} if name in served else {"query": f"{name}:query", "document": f"{name}:document"}
 
     @property
     def digest(self) -> str:
         """Changes with address, model, dimensions and prompts. `Kept` tries for what a server changes behind a name."""
-        return self._digest(self.prompts)
+        return self._digest(self.model, self.prompts)
 
     def digest_of(self, kind: Kind) -> str:
         """As `digest`, with the prompt of this kind alone."""
-        return self._digest({kind: self.prompts[kind]})
+        return self._digest(self._sides.get(kind, self.model), {kind: self.prompts[kind]})
 
-    def _digest(self, said: dict[Kind, str]) -> str:
-        return sha256(json.dumps(["endpoint", self.client.url, self.model, self.dimensions, said], sort_keys=True).encode()).hexdigest()[
-            :32
-        ]
+    def _digest(self, model: str, said: dict[Kind, str]) -> str:
+        return sha256(json.dumps(["endpoint", self.client.url, model, self.dimensions, said], sort_keys=True).encode()).hexdigest()[:32]
 
     @property
     def similarity(self) -> str:
@@ -127,7 +130,7 @@ class Endpoint:
         """Numbers an embedding; the first time, a made-up text is embedded to know it."""
         if not self._dimension:
             try:
-                found, tokens = self.client.embeddings(self.model, [PROBE], tries=4, **self._parameters)
+                found, tokens = self.client.embeddings(self._sides.get("query", self.model), [PROBE], tries=4, **self._parameters)
             except RefusedError as error:
                 raise EndpointError(
                     "the server refuses to embed a short text", where=self.client.url, got=error.got,
@@ -188,7 +191,7 @@ class Endpoint:
         start = kept = time.perf_counter()
         new, cut = list[int](), set[int]()
         try:
-            for places, found in self._answers([self.prompts[kind] + text for text in distinct], cut, progress):
+            for places, found in self._answers(distinct, kind, cut, progress):
                 out[places] = found
                 new += places
                 if time.perf_counter() - kept > KEPT_EVERY:
@@ -203,12 +206,13 @@ class Endpoint:
             self._say(f"{self.name}: {len(cut)} texts were refused at their length, and cut until they were taken")
         return out[rows]
 
-    def _answers(self, texts: list[str], cut: set[int], progress: str) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+    def _answers(self, texts: Sequence[str], kind: Kind, cut: set[int], progress: str) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
         """Ask for all texts: places of some and their embeddings, as they come. A text that is shortened is named in `cut`."""
+        texts = [self.prompts[kind] + text for text in texts]
         waiting = sorted(range(len(texts)), key=lambda text: len(texts[text]))  # the longest are taken first, from the end
         halves: list[_Batch] = []
         asked = UnderWay[_Batch, Answer](self.client.stop)
-        ask = partial(self.client.embeddings, self.model, **self._parameters)
+        ask = partial(self.client.embeddings, self._sides.get(kind, self.model), **self._parameters)
         at_once = 1  # one request, until the server has taken one
         with tqdm(total=len(texts), desc=progress, unit="text", disable=not progress, **BAR) as bar, asked:
             while waiting or halves or asked:
