@@ -101,7 +101,9 @@ def test_a_set_is_made_of_the_standard_library(base: Model) -> None:
     data = standard_library()
     assert 200 <= len(data.qrels.queries) <= 300
     assert len(data.qrels) == len(data.qrels.queries)
-    found = measure("made", data, [base, prompted(base, "", "tuned")], 200, 1)
+    tuned = prompted(base, "")
+    tuned.name = "tuned"
+    found = measure("made", data, [base, tuned], 200, 1)
     assert found.values.keys() == {"base", "tuned"}
     assert found.difference.value == pytest.approx(found.values["tuned"] - found.values["base"])
     assert found.difference.low <= found.difference.value <= found.difference.high

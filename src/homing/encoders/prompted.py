@@ -13,7 +13,7 @@ from homing.protocols import Encoder
 Asked = TypeVar("Asked", bound=Encoder)
 
 
-def prompted(encoder: Asked, prompt: str, name: str | None = None) -> Asked:
+def prompted(encoder: Asked, prompt: str) -> Asked:
     """The encoder as it would be if `prompt` stood before each query; weights are shared, and it is itself not changed."""
     other: Any = copy.copy(encoder)
     if isinstance(other, Pair):
@@ -22,7 +22,5 @@ def prompted(encoder: Asked, prompt: str, name: str | None = None) -> Asked:
         other.encoder = prompted(other.encoder, prompt)
     else:
         other.prompts = {**encoder.prompts, "query": prompt}
-    if name is not None:
-        other.name = name
     found: Asked = other
     return found

@@ -181,9 +181,8 @@ def ndcg(gains: NDArray[np.number], ideal: NDArray[np.number], k: int | None) ->
     return share(discounted_gain(gains, k), best)
 
 
-def reciprocal_rank(gains: NDArray[Any], k: int | None = None) -> Floats:
-    """RR@k: one over the rank of the first relevant document, 0 where none is among the first k (all, for None); shape (queries,)."""
-    hits = np.asarray(gains)[:, :k] > 0
+def reciprocal_rank(hits: NDArray[np.bool_]) -> Floats:
+    """One over the rank of the first relevant document, 0 where there is none; shape (queries,), from whether each is, (queries, ranks)."""
     if hits.shape[1] == 0:
         return np.zeros(len(hits))
     return np.where(hits.any(axis=1), 1.0 / (hits.argmax(axis=1) + 1.0), 0.0)

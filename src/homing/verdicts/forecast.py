@@ -14,11 +14,9 @@ FACTORS = (2.0, 4.0)
 LEAST_ERROR = 1e-6
 
 
-def forecast(
-    measure: str, queries: NDArray[np.integer], values: Floats, drawn: Floats, factors: tuple[float, ...] = FACTORS
-) -> list[Forecast]:
-    """The gain that so many times the training queries would bring over all of today's; none where the last point has less than twice as
-    many as the first.
+def forecast(measure: str, queries: NDArray[np.integer], values: Floats, drawn: Floats) -> list[Forecast]:
+    """The gain that `FACTORS` times the training queries would bring over all of today's; none where the last point has less than twice
+    as many as the first.
 
     The error 1 - value is taken for a power of the queries, 1 - value = exp(a) queries^b, fitted by least squares to the logarithms
     (Hestness et al. 2017, arXiv 1712.00409; Viering and Loog 2023, The Shape of Learning Curves, find power laws to fit best). The same is
@@ -32,7 +30,7 @@ def forecast(
     slope, level = _fit(queries, values[None])
     slopes, levels = _fit(queries, drawn)
     found = []
-    for factor in factors:
+    for factor in FACTORS:
         low, high = percentile_interval(_gain(slopes, levels, float(queries[-1]), factor))
         value = float(_gain(slope, level, float(queries[-1]), factor)[0])
         found.append(Forecast(measure, factor, Interval(value, low, high), bool(low > 0)))
