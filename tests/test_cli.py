@@ -15,11 +15,13 @@ from safetensors.numpy import save_file
 
 from homing import Model
 from homing.cli import cli, main
+from homing.cli.runs import _repeated
 from homing.cli.verbs import VERBS
-from homing.errors import ResourceError
+from homing.errors import ResourceError, SettingError
 from homing.loading import load, save_dataset
+from homing.runs.recipe import Recipe
 from homing.runs.rundir import status
-from homing.settings import Splitting
+from homing.settings import Encoding, Splitting
 from homing.splitting import split
 from tiny import made_data
 
@@ -140,6 +142,15 @@ def test_a_run_that_nobody_named_is_not_replaced_by_one_of_another_model(
     kept.mkdir(parents=True)
     (kept / "recipe.toml").write_text(f'data = "{place / "data.json"}"\nmodel = "OWNER/NAME"\n')
     assert "of another model" in refused(capsys, "run", "data.json", "--model", tiny_model)
+
+
+def test_a_prompt_stands_in_place_of_a_recipes_instruction_and_the_other_way(tmp_path: Path) -> None:
+    for said, flag in (("instruction", "query_prompt"), ("query_prompt", "instruction")):
+        Recipe("data.json", "model", encoding=Encoding(**{said: "old"})).write(tmp_path / "recipe.toml")
+        recipe, _ = _repeated(tmp_path / "recipe.toml", {}, "out", {f"encoding__{flag}": "new"})
+        assert recipe.encoding == Encoding(**{flag: "new"})
+        with pytest.raises(SettingError, match="exclude each other"):
+            _repeated(tmp_path / "recipe.toml", {}, "out", {"encoding__instruction": "a", "encoding__query_prompt": "b"})
 
 
 def test_a_slip_in_what_is_used_last_is_found_first(place: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

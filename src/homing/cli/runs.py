@@ -72,8 +72,8 @@ def _repeated(file: Path, flags: dict[str, Any], out: str | None, options: dict[
         raise SettingError("--out is missing", where=str(file), remedy="Give the run's directory: --out runs/NAME.")
     changed = {section: given(options, section) for section in SECTIONS}
     changed["encoding"].setdefault("trust_remote_code", False)  # a file never says it for the user
-    if "instruction" in changed["encoding"]:
-        changed["encoding"]["query_prompt"] = None
+    if changed["encoding"].keys() & {"instruction", "query_prompt"}:  # either stands in place of what the recipe says of both
+        changed["encoding"] = {"instruction": None, "query_prompt": None, **changed["encoding"]}
     sections = {section: replace(getattr(recipe, section), **values) for section, values in changed.items()}
     return replace(recipe, **flags, **sections), directory
 
