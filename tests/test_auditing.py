@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from sklearn.linear_model import LogisticRegression
 
 from homing.auditing import Scorer, audit
 from homing.builder import Builder
-from homing.cli import main
+from homing.cli import cli, main
+from homing.cli.judgments import _then
+from homing.cli.verbs import make
 from homing.data import UNSURE, Dataset, Qrels, Run, Splits
 from homing.encoders.model import Model
 from homing.errors import FormatError, JudgmentError, SettingError
@@ -26,7 +29,8 @@ from homing.formats.mined import save_mined
 from homing.judgments import obey
 from homing.loading import save_dataset
 from homing.mining import mine
-from homing.settings import Auditing, Mining
+from homing.runs.recipe import Recipe
+from homing.settings import Auditing, Encoding, Mining
 from homing.suspects import DIFFERENT, EQUAL, NEAR, RIDGE, Suspects, fused, log_odds, read, resemblance, save
 
 
@@ -297,6 +301,16 @@ def test_long_texts_are_cut_for_the_eye_alone(tmp_path: Path) -> None:
     assert max(map(len, text.split(","))) < 32_767
     (tmp_path / "s.csv").write_text(text.replace("\n1,,", "\n1,0,"), encoding="utf-8-sig")
     assert obey(files.read(tmp_path / "s.csv"), splits)[1].counts["not"] == 1
+
+
+def test_a_run_is_measured_again_under_its_own_conventions(tmp_path: Path) -> None:
+    """A prompt that was emptied stays empty: the model's directory may name another."""
+    recipe = Recipe("data.json", "some model", encoding=Encoding(query_prompt="", document_prompt="passage: ", max_length=64))
+    recipe.write(tmp_path / "recipe.toml")
+    _, _, flags = _then(str(tmp_path), "test", "FILE").partition("homing evaluate judged ")
+    options = cli.commands["evaluate"].make_context("evaluate", ["judged", *shlex.split(flags)]).params
+    assert options["models"] == ("some model", str(tmp_path / "model"))
+    assert make(options, "encoding") == recipe.encoding
 
 
 def test_from_the_command_line_and_back_into_mining(tmp_path: Path, minilm: Path, monkeypatch: pytest.MonkeyPatch,

@@ -111,7 +111,7 @@ def _again(run: Path) -> str:
     from homing.runs.recipe import Recipe
 
     recipe = Recipe.read(run / "recipe.toml")
-    said = {name: value for name, value in asdict(recipe.encoding).items() if value not in (None, "", False)}
+    said = {name: value for name, value in asdict(recipe.encoding).items() if value not in (None, False)}
     flags = [f"--{name.replace('_', '-')}" + ("" if value is True else f" {quote(str(value))}") for name, value in said.items()]
     return " ".join([f"--model {quote(recipe.model)} --model {quote(str(run / 'model'))}", *flags])
 
