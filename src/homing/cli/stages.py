@@ -26,7 +26,10 @@ model_ = click.option("--model", type=str, required=True, metavar="MODEL", help=
 @splits_
 @click.option("--model", type=str, default=None, metavar="MODEL", help="count in this model's tokens")
 def check(data: str, dev: str | None, test: str | None, corpus: str | None, format: str | None, model: str | None, **options: Any) -> None:
-    """Look at data before anything costs time: counts, lengths, duplicates, leaks."""
+    """Look at data before anything costs time: counts, lengths, duplicates, leaks.
+
+    With a model also the time, memory and disk that a run on it will take.
+    """
     from homing.checking import check as look
     from homing.runs.opening import opened
 
