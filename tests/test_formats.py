@@ -406,6 +406,11 @@ def test_rows_without_and_with_numbered_negatives(tmp_path: Path) -> None:
     assert judgments(load(put(tmp_path / "b.json", [numbered]))) == [("q", "d", 1), ("q", "e", 0), ("q", "f", 0), ("q", "g", 0)]
 
 
+def test_an_address_is_no_path() -> None:
+    with pytest.raises(FormatError, match="Fetch what is at this address first"):
+        load("https://example.org/data.json")
+
+
 def test_an_object_where_a_text_belongs_is_told_as_one(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="'positive' is an object: write its text in place of it"):
         load(put(tmp_path / "a.jsonl", [{"id": 1, "query": "q", "positive": {"id": 7, "text": "d"}}]))

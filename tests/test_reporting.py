@@ -498,7 +498,7 @@ def test_all_that_an_evaluation_and_a_verdict_carry_is_shown(full: tuple[Path, P
     ]  # fmt: skip
     for said in (
         "Label more before you decide.",
-        "640 test queries are needed instead of 40",
+        "(--worthwhile) as surely, 640 test queries are needed instead of 40",
         "tuned against deployed, the model in use now",
         "tuned against base + BM25, the best that needs no training",
         "Training had 37 queries",

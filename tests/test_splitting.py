@@ -219,6 +219,15 @@ def test_a_frozen_test_stays_and_nothing_of_it_is_left_in_train_or_dev() -> None
     assert sum(map(len, positives)) == len(set().union(*positives))
 
 
+def test_a_frozen_test_of_other_texts_is_told() -> None:
+    old = split(dataset(apart(60)), Splitting())
+    new = [(f"wholly {question(3 * number)} otherwise", f"other {number}", 1) for number in range(300, 360)]
+    for pairs, said in ((new, len(old.test.qrels.queries)), ([*new, ("one more", "document 5", 1)], 0)):
+        found = freeze(dataset(pairs), old, Splitting())
+        assert found.test.notes["foreign_test"] == said
+        assert ("tests another task" in str(check(found)).replace("\n  ", " ")) == bool(said)
+
+
 def test_a_frozen_test_keeps_its_groups() -> None:
     """Test queries that hang together through a third one that is gone stay one group."""
     pairs = [(question(3 * number), f"document {number // 2}", 1) for number in range(120)]

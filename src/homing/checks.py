@@ -42,6 +42,7 @@ NOTES = {
     "dev_from_train": "queries dealt from train to dev",
     "dealt_anew": "queries of dev or test alone (dealt anew)",
     "newer_judgments_of_test": "new judgments of frozen test queries (left out)",
+    "foreign_test": "queries of a frozen test of other texts than the data's",
 }
 _SAID_BETTER = {"records_without_positive", "records_without_candidates"}  # notes that the counts of queries cover
 
@@ -281,6 +282,11 @@ class Check:
             yield f"{counted(both, 'pair is judged both ways and was', 'pairs are judged both ways and were')} taken as relevant."
 
     def _of_the_files(self) -> Iterator[str]:
+        if self.notes.get("foreign_test"):
+            yield (
+                "no query and no document of what the frozen test comes from is in the data: it tests another task than training has. "
+                "Look whether --test names the run that was meant."
+            )
         if empty := self.notes.get("empty_queries", 0) + self.notes.get("empty_documents", 0):
             yield f"empty texts of queries or documents, left out: {empty:,}."
         if self.notes.get("pooled_splits"):

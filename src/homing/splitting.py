@@ -65,10 +65,11 @@ def freeze(given: Dataset | Splits, old: Splits, settings: Splitting | None = No
     """The test side of `old` as it was, and train and dev without what would leak into it.
 
     The corpus is that of `given` and the documents of `old` that it lacks: nothing that the old test was searched in is gone. Test keeps
-    its queries, judgments and groups; judgments of its queries that are new are left out (`notes["newer_judgments_of_test"]`). Queries
-    of `given` that are near-duplicates of a test query, or share a positive with one (unless `settings.by` is "query"), stand in
-    `removed`. What is left of a dataset is dealt to train and dev: what was on one of these sides stays there as far as its group
-    allows (a group with a train query is train), and a new group goes by its hash. Splits keep their own train and dev.
+    its queries, judgments and groups; judgments of its queries that are new are left out (`notes["newer_judgments_of_test"]`).
+    `notes["foreign_test"]` counts its queries where `old` has no text in common with `given` at all. Queries of `given` that are
+    near-duplicates of a test query, or share a positive with one (unless `settings.by` is "query"), stand in `removed`. What is left of a
+    dataset is dealt to train and dev: what was on one of these sides stays there as far as its group allows (a group with a train query is
+    train), and a new group goes by its hash. Splits keep their own train and dev.
 
     Raises SplitError where train is left without a query that has a relevant document, or dev with less than half of its share.
     """
@@ -88,6 +89,9 @@ def freeze(given: Dataset | Splits, old: Splits, settings: Splitting | None = No
     if not relevant[side == _TRAIN].any():
         raise _too_dense(side, relevant, links, settings.by, "train is left without a query that has a relevant document")
     data.notes["newer_judgments_of_test"] = int(np.isin(own.query, test.queries).sum()) - len(_pairs(own) & _pairs(test))
+    ours = parts[0]
+    apart = len(data.queries) + len(data.corpus) == len(ours.queries) + len(ours.corpus) + len(old.test.queries) + len(old.test.corpus)
+    data.notes["foreign_test"] = len(np.unique(test.query)) if apart else 0
     groups = _groups(len(data.queries), links, side)
     groups[test.queries] = groups.max() + 1 + _of_old(data.queries, test.queries, old)
     return Splits(

@@ -17,6 +17,7 @@ from homing.errors import FormatError
 _HIGHEST = 2**31 - 1
 LIKE_LIST = re.compile(r"""\[\s*(".*"|'.*')\s*\]""", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+]+:/")
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+")
 RELEVANT = ("true", "yes", "y", "relevant", "是", "相关", "有关", "对", "正确", "匹配", "相似", "positive", "正例", "√", "✓", "✔")
 IRRELEVANT = (
@@ -168,6 +169,8 @@ def keys(value: dict[str, Any], most: int = 8) -> str:
 def unreadable(path: Path, error: Exception) -> FormatError:
     """The error for a file that the system does not let us read, or whose packing is broken."""
     got, remedy = getattr(error, "strerror", None) or str(error), "Check the path and its permissions, and that the file is whole."
+    if _ADDRESS.match(str(path)):
+        remedy = "Fetch what is at this address first, and give the path of the file: data is read from the disk alone."
     return FormatError("cannot be read", where=str(path), got=got, remedy=remedy)
 
 

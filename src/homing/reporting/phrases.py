@@ -53,9 +53,9 @@ POWER = Phrase(
     "这个测试集有八成把握检出 {measure} 上 {detectable} 的差异。",
 )
 POWER_MORE = Phrase(
-    "This test set would show a difference in {measure} of {detectable} four times out of five; to show one of {worthwhile} as surely,"
-    " {needed} test queries are needed instead of {queries}.",
-    "这个测试集有八成把握检出 {measure} 上 {detectable} 的差异；要以同样的把握检出 {worthwhile} 的差异，需要 {needed} 条测试查询，现有 {queries} 条。",
+    "This test set would show a difference in {measure} of {detectable} four times out of five; to show one of {worthwhile} (--worthwhile)"
+    " as surely, {needed} test queries are needed instead of {queries}.",
+    "这个测试集有八成把握检出 {measure} 上 {detectable} 的差异；要以同样的把握检出 {worthwhile}（--worthwhile）的差异，需要 {needed} 条测试查询，现有 {queries} 条。",
 )
 UNRANKED = Phrase(
     "The models found unjudged documents at different rates (Judged@10 differs by more than 0.05), and nDCG@10 says one thing with them and"
@@ -316,6 +316,7 @@ COUNTS = {
     "judged_both_ways": Phrase("pairs judged both ways (taken as relevant)", "两种标注都有的对（按相关计）"),
     "empty_documents": Phrase("documents without text (left out)", "没有文本的文档（已略去）"),
     "empty_queries": Phrase("queries without text (left out)", "没有文本的查询（已略去）"),
+    "foreign_test": Phrase("queries of a frozen test of other texts than the data's", "冻结测试集的查询（其文本与数据毫无交集）"),
 }
 UNKNOWN = Phrase(
     "{kind}: tokens that the model’s vocabulary lacks; it cannot read them, and results on them say little",
