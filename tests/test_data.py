@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from homing.builder import Builder
+from homing.cli.verbs import EVERY
 from homing.data import Qrels, text_id
 from homing.digests import file_digest, remembered
 from homing.errors import JudgmentError, RunError, SettingError
@@ -222,6 +223,8 @@ def test_what_is_no_recipe_is_named(text: str, expected: str, tmp_path: Path) ->
         Recipe.read(tmp_path / "recipe.toml")
 
 
-@pytest.mark.parametrize("section", [Encoding, Splitting, Mining, Training, Evaluating])
-def test_every_setting_has_help(section: type) -> None:
-    assert all(each.metadata.get("help") for each in fields(section))
+@pytest.mark.parametrize("section", EVERY.values())
+def test_every_setting_has_help_in_python_too(section: type) -> None:
+    for each in fields(section):
+        assert each.metadata["help"]
+        assert f"`{each.name}`: {each.metadata['help']}\n" in str(section.__doc__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any, Literal
 
@@ -27,8 +27,12 @@ class _Settings:
     """What all settings are held to: a number where one belongs, finite, and whole where it counts; text, and true or false, likewise.
     Each kind's `_check` does the rest.
 
-    All of them raise SettingError.
+    All of them raise SettingError. The docstring of each kind ends in the help of its fields.
     """
+
+    def __init_subclass__(cls) -> None:
+        said = (f"`{name}`: {value.metadata['help']}" for name, value in vars(cls).items() if isinstance(value, Field))
+        cls.__doc__ = "\n".join([cls.__doc__ or "", "", *said, "", "Raises SettingError for a value out of range."])
 
     def __post_init__(self) -> None:
         for each in fields(self):
