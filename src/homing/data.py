@@ -86,7 +86,7 @@ class Qrels:
         return np.unique(self.query).astype(np.int32)
 
     def lists(self) -> Iterator[tuple[int, Ints, Ints]]:
-        """For each judged query: its position, its documents in list order, and their relevance."""
+        """For each judged query: its position, its documents in list order, and their relevance; shapes (judgments of the query,)."""
         starts, ends = (np.searchsorted(self.query, self.queries, side) for side in ("left", "right"))
         for query, start, end in zip(self.queries.tolist(), starts.tolist(), ends.tolist(), strict=True):
             yield query, self.document[start:end], self.relevance[start:end]

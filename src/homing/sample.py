@@ -46,7 +46,8 @@ class Sample:
         return self.ndcg_of([encoder], progress)[0]
 
     def ndcg_of(self, encoders: Sequence[Encoder], progress: str = "") -> list[Floats]:
-        """nDCG@10 of each query by each encoder; documents are encoded once for encoders that have that side in common."""
+        """nDCG@10 of each query by each encoder, shapes (queries,); documents are encoded once for encoders that have that side in
+        common."""
         asked = [self.data.queries.texts[each] for each in self.queries.tolist()]
         corpus = [self.data.corpus.texts[each] for each in self.documents.tolist()]
         itself = Itself.of(self.data, self.queries, self.documents)

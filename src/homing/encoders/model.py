@@ -217,7 +217,10 @@ class Model:
         return torch.nn.functional.normalize(embeddings, dim=-1) if self.similarity == "cosine" else embeddings
 
     def embed_as_fits(self, tokens: Tokens, texts: NDArray[np.integer]) -> Tensor:
-        """As `embed`; where memory runs out, in halves. Raises ModelError where one text alone is too much for it."""
+        """As `embed`, shape (texts, dimension); where memory runs out, in halves.
+
+        Raises ModelError where one text alone is too much for it.
+        """
         try:
             return self.embed(tokens, texts)
         except (MemoryError, RuntimeError) as error:

@@ -62,11 +62,12 @@ class Exam:
         return bagged_threshold(scores, qrels.relevance > 0, self.dev_owner(qrels.query), self.bags(len(scores)))
 
     def bags(self, pairs: int) -> NDArray[np.uint16]:
-        """The resamples that a threshold is the mean of: fewer where pairs are many, and each is near the others."""
+        """The resamples that a threshold is the mean of, shape (resamples, groups of dev): fewer where pairs are many, and each is near the
+        others."""
         return self.redrawn[: max(20, min(BAGS, _BAGGED // max(pairs, 1)))]
 
     def dev_owner(self, queries: Ints) -> Ints:
-        """The group of judged queries of dev."""
+        """The group of judged queries of dev; shape (queries,)."""
         return self.dev_unit[np.searchsorted(self.dev.qrels.queries, queries)]
 
     def texts(self) -> list[str]:
@@ -74,7 +75,7 @@ class Exam:
         return [self.test.queries.texts[query] for query in self.asked.tolist()]
 
     def rows(self, data: Dataset) -> NDArray[np.intp]:
-        """The place in `asked` of the query of each judgment."""
+        """The place in `asked` of the query of each judgment; shape (judgments,)."""
         return np.searchsorted(self.asked, data.qrels.query)
 
     def ranked(self, run: Run, queries: Ints) -> Run:

@@ -51,7 +51,7 @@ def history(name: str, title: str, lines: Sequence[Line], across: str = "step") 
 
 
 def running_mean(values: Floats) -> Floats | None:
-    """The mean over a tenth of the points around each, or None where there are too few points to smooth."""
+    """The mean over a tenth of the points around each, or None where there are too few points to smooth; shapes (points,)."""
     if len(values) < 40:
         return None
     half = len(values) // 20

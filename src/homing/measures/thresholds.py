@@ -17,7 +17,8 @@ def cosines(scores: Floats) -> bool:
 
 
 def grid(scores: Floats) -> Floats:
-    """Thresholds that a curve over these scores is drawn at: `GRID` for cosines, else as many from the lowest score to the highest."""
+    """Thresholds that a curve over these scores is drawn at: `GRID` for cosines, else as many from the lowest score to the highest;
+    shape (thresholds,)."""
     if cosines(scores):
         return GRID
     room = max(0.01 * float(np.ptp(scores)), 0.01)
@@ -25,7 +26,10 @@ def grid(scores: Floats) -> Floats:
 
 
 def f1(hits: ArrayLike, called: ArrayLike, relevant: ArrayLike) -> Floats:
-    """F1 from counts: relevant pairs called relevant, pairs called relevant, relevant pairs. 0 where nothing is called or relevant."""
+    """F1 from counts: relevant pairs called relevant, pairs called relevant, relevant pairs. 0 where nothing is called or relevant.
+
+    Any shapes that broadcast; returns theirs.
+    """
     total = np.asarray(called, dtype=np.float64) + np.asarray(relevant, dtype=np.float64)
     return np.divide(2.0 * np.asarray(hits, dtype=np.float64), total, out=np.zeros_like(total), where=total > 0)
 

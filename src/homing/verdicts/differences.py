@@ -99,7 +99,7 @@ class Comparison:
         self.swaps = signs(self.draws.shape[1], resamples, seed)
 
     def gain(self, other: Evaluation, first: Evaluation, measure: str) -> Floats:
-        """The difference in a measure under each draw, the one of the test set first."""
+        """The difference in a measure under each draw, the one of the test set first; shape (draws,)."""
         return np.asarray(self.samples[other.name][measure] - self.samples[first.name][measure])
 
     def difference(self, other: Evaluation, first: Evaluation, *, tested: bool = True) -> Difference:
