@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from homing.errors import ResourceError, RunError
 
@@ -110,14 +110,25 @@ def _alone(fresh: Path, path: Path) -> Iterator[None]:
         os.close(held)
 
 
+@contextmanager
+def replaced(path: Path, mode: str = "w", encoding: str = "utf-8") -> Iterator[IO[Any]]:
+    """A file to write that takes the place of `path` when it is finished without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with temporary.open(mode) if "b" in mode else temporary.open(mode, encoding=encoding, newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # else a machine that loses power may keep the rename and not what was written
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that the file is whole or not there; NaN is an error, not a file that others cannot read."""
-    temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        handle.flush()
-        os.fsync(handle.fileno())  # else a machine that loses power may keep the rename and not what was written
-    os.replace(temporary, path)
+    with replaced(path) as file:
+        file.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def key(*parts: Any) -> str:

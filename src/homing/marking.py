@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from homing.data import digest, text_id
+from homing.manifest import replaced
 from homing.suspects import Suspects
 
 
@@ -23,13 +23,8 @@ def marking_page(suspects: Suspects, out: Path | str) -> Path:
     )
     path, told = Path(out), _told(suspects)
     page = world.get_template("marking.html.j2").render(told=_embedded(told))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        written.write_bytes(page.encode("utf-8", "replace"))
-        os.replace(written, path)
-    finally:
-        written.unlink(missing_ok=True)
+    with replaced(path, "wb") as file:
+        file.write(page.encode("utf-8", "replace"))
     return path
 
 

@@ -17,7 +17,7 @@ from homing.data import Dataset, Side
 from homing.errors import FormatError, JudgmentError
 from homing.formats import files
 from homing.formats.fields import id_field, keys, shown, text_field, unreadable
-from homing.formats.writing import replaced
+from homing.manifest import replaced
 
 QUERIES, CORPUS, RELEVANT = "queries", "corpus", "relevant_docs"
 _BEGINNING = re.compile(rb"""\s*\{\s*"(queries|corpus|relevant_docs|mode)"\s*:""")
@@ -68,7 +68,7 @@ def write(data: Dataset, path: Path) -> None:
         RELEVANT: {data.queries.ids[query]: [data.corpus.ids[document] for document in sorted(found)] for query, found in positives},
         "mode": "text",
     }
-    with replaced(path, "w") as file:
+    with replaced(path) as file:
         json.dump(value, file, ensure_ascii=False, indent=1)
         file.write("\n")
 

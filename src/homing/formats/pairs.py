@@ -17,7 +17,8 @@ from homing.data import Dataset, Side
 from homing.formats.fields import columns, named, relevance_field, text_field
 from homing.formats.headers import ENGLISH
 from homing.formats.records import records
-from homing.formats.writing import replaced, write_records
+from homing.formats.writing import write_records
+from homing.manifest import replaced
 
 QUERY, DOCUMENT, LABEL = (ENGLISH[name] for name in ("query", "content", "is_relevant"))
 _REMEDY = "Give each pair its query, its content and whether it is_relevant."

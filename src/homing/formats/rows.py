@@ -20,7 +20,8 @@ from homing.formats import pairs
 from homing.formats.examples import examples
 from homing.formats.fields import columns, named, text_field, texts_field
 from homing.formats.records import records
-from homing.formats.writing import replaced, write_records
+from homing.formats.writing import write_records
+from homing.manifest import replaced
 
 QUERY = ("query", "anchor")
 POSITIVE = ("positive", "pos", "positives")

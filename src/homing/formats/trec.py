@@ -16,7 +16,7 @@ from homing.builder import Builder
 from homing.data import SIDES, Dataset, Mined, Side, Splits, Texts
 from homing.errors import FormatError, JudgmentError
 from homing.formats.fields import relevance_field, shown, text_field, undecodable, unreadable
-from homing.formats.writing import replaced
+from homing.manifest import replaced
 
 CORPUS, QUERIES, QRELS, RUN = "collection.tsv", "queries.tsv", "qrels", "negatives.run"
 _IDS = ("id", "_id", "pid", "did", "docid", "doc_id", "qid", "query_id", "query-id", "corpus-id")  # what a first line calls them
@@ -63,12 +63,12 @@ def write(data: Dataset | Splits, path: Path) -> None:
     whole = data.train if isinstance(data, Splits) else data
     path.mkdir(parents=True, exist_ok=True)
     for name, texts in ((CORPUS, whole.corpus), (QUERIES, whole.queries)):
-        with replaced(path / name, "w") as file:
+        with replaced(path / name) as file:
             file.writelines(_cells(texts))
     parts = {f"{QRELS}.{side}.txt": getattr(data, side) for side in SIDES} if isinstance(data, Splits) else {f"{QRELS}.txt": data}
     for name, part in parts.items():
         columns = (part.qrels.query.tolist(), part.qrels.document.tolist(), part.qrels.relevance.tolist())
-        with replaced(path / name, "w") as file:
+        with replaced(path / name) as file:
             file.writelines(
                 f"{whole.queries.ids[query]} 0 {whole.corpus.ids[document]} {grade}\n"
                 for query, document, grade in zip(*columns, strict=True)
@@ -85,7 +85,7 @@ def write_unjudged(mined: Mined, path: Path) -> None:
             if negative >= 0 and not judged:
                 found.setdefault(int(mined.query[row]), {})[negative] = score
     names = mined.train
-    with replaced(path, "w") as file:
+    with replaced(path) as file:
         for query, scores in sorted(found.items()):
             for rank, (document, score) in enumerate(sorted(scores.items(), key=lambda item: (-item[1], item[0])), 1):
                 file.write(f"{names.queries.ids[query]} Q0 {names.corpus.ids[document]} {rank} {score:.6g} homing\n")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
+
+from homing.manifest import replaced
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,26 +25,13 @@ def write_records(path: Path, values: Iterable[dict[str, Any]]) -> None:
     if path.suffix.lower() == ".parquet":
         return _write_parquet(path, values)
     array = path.suffix.lower() == ".json"
-    with replaced(path, "w") as file:
+    with replaced(path) as file:
         file.write("[\n" if array else "")
         for number, value in enumerate(values):
             file.write(",\n" if array and number else "")
             file.write(json.dumps(value, ensure_ascii=False) + ("" if array else "\n"))
         file.write("\n]\n" if array else "")
     return None
-
-
-@contextmanager
-def replaced(path: Path, mode: str, encoding: str = "utf-8") -> Iterator[IO[Any]]:
-    """A file to write that takes the place of `path` when it is finished without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with temporary.open(mode) if "b" in mode else temporary.open(mode, encoding=encoding, newline="") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_parquet(path: Path, values: Iterable[dict[str, Any]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from base64 import b64encode
 from hashlib import sha256
@@ -14,6 +13,7 @@ from markupsafe import Markup, escape
 from homing.errors import InputError
 from homing.figures.canvas import TONES
 from homing.figures.chart import Chart
+from homing.manifest import replaced
 from homing.reporting import phrases
 from homing.reporting.language import TAGS, Language, Phrase, translated
 from homing.reporting.passages import printable
@@ -56,13 +56,8 @@ def write(page: str, out: Path | str) -> Path:
     path = Path(out)
     if path.is_dir():
         raise InputError("a directory stands where the report should be written", where=str(path), remedy="Name a file, like report.html.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        written.write_bytes(page.encode())
-        os.replace(written, path)
-    finally:
-        written.unlink(missing_ok=True)
+    with replaced(path) as file:
+        file.write(page)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -13,6 +12,7 @@ import tomli_w
 
 from homing.arguments import demand, demand_path
 from homing.errors import FormatError, SettingError
+from homing.manifest import replaced
 from homing.settings import Comparing, Encoding, Evaluating, Mining, Reporting, Splitting, Training
 
 
@@ -97,10 +97,8 @@ class Recipe:
 
     def write(self, path: str | Path) -> None:
         """Write recipe.toml; a setting that is None is left out."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.partial")
-        temporary.write_text(tomli_w.dumps(_without_none(asdict(self))), encoding="utf-8")
-        os.replace(temporary, path)
+        with replaced(Path(path)) as file:
+            file.write(tomli_w.dumps(_without_none(asdict(self))))
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

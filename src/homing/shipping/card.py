@@ -7,11 +7,11 @@ what the model is worth.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from homing.manifest import replaced
 from homing.shipping.deployment import deploy_page
 from homing.shipping.facts import Evaluated, Facts, facts_of
 from homing.shipping.origin import Origin, Verified, write_evaluated
@@ -35,9 +35,8 @@ def write_card(directory: Path) -> None:
     """Write README.md and DEPLOY.md from what the directory says. Raises ModelError where it is not one that Homing wrote."""
     facts = facts_of(directory)
     for name, text in (("README.md", card(facts)), (DEPLOYING, deploy_page(facts))):
-        temporary = directory / f".{name}.partial"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, directory / name)
+        with replaced(directory / name) as file:
+            file.write(text)
 
 
 def card(facts: Facts) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from homing.manifest import replace_directory, write_json
+from homing.manifest import replace_directory, replaced, write_json
 from homing.training.traininglog import FILE
 
 KEPT = 3  # the last checkpoints, beside the best one
@@ -75,9 +74,8 @@ class Journal:
                     kept.append(line)
             except ValueError:  # the line that a kill cut short
                 break
-        temporary = file.with_suffix(".partial")
-        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, file)
+        with replaced(file) as fresh:
+            fresh.write("".join(f"{line}\n" for line in kept))
 
     def begin(self) -> None:
         """Clear away what another training left."""
