@@ -416,6 +416,7 @@ def test_the_page_says_where_a_reader_would_stumble(qwen3: Shipped, tmp_path: Pa
     page = (path / "DEPLOY.md").read_text()
     assert "does not read this directory: config.json: use_sliding_window" in page
     assert "8081" not in page  # nor is it verified
+    assert "--served-model-name tuned " in page  # vLLM calls the model '.' otherwise, and so must each client
 
 
 def test_the_page_of_a_model_without_prompts_speaks_of_none(qwen3: Shipped, tmp_path: Path) -> None:

@@ -81,6 +81,10 @@ def test_a_server_that_lists_no_models_is_asked_all_the_same(model: Model) -> No
         assert verify(model, open_sides(f"{server.url}#any")[0]).equal
 
 
+def test_a_server_that_takes_few_texts_a_request_is_asked_by_halves(model: Model) -> None:
+    assert verified(model, right(model), refuse=lambda texts: "at most 5" if len(texts) > 5 else None).equal
+
+
 def test_a_server_of_the_model_is_equal(model: Model) -> None:
     found = verified(model, right(model))
     assert found.equal

@@ -86,7 +86,8 @@ vLLM, on a GPU of {GPU // 2**30} GiB that other models may share: without `--gpu
 whatever the model needs ({facts.bytes / 2**30:.2f} GiB of weights here):
 
 ```bash
-vllm serve . --runner pooling --convert embed --max-model-len {facts.length} --gpu-memory-utilization {share:g} --port 8080
+vllm serve . --served-model-name tuned --runner pooling --convert embed --max-model-len {facts.length} --gpu-memory-utilization {share:g} \\
+  --port 8080
 ```
 
 `--dtype float32` gives what was verified to the last digits.{bare} A text longer than {facts.length} tokens

@@ -92,7 +92,17 @@ class Side:
     def _ask(self, texts: Sequence[str]) -> Floats32:
         texts = [self.prompt + text for text in texts] if self.sent == "with prompts" else list(texts)
         extra: dict[str, Any] = {"task": self.kind} if self.sent == "with task" else {}
-        return self.endpoint.client.embeddings(self.endpoint.model, texts, **extra)[0]
+        return self._halved(texts, extra)
+
+    def _halved(self, texts: list[str], extra: dict[str, Any]) -> Floats32:
+        """The server's embeddings, by halves where it takes fewer texts a request."""
+        try:
+            return self.endpoint.client.embeddings(self.endpoint.model, texts, **extra)[0]
+        except RefusedError:
+            if len(texts) == 1:
+                raise
+            middle = len(texts) // 2
+            return np.concatenate([self._halved(texts[:middle], extra), self._halved(texts[middle:], extra)])
 
     def _find(self, what: str, remedy: str, fails: bool = True) -> None:
         self.findings.append(Finding(what, remedy, (self.kind,), fails, (self.sent,)))
