@@ -72,7 +72,7 @@ def test_the_audit_of_its_test_lists_what_was_found_first_and_nobody_judged(
     assert code == 0, printed
     assert f"then: homing split {finished[0]} --judgments FILE" in printed
     assert f"--model {finished[0] / 'model'} --query-prompt 'Instruct: " in printed  # its base before it
-    assert "Query:' --max-length 48" in printed
+    assert "Query:' --document-prompt '' --max-length 48" in printed
     assert "--model BASE" not in printed
     code, judged = homing_run("judge", tmp_path / "exam", "--model", tiny_model, "--least-kappa", "-1")
     assert code == 0, judged
