@@ -406,6 +406,31 @@ def test_rows_without_and_with_numbered_negatives(tmp_path: Path) -> None:
     assert judgments(load(put(tmp_path / "b.json", [numbered]))) == [("q", "d", 1), ("q", "e", 0), ("q", "f", 0), ("q", "g", 0)]
 
 
+@pytest.mark.parametrize("key", ["title", "标题"])
+def test_the_title_of_a_judged_document_stands_before_its_text(tmp_path: Path, key: str) -> None:
+    pair = {"query": "q", key: "Hail", "text": "is covered", "label": 1}
+    one, other = (
+        load(put(tmp_path / "pairs.jsonl", [pair, {**pair, key: None, "text": "d"}])),
+        {key: "Hail", "text": "is covered", "label": 1},
+    )
+    assert judgments(one) == [("q", "Hail is covered", 1), ("q", "d", 1)]
+    assert not one.queries.columns
+    assert judgments(load(put(tmp_path / "lists.jsonl", [{"query": "q", "found": [other]}]))) == [("q", "Hail is covered", 1)]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"query": {"0": "q"}, "text": {"0": "d"}, "label": {"0": 1}}, "orient='records'"),
+        ({"columns": ["query", "text", "label"], "index": [0], "data": [["q", "d", 1]]}, "orient='records'"),
+        ({"a": {"query": "q", "positive": "d"}, "b": {"query": "r", "positive": "e"}}, "the records as a list, without keys"),
+    ],
+)
+def test_what_a_table_or_a_dictionary_wrote_is_told_how_to_be_written(tmp_path: Path, content: dict[str, Any], said: str) -> None:
+    with pytest.raises(FormatError, match=said):
+        load(put(tmp_path / "a.json", json.dumps(content)))
+
+
 def test_an_address_is_no_path() -> None:
     with pytest.raises(FormatError, match="Fetch what is at this address first"):
         load("https://example.org/data.json")

@@ -46,6 +46,9 @@ FORMATS: dict[str, Format] = {
 _BY_RECORD = (("ms-swift", swift), ("tevatron", tevatron), ("faq", faq), ("rows", rows), ("pairs", pairs), ("candidates", candidates))
 
 
+_PANDAS = "Write one record a row: from pandas table.to_json(PATH, orient='records', lines=True, force_ascii=False)."
+
+
 def detect(path: Path) -> str:
     """The name of the format that the path holds, a key of `FORMATS`. Raises FormatError where it is none of them."""
     if path.is_dir():
@@ -76,6 +79,11 @@ def detect(path: Path) -> str:
 def _renamed(record: Mapping[str, object]) -> str:
     """Which keys to rename: those that are still wanted, where some are known."""
     known = headers.parts(list(record))
+    if len(record) > 1 and all(isinstance(each, dict) for each in record.values()):
+        whole = any(module.recognises(each) for each in record.values() if isinstance(each, dict) for _, module in _BY_RECORD)
+        return "Write the records as a list, without keys around them." if whole else _PANDAS
+    if set(record) == {"columns", "index", "data"}:
+        return _PANDAS
     if objects := [name for name in known.values() if isinstance(record[name], dict)]:
         return f"{shown(objects[0])} is an object: write its text in place of it."
     found = ", ".join(f"{shown(name)} is the {headers.PARTS[part]}" for part, name in known.items())

@@ -1,7 +1,8 @@
 """Judged candidates: `{"query": …, KEY: [{"content": …, "is_relevant": …}, …], …}`, as JSON, JSONL or Parquet.
 
 Every key that holds a list of objects is a list of candidates; the judgments of all of them are the query's. A candidate's text and label
-may have any name that they have in `pairs`; a label is true or false, a whole number, one of these as a string, or a word like yes and no.
+may have any name that they have in `pairs`, and its text stands after its `title`, where it has one; a label is true or false, a whole
+number, one of these as a string, or a word like yes and no.
 Other keys are columns of the query.
 """
 
@@ -14,7 +15,7 @@ from homing.builder import Builder
 from homing.data import Dataset, Side
 from homing.errors import FormatError
 from homing.formats import headers
-from homing.formats.fields import Record, columns, keys, relevance_field, shown, text_field
+from homing.formats.fields import Record, columns, keys, relevance_field, shown, text_field, titled
 from homing.formats.pairs import DOCUMENT, LABEL
 from homing.formats.records import records
 from homing.formats.writing import write_records
@@ -139,4 +140,4 @@ def _candidate(candidate: object, where: str) -> tuple[str, str, object]:
             expected="'content', and 'is_relevant' or 'label'",
             remedy="Give each candidate its text and its label.",
         )
-    return text_field(candidate[text], text, where), label, candidate[label]
+    return titled(candidate, text_field(candidate[text], text, where), where), label, candidate[label]

@@ -14,12 +14,11 @@ from pathlib import Path
 from homing.builder import Builder
 from homing.errors import FormatError
 from homing.formats import files
-from homing.formats.fields import keys, text_field, undecodable, unreadable
-from homing.formats.headers import DOCUMENT, TITLE
+from homing.formats.fields import keys, text_field, titled, undecodable, unreadable
+from homing.formats.headers import DOCUMENT
 from homing.formats.records import records
 
 TEXT = ("text", "content", "document", "passage", *DOCUMENT)
-_TITLE = ("title", TITLE)
 
 
 def read(path: Path, into: Builder) -> None:
@@ -55,6 +54,4 @@ def _text(record: dict[str, object], where: str) -> str:
             "a document has no text", where=where, got=f"the keys {keys(record)}", expected=" or ".join(map(repr, TEXT)),
             remedy="Rename the key, or give a .txt file of one document a line.",
         )  # fmt: skip
-    heading = next((name for name in _TITLE if name in record), "title")
-    title, text = ("" if not record.get(key) else text_field(record[key], key, where) for key in (heading, name))
-    return f"{title} {text}".strip()
+    return titled(record, text_field(record[name], name, where) if record[name] else "", where)

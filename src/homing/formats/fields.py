@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,9 @@ IRRELEVANT = (
 )  # fmt: skip
 _WORDS = {**dict.fromkeys(RELEVANT, True), **dict.fromkeys(IRRELEVANT, False)}
 _SIMPLIFIED = str.maketrans("問題詢內檔關標籤註負樣選對錯無確準類擴義說語參機復覆", "问题询内档关标签注负样选对错无确准类扩义说语参机复复")
+
+
+TITLE = ("title", "标题")
 
 
 class Record(NamedTuple):
@@ -52,6 +55,12 @@ def text_field(value: object, key: str, where: str) -> str:
     if half := half_a_character(value):
         raise FormatError(f"{key!r} holds half a character", where=where, got=half, expected=WHOLE, remedy=WHOLE_REMEDY)
     return value.strip()
+
+
+def titled(value: Mapping[str, object], text: str, where: str) -> str:
+    """A document's text after its title, where the object that it stands in has one."""
+    name = next((name for name in TITLE if value.get(name)), None)
+    return text if name is None else f"{text_field(value[name], name, where)} {text}".strip()
 
 
 def texts_field(record: Record, name: str, notes: Counter[str]) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from homing.formats.fields import simplified
+from homing.formats.fields import TITLE, simplified
 
 STANDARD = ("标准问题", "标准问法", "标准问句", "标准问", "知识标题")
 ASKED = ("查询", "问题", "问句", "提问", "用户问题", "用户提问", "查询语句", "句子1", "文本1", "问题1")
@@ -17,7 +17,6 @@ DOCUMENT = (
     "内容", "正文", "文档", "文本", "文章", "段落", "候选", "候选文档", "候选答案", "文档内容", "文本内容", "段落内容", *ANSWER, "句子2",
     "文本2", "问题2", "相似问题", "相似问", *STANDARD,
 )  # fmt: skip
-TITLE = "标题"
 LABEL = ("是否相关", "相关性", "相关", "相关度", "标签", "标注", "标注结果", "是否相似", "是否匹配", "是否正确")
 ENGLISH = {
     "query": ("query", "anchor", "question", "sentence1", "question1"),
@@ -32,7 +31,7 @@ OTHERS = (
     "positive_passages", "negative_passages", "positive_ctxs", "negative_ctxs", "hard_negative_ctxs",
 )  # fmt: skip
 PARTS = {"query": "query", "content": "document", "is_relevant": "label", "positive": "relevant document"}  # in words
-_CHINESE = frozenset((*QUERY, *POSITIVE, *DOCUMENT, *LABEL, TITLE))
+_CHINESE = frozenset((*QUERY, *POSITIVE, *DOCUMENT, *LABEL, *TITLE))
 _ENGLISH = frozenset((*OTHERS, *(name for names in ENGLISH.values() for name in names)))
 _NEGATIVE = re.compile(r"(?:负例|负样本|不相关文档)_?(\d*)")
 _SIMILAR = re.compile(

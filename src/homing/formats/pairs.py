@@ -2,7 +2,7 @@
 
 Names: `query`, `anchor`, `sentence1`, `question1` or `question`; `content`, `document`, `passage`, `text`, `sentence2`,
 `question2` or `answer`; `is_relevant`, `label`, `relevance`, `score`, `relevant` or `is_duplicate`, which is 0 or 1, or a grade.
-Other names that hold a text or a number are columns of the query.
+A `title` (标题) is the document's, and stands before its text. Other names that hold a text or a number are columns of the query.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from homing.builder import Builder
 from homing.data import Dataset, Side
-from homing.formats.fields import columns, named, relevance_field, text_field
+from homing.formats.fields import TITLE, columns, named, relevance_field, text_field, titled
 from homing.formats.headers import ENGLISH
 from homing.formats.records import records
 from homing.formats.writing import write_records
@@ -38,13 +38,14 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     """
     for record in records(path, into.notes):
         query_name, document_name, label = (named(record, names, _REMEDY) for names in (QUERY, DOCUMENT, LABEL))
-        query, document = (text_field(record.value[name], name, record.where) for name in (query_name, document_name))
+        query, text = (text_field(record.value[name], name, record.where) for name in (query_name, document_name))
+        document = titled(record.value, text, record.where)
         grade = relevance_field(record.value[label], label, record.where, into.notes)
         if not query or not document:
             into.notes["empty_queries" if not query else "empty_documents"] += 1
             continue
         place = into.query(query)
-        into.describe(place, columns(record, (query_name, document_name, label)))
+        into.describe(place, columns(record, (query_name, document_name, label, *TITLE)))
         into.judge(place, into.document(document), grade, side)
 
 
