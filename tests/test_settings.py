@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,14 @@ def test_what_counts_is_a_whole_number(name: str) -> None:
         Training(**{name: 2.5})
 
 
-def test_of_no_negatives_none_is_hard() -> None:
-    assert Mining(negatives=0).hard == 0
-    with pytest.raises(SettingError, match="--hard-negatives is out of range"):
-        Mining(negatives=1, hard=2)
+def test_no_negatives_may_be_asked_for_alone_and_some_again_after_it() -> None:
+    """A recipe that asked for none, and a flag that asks for three: one of them is hard, as ever."""
+    assert replace(Mining(negatives=0), negatives=3) == Mining()
+    for negatives in (0, 1):
+        with pytest.raises(SettingError, match="--hard-negatives is out of range"):
+            Mining(negatives=negatives, hard=2)
+    with pytest.raises(SettingError, match="--medium-negatives is out of range"):
+        Mining(negatives=0, medium=1)
 
 
 @pytest.mark.parametrize("seed", [-1, 1 << 63])

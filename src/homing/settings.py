@@ -110,10 +110,9 @@ class Mining(_Settings):
 
     def _check(self) -> None:
         _demand(self.negatives >= 0, "negatives", self.negatives, "0 or more")
-        if self.negatives == 0:  # none of them is hard, whatever the default
-            object.__setattr__(self, "hard", 0)
-        _demand(0 <= self.hard <= self.negatives, "hard-negatives", self.hard, f"0 to {self.negatives} (--negatives)")
-        most = self.negatives - self.hard
+        most = max(1, self.negatives)  # the default may stand where no negative is wanted
+        _demand(0 <= self.hard <= most, "hard-negatives", self.hard, f"0 to {most} (--negatives)")
+        most = max(0, self.negatives - self.hard)
         _demand(0 <= self.medium <= most, "medium-negatives", self.medium, f"0 to {most} (--negatives less --hard-negatives)")
         _demand(self.retriever is None or self.retriever in RETRIEVERS, "retriever", self.retriever, " or ".join(RETRIEVERS))
         _demand(self.first_rank >= 1, "first-rank", self.first_rank, "1 or more")
