@@ -13,6 +13,7 @@
     homing.report(*found, out="report.html")
 
     path      load, check, split, mine, train, merge, evaluate, compare, report, serve; run does a whole Recipe
+              (compare is the verdict on evaluations of one test set; the command `homing compare` sets whole runs side by side)
     data      Corpus, Queries, Qrels, Dataset; Splits; Mined
     models    Model, Adapter; Pair, and open_model, which gives a Model or a Pair
     found     Evaluation; Verdict
