@@ -7,6 +7,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from homing import Model, estimating
 from homing.data import Qrels
 from homing.encoders.memory import peak
 from homing.errors import ResourceError
-from homing.estimating import DISTINCT, Estimate, _documents, demand_room, estimate
+from homing.estimating import DISTINCT, Estimate, _documents, _loss, demand_room, estimate
 from homing.loading import load
 from homing.settings import Mining, Splitting, Training
+from homing.training.objective import Objective
 from tiny import made_data
 
 
@@ -82,6 +84,7 @@ import homing, homing.runs.pipeline
 from homing.encoders.memory import peak
 from homing.estimating import estimate
 from homing.settings import Mining, Splitting, Training
+from homing.training.objective import Objective
 
 data, model, out = homing.load(sys.argv[1]), homing.Model(sys.argv[2], max_length=64), Path(sys.argv[3])
 settings = Training(tuning=sys.argv[4], batch_size=128, epochs=2, evaluations=1)
@@ -124,6 +127,19 @@ def test_the_model_is_estimated_as_it_is(tiny_model: Path, tmp_path: Path) -> No
         assert [name for name, _ in model.transformer.named_modules()] == modules
         assert not any(parameter.grad is not None for parameter in model.transformer.parameters())
         assert np.array_equal(model.encode(data.corpus.texts[:8]), before)
+
+
+@pytest.mark.parametrize("options", [{}, {"margin": 0.1}, {"dimensions": "16,8"}, {"cross_query": 0.1, "positives": "sum"}])
+def test_the_loss_takes_no_more_than_is_reckoned(options: dict[str, Any]) -> None:
+    """The most bytes at once, forward and back, that PyTorch's profiler counts."""
+    queries, documents, settings = 64, 1024, Training(**options)
+    taken = torch.randn(queries, 32, requires_grad=True), torch.randn(documents, 32, requires_grad=True)
+    relevance = torch.randint(0, 4, (queries, documents), dtype=torch.int8)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
+        Objective(settings, 32)(*taken, relevance).loss.backward()
+    events = sorted((each for each in seen.profiler.kineto_results.events() if each.name() == "[memory]"), key=lambda each: each.start_ns())
+    peak = np.cumsum([each.nbytes() for each in events]).max()
+    assert 0.7 < peak / _loss(settings, queries * documents) < 1.1
 
 
 def test_a_batch_has_all_positives_of_its_queries_and_no_more_negatives_than_are_judged() -> None:

@@ -19,6 +19,7 @@ from homing.encoders.tuning import FULL_TAKES, default_tuning, tune
 from homing.errors import ResourceError
 from homing.progress import duration
 from homing.settings import Mining, Splitting, Training
+from homing.training.fixed import MOST_DOCUMENTS
 
 SAMPLE = 512  # documents, and queries
 OUTSIDE = 30_000  # tokens of the set outside the domain that is made here, which evaluation asks every model for
@@ -30,6 +31,7 @@ DRAWS = 5  # batches that are drawn to count their documents
 BACKWARD = {"full": 3.5, "lora": 2.5}  # a training step in forward passes over the same tokens; measured with MiniLM on two cores
 HOLES = 0.25e9  # bytes on a CPU beside what is reckoned: the allocator's holes, and what evaluation makes; measured (docs/log.md)
 WORKSPACES = 1.2e9  # likewise on an accelerator, with its kernels; assumed
+A_SCORE, A_MARGIN, SHORTER = 40, 40, 10  # bytes that the loss takes for a score; with --margin, and for each shorter embedding; measured
 PEAK = 1.1  # what a backward pass takes at its peak, in kept activations
 CHECKPOINTS = {"full": 13, "lora": 1}  # of the weights on disk a training leaves: four checkpoints with their moments, and the adapter
 WRITTEN = 3  # likewise, while another checkpoint is written beside those
@@ -77,7 +79,8 @@ def estimate(
     share = 1.0 if isinstance(data, Splits) else 1.0 - splitting.dev - splitting.test
     asking = share * len(whole.qrels.positives)  # queries
     batch = min(training.batch_size, max(1, round(asking)))
-    a_query = sample.query + (0.0 if alone else _documents(whole.qrels, batch, mining.negatives) / batch * sample.document)
+    documents = float(min(len(whole.corpus), MOST_DOCUMENTS)) if alone else _documents(whole.qrels, batch, mining.negatives)
+    a_query = sample.query + (0.0 if alone else documents / batch * sample.document)
     if training.minutes is None:
         updating = asking * training.epochs * a_query / sample.rate * BACKWARD[tuning] * 1.1
     else:
@@ -86,7 +89,7 @@ def estimate(
     return Estimate(
         (1 + sum(further)) * updating + (1 + len(further)) * (corpus / sample.rate if alone else 0.0),
         evaluating / sample.rate,
-        _memory(model, whole, replace(training, tuning=kind), sample.documents, int(batch * a_query)),
+        _memory(model, whole, replace(training, tuning=kind), sample.documents, int(batch * a_query)) + _loss(training, batch * documents),
         _disk(model, whole, tuning, 1 + len(further)),
         sample.rate,
         1 + len(further),
@@ -151,6 +154,12 @@ def _memory(model: Model, data: Dataset, training: Training, texts: Tokens, batc
     embeddings = 4 * model.dimension * (len(data.corpus) + len(data.queries))
     beside = HOLES if model.device.type == "cpu" else WORKSPACES
     return int(held(model.device) + copies + PEAK * activations + 3 * embeddings + beside)
+
+
+def _loss(training: Training, scores: float) -> int:
+    """Bytes that the loss of so many scores takes, forward and back."""
+    shorter = len({part for part in training.dimensions.split(",") if part})
+    return int(scores * (A_SCORE + (A_MARGIN if training.margin is not None else 0) + SHORTER * shorter))
 
 
 def _copies(model: Model, training: Training) -> int:
