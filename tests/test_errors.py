@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from homing import errors
-from homing.errors import HomingError, InputError, JudgmentError
+from homing.errors import HomingError, InputError, JudgmentError, first_line
 
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__]
 
@@ -43,3 +43,8 @@ def test_has_the_exit_code_of_its_branch(kind: type[HomingError]) -> None:
 def test_what_alone_is_one_sentence() -> None:
     assert str(JudgmentError("there is no query.")) == "there is no query."
     assert str(JudgmentError("there is no query")) == "there is no query."
+
+
+@pytest.mark.parametrize(("said", "first"), [("", ""), ("\n", ""), ("\nno\nyes", "no"), ("x" * 300, "x" * 200)])
+def test_the_first_line_of_what_another_library_says(said: str, first: str) -> None:
+    assert first_line(ValueError(said)) == first

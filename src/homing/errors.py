@@ -103,3 +103,8 @@ class NotFittedError(HomingError, RuntimeError):
 
 class RunError(HomingError, RuntimeError):
     """A run directory that is in use, or not a run."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of another library says, at most 200 characters of it; empty where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "")[:200]

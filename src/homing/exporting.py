@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from homing.encoders.model import Model
 from homing.encoders.safety import body
 from homing.encoders.tokens import Tokens
-from homing.errors import MergeError, ModelError, SettingError
+from homing.errors import MergeError, ModelError, SettingError, first_line
 from homing.manifest import demand_disk, replace_directory, write_json
 from homing.shipping.layout import BODY_FILES, CONVENTION_FILES
 
@@ -98,7 +98,7 @@ def _write(model: Model, file: Path) -> None:
     except Exception as error:
         raise ModelError(
             "torch's exporter cannot follow the model", where=str(model.path),
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300],
+            got=f"{type(error).__name__}: {first_line(error)}",
             remedy="Serve it with homing serve, vLLM or TEI instead.",
         ) from error  # fmt: skip
 

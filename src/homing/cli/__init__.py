@@ -14,7 +14,7 @@ import click
 
 from homing.cli import comparison, conversion, exports, judgments, runs, servers, stages
 from homing.cli.verbs import cli
-from homing.errors import HomingError
+from homing.errors import HomingError, first_line
 
 _PLACE = "Check the path that was given and its permissions."
 _ROOM = "Make room, or give a place with more; what is finished is kept, and the same command goes on."
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         number = _errno(error)
         if number is None or number not in _SYSTEM:
             _report(error)
-        named = str(error).splitlines()[0][:200] if number == errno.ENOMEM and str(error) else getattr(error, "filename", None)
+        named = first_line(error) if number == errno.ENOMEM and str(error) else getattr(error, "filename", None)
         place = f"{named}: " if named is not None else ""
         click.echo(f"{place}the system refuses: {os.strerror(number)}.\n{_SYSTEM[number]}", err=True)
         sys.exit(1)

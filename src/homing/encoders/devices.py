@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from homing.errors import SettingError
+from homing.errors import SettingError, first_line
 
 _C_LIBRARY = ctypes.CDLL(None) if os.name == "posix" else None
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -36,7 +36,7 @@ def device_of(asked: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError, TypeError) as error:
         raise SettingError(
             "there is no such device", got=repr(asked), expected=f"{default_device()}, which was found here, or cpu",
-            remedy=f"Leave it out to have what there is. torch says: {str(error).splitlines()[0][:200]}",
+            remedy=f"Leave it out to have what there is. torch says: {first_line(error)}",
         ) from None  # fmt: skip
     return device
 

@@ -10,7 +10,7 @@ from homing.conventions import FILE
 from homing.digests import remembered, update
 from homing.encoders.adapter import ADAPTERS
 from homing.encoders.safety import OTHER_WEIGHTS, PICKLES, modules
-from homing.errors import ModelError
+from homing.errors import ModelError, first_line
 from homing.protocols import Kind
 from homing.settings import Encoding
 
@@ -75,7 +75,7 @@ def directory_of(path: str | Path) -> Path:
             raise ModelError(
                 "the model is neither a directory here nor reachable on the hub",
                 where=name,
-                got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200],
+                got=f"{type(error).__name__}: {first_line(error)}",
                 remedy="Give the path of a model directory, or set HF_ENDPOINT to a mirror that can be reached.",
             ) from None
     if not (directory / "config.json").is_file() and not (directory / "modules.json").is_file():

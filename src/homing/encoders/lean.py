@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from homing.encoders.remade import with_origin
+from homing.errors import first_line
 
 ROTARY = "apply_rotary_pos_emb"  # what transformers calls it, in the module of each model
 NORMED = ("q_norm", "k_norm")  # likewise the norms of each head of queries and keys
@@ -39,7 +40,7 @@ def kernels(device: torch.device) -> tuple[ModuleType | None, str]:
 
         return (made, "") if _right(made, device) else (None, "here Triton's results are not PyTorch's")
     except Exception as error:  # there is no Triton, nothing to compile with, or no such device for it
-        return None, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:200]
+        return None, f"{type(error).__name__}: {first_line(error)}"
 
 
 def _right(made: ModuleType, device: torch.device) -> bool:

@@ -26,6 +26,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from homing.encoders.devices import on_device
 from homing.encoders.tokens import Tokens
+from homing.errors import first_line
 
 Kernel = Callable[..., Any]
 Embed = Callable[[Tokens, NDArray[np.integer]], Tensor]
@@ -242,7 +243,7 @@ def admit(transformer: SentenceTransformer, device: torch.device, dtype: torch.d
         if device.type in HAS_KERNEL and dtype in HALF and not _gradients(packer, tokens, texts[: len(FEW)]).isfinite().all():
             return None, "its gradients are not finite"
     except Exception as error:  # whatever a model of another kind does with what it doesn't expect
-        return None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
+        return None, f"{type(error).__name__}: {first_line(error)}"
     finally:
         for module in was_training:
             module.training = True

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from homing.encoders.devices import ran_out
 from homing.encoders.safety import WEIGHTS, architectures, body, modules, no_transformer, refuse_unsafe
 from homing.encoders.tokens import token_ids
-from homing.errors import ModelError, PoolingError, ResourceError, SettingError
+from homing.errors import ModelError, PoolingError, ResourceError, SettingError, first_line
 from homing.protocols import Kind
 from homing.settings import POOLINGS
 
@@ -54,12 +54,12 @@ def read(path: Path, pooling: str | None, device: torch.device, dtype: torch.dty
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, SafetensorError, MemoryError) as error:
         if ran_out(error):
             raise ResourceError(
-                "the model does not fit into the memory", where=str(path), got=str(error).splitlines()[0][:200] if str(error) else "",
+                "the model does not fit into the memory", where=str(path), got=first_line(error),
                 remedy="End what else takes memory there, or give a smaller model.",
             ) from error  # fmt: skip
         raise ModelError(
             "sentence-transformers cannot load this directory", where=str(path),
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300],
+            got=f"{type(error).__name__}: {first_line(error)}",
             remedy="Check that the download is complete, and that its files are those of one model.",
         ) from error  # fmt: skip
     _demand_whole(model, path)

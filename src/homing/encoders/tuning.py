@@ -27,7 +27,7 @@ from homing.encoders.memory import available
 from homing.encoders.model import Model
 from homing.encoders.step import Step
 from homing.encoders.weights import demand_mergeable
-from homing.errors import ModelError, SettingError
+from homing.errors import ModelError, SettingError, first_line
 from homing.progress import Say
 from homing.settings import Training
 
@@ -195,7 +195,7 @@ class LowRank(Tuning):
         except ValueError as error:
             vars(self.body).pop("peft_config", None)
             raise ModelError(
-                "the adapter doesn't fit the model", where=model.source, got=str(error).splitlines()[0][:200],
+                "the adapter doesn't fit the model", where=model.source, got=first_line(error),
                 remedy="Give the base that it was trained on; to train one, --tuning full.",
             ) from error  # fmt: skip
         for name in ("target_modules", "exclude_modules"):  # sets, of which each process would write another order

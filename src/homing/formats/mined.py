@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from homing.data import Dataset, Mined, Pool, Qrels
-from homing.errors import FormatError, JudgmentError
+from homing.errors import FormatError, JudgmentError, first_line
 from homing.negatives import places
 
 FILE, POOL, CHANGES = "rows.parquet", "pool.parquet", "changes.parquet"
@@ -112,7 +112,7 @@ def _table(path: Path, column: str) -> pa.Table:
         _ = table[column]
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise FormatError(
-            "the mined rows are not whole", where=str(path), got=str(error).splitlines()[0][:200],
+            "the mined rows are not whole", where=str(path), got=first_line(error),
             remedy="Run `homing mine` again.",
         ) from error  # fmt: skip
     return table

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from homing.errors import FormatError
+from homing.errors import FormatError, first_line
 from homing.formats import tables
 from homing.formats.fields import Record, named, shown, text_field
 from homing.formats.records import records
@@ -47,7 +47,7 @@ def _records(path: Path) -> Iterator[Record]:
         yield from _rows(path) if parquet else records(path, Counter())
     except (OSError, pa.ArrowInvalid) as error:
         raise FormatError(
-            "the file of scores cannot be read", where=str(path), got=str(error).splitlines()[0], remedy="Check how it was written."
+            "the file of scores cannot be read", where=str(path), got=first_line(error), remedy="Check how it was written."
         ) from None
 
 

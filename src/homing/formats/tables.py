@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
-from homing.errors import FormatError
+from homing.errors import FormatError, first_line
 from homing.formats import files, headers
 from homing.formats.fields import Record, shown, undecodable
 
@@ -166,7 +166,7 @@ def parquet(path: Path, seen: Callable[[int], object]) -> Iterator[Record]:
             seen(size * len(batch) // max(rows, 1))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise FormatError(
-            "the Parquet file cannot be read", where=str(path), got=str(error).splitlines()[0][:120], remedy="Check how it was written."
+            "the Parquet file cannot be read", where=str(path), got=first_line(error), remedy="Check how it was written."
         ) from None
 
 

@@ -15,7 +15,7 @@ from homing.digests import file_digest
 from homing.encoders.answers import answers
 from homing.encoders.devices import default_device, fast_dtype
 from homing.encoders.safety import refuse_unsafe
-from homing.errors import ModelError
+from homing.errors import ModelError, first_line
 
 PAIRS_A_SHARD = 256
 PAIRS_A_BATCH = 32
@@ -53,7 +53,7 @@ def _load(path: Path, device: torch.device, dtype: torch.dtype) -> CrossEncoder:
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
         raise ModelError(
             "sentence-transformers cannot load this cross-encoder", where=str(path),
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300],
+            got=f"{type(error).__name__}: {first_line(error)}",
             remedy="Check that the download is complete, and that its files are those of one model.",
         ) from error  # fmt: skip
     if model.num_labels != 1:
