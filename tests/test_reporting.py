@@ -30,7 +30,7 @@ from homing.reporting.charts import precision_recall
 from homing.reporting.header import header
 from homing.reporting.page import SHARED
 from homing.settings import Reporting
-from homing.verdicts.causes import Cause
+from homing.verdicts.causes import UNREAD, Cause
 from homing.verdicts.context import Anew, Context, Forecast, General, Instructions, LearningCurve, Point, Reindexing, Seeds, Tried
 from homing.verdicts.differences import Difference, Power
 from homing.verdicts.slices import Slice
@@ -286,6 +286,18 @@ def test_what_is_deployed_and_forgot_says_so_at_once() -> None:
     for action, said in (("deploy", 1), ("keep the base", 0)):
         remarks = header(models, replace(verdict, action=action, chosen="tuned")).remarks
         assert sum("Outside the domain it is worse" in each.en for each in remarks) == said
+
+
+def test_what_costs_no_labels_comes_before_them() -> None:
+    models, verdict = everything(made_up())
+    unread = Cause(UNREAD, 0.9, "46% of the tokens.", "Take a base that knows the language of these texts.")
+    for causes, action, said in (
+        ((unread, *verdict.causes), "label more", 1),
+        ((*verdict.causes, unread), "label more", 0),
+        ((unread, *verdict.causes), "keep the base", 0),
+    ):
+        remarks = header(models, replace(verdict, action=action, causes=causes)).remarks
+        assert sum("Before you label" in each.en and "knows the language" in each.en and "基座模型" in each.zh for each in remarks) == said
 
 
 def test_that_dev_kept_the_base_stands_at_the_top() -> None:

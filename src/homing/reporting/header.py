@@ -14,6 +14,7 @@ from homing.reporting.numbers import NONE, between, count, duration, number, per
 from homing.reporting.sentences import in_both
 from homing.reporting.tables import clear
 from homing.retrievers.fused import K
+from homing.verdicts.causes import UNLABELLED
 from homing.verdicts.differences import DECISIVE, Difference, contradictory, one_of_two
 from homing.verdicts.verdict import Verdict
 from homing.verdicts.wording import APART, KEPT, TOO_SMALL, advice, without_training
@@ -179,6 +180,8 @@ def _remarks(evaluations: Sequence[Evaluation], verdict: Verdict, difference: Di
         found.append(phrases.FUSING.format(chosen=verdict.chosen, k=K))
     if not verdict.ranked and difference is not None and contradictory(difference):
         found.append(phrases.UNRANKED)
+    if verdict.action == "label more" and verdict.causes and (likeliest := verdict.causes[0]).name in UNLABELLED:
+        found.append(phrases.BEFORE_LABELS.with_phrase("experiment", in_both(likeliest.experiment)))
     power = verdict.power
     wants = (cause for cause in verdict.causes if cause.name in (APART, TOO_SMALL) or verdict.outcome == "gained")
     asked = next(wants, None) if verdict.action == "label more" else None

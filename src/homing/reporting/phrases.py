@@ -57,6 +57,7 @@ POWER_MORE = Phrase(
     " as surely, {needed} test queries are needed instead of {queries}.",
     "这个测试集有八成把握检出 {measure} 上 {detectable} 的差异；要以同样的把握检出 {worthwhile}（--worthwhile）的差异，需要 {needed} 条测试查询，现有 {queries} 条。",
 )
+BEFORE_LABELS = Phrase("Before you label, what costs no labels: {experiment}", "标注之前，先做无需标注的一步：{experiment}")
 UNRANKED = Phrase(
     "The models found unjudged documents at different rates (Judged@10 differs by more than 0.05), and nDCG@10 says one thing with them and"
     " another without: it does not rank the models.",

@@ -19,6 +19,7 @@ SHORT = "the training was too short"
 UNREAD = "the base cannot read the texts"
 CHANCE = "to the base, the judgments are chance"
 PROMPT = "the run's prompt does not suit the base"
+UNLABELLED = (CHANCE, PROMPT, SHORT, UNREAD)  # what costs no labels to mend
 ENOUGH = 500  # updates that are no short training, however many queries are left
 NOISE = 0.02  # nDCG@10 between two looks at so many queries as these: about one standard error
 LOOKED_AT = 50

@@ -11,7 +11,7 @@ from typing import Literal
 from homing.measures.evaluations import Evaluation, fusion
 from homing.measures.resampling import LEAST_GROUPS
 from homing.verdicts import wording
-from homing.verdicts.causes import CHANCE, PROMPT, SHORT, UNREAD, Cause, Circumstances, likely_causes
+from homing.verdicts.causes import UNLABELLED, Cause, Circumstances, likely_causes
 from homing.verdicts.context import Context
 from homing.verdicts.differences import (
     DECISIVE,
@@ -244,5 +244,5 @@ def _outcome(difference: Difference, ranked: bool) -> Outcome:
 def _with_tests(cause: Cause, causes: tuple[Cause, ...]) -> tuple[Cause, ...]:
     """The cause that lies in the test comes before all others, but for what costs no labels to mend: a base that cannot read the texts,
     judgments that are chance to it, a prompt that does not suit it, a training that was too short."""
-    place = len(list(takewhile(lambda each: each.name in (CHANCE, PROMPT, SHORT, UNREAD), causes)))
+    place = len(list(takewhile(lambda each: each.name in UNLABELLED, causes)))
     return (*causes[:place], cause, *causes[place:])
