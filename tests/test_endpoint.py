@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,34 @@ def test_a_burst_of_429_is_waited_out_as_long_as_the_server_says(server: FakeSer
     assert np.allclose(found.encode(TEXTS, "document"), embed(TEXTS), atol=1e-6)
     assert time.monotonic() - start >= 0.5
     assert found.cost["retries"] == 5
+
+
+def test_a_server_that_answers_one_at_a_time_is_waited_for(server: FakeServer) -> None:
+    """As a full queue or a limit of concurrency does: who is unlucky often is told 429 more often than is tried."""
+    busy = Lock()
+
+    def alone(texts: Sequence[Any]) -> NDArray[np.float32]:
+        with busy:
+            time.sleep(0.05)
+            return embed(texts)
+
+    server.embed = alone
+    server.refuse = lambda texts: "at most 8" if len(texts) > 8 else None
+
+    class Full(list[Any]):
+        """A fault for whoever comes while another is answered."""
+
+        def __bool__(self) -> bool:
+            return busy.locked()
+
+        def pop(self, place: Any = -1) -> Any:
+            return 429
+
+    server.faults = Full()
+    client = Client(server.url, wait=0.1, timeout=5.0, tries=3)
+    found = Endpoint(server.url, "fake", client=client, concurrency=16, say=lambda line: None)
+    assert np.allclose(found.encode(TEXTS, "document"), embed(TEXTS), atol=1e-6)
+    assert client.retries > 8
 
 
 def test_a_time_out_is_tried_again(server: FakeServer) -> None:

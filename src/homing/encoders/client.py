@@ -60,7 +60,8 @@ class Client:
     """Speaks to `URL/embeddings`, `URL/chat/completions` and `URL/models`, from several threads at once.
 
     429, time-outs, 5xx and broken connections are tried again after a back-off that doubles and is drawn at random up to its half, or
-    after what the server's Retry-After says; where one request is told to wait, all of them do. An answer of status 200 that holds an
+    after what the server's Retry-After says; where one request is told to wait, all of them do, and as long as others are answered, 429 is
+    no reason to give up. An answer of status 200 that holds an
     error in place of what was asked for, as gateways give it, counts as the status that the error means.
 
     The key is read from the environment variable that `key` names, by default OPENAI_API_KEY where it is set; it is in no message, no
@@ -88,7 +89,7 @@ class Client:
             self.host += f":{parsed.port}"
         self.retries, self._tries, self._wait = 0, tries, wait
         self._format = {"encoding_format": "float"}  # the API's default, which not every gateway takes for its own
-        self._not_before, self._lock = 0.0, Lock()
+        self._not_before, self._answered, self._lock = 0.0, 0, Lock()
         self.stop = Event()
         self._key = _key(key, open_line=parsed.scheme == "http" and not self.on_this_machine)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -179,8 +180,8 @@ class Client:
         )  # fmt: skip
 
     def _ask(self, method: str, path: str, body: bytes | None, tries: int | None = None) -> bytes:
-        tries = tries or self._tries
-        for attempt in range(tries):
+        tries, failures, answered = tries or self._tries, 0, self._answered
+        while failures < tries:
             self._pause(self._not_before - time.monotonic())
             asked, status = 0.0, 0
             try:
@@ -191,13 +192,16 @@ class Client:
                 status = answer.status_code
                 failed = _failed(answer.content) if status == 200 else None
                 if (status == 200 and failed is None) or (method == "GET" and status in (404, 405)):
+                    self._answered += 1
                     return answer.content
                 problem = f"status {status}{' with an error' if failed is not None else ''}: {_message(answer)}"
                 status = status if failed is None else _status(failed)
                 asked = _retry_after(answer.headers.get("retry-after", ""))
                 self._give_up(answer, status, problem, asked)
-            if attempt + 1 < tries:
-                back_off = min(LONGEST_BACK_OFF, self._wait * 2**attempt) * random.uniform(0.5, 1.0)
+            busy = status == 429 and self._answered != answered  # it answers others, and this one's turn comes
+            failures, answered = 0 if busy else failures + 1, self._answered
+            if failures < tries:
+                back_off = min(LONGEST_BACK_OFF, self._wait * 2 ** max(0, failures - 1)) * random.uniform(0.5, 1.0)
                 with self._lock:
                     self.retries += 1
                     if status == 429:
