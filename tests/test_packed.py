@@ -248,7 +248,7 @@ def test_a_model_through_the_kernel(tiny_model: Path, monkeypatch: pytest.Monkey
     with torch.inference_mode():  # as where texts are encoded
         assert model.packer is not None
     agree(model)
-    assert all((said["window_size"], said["enable_gqa"]) == ((-1, 0), True) for said in told)
+    assert all(said == {"scale": None, "window_size": (-1, 0), "enable_gqa": True} for said in told)
     assert told
     assert all(parameter.grad is None for parameter in model.transformer.parameters())
 
@@ -349,7 +349,7 @@ def kernel(words: str) -> tuple[Callable[..., Tensor], list[dict[str, Any]]]:
 
     def attend(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, **said: Any) -> Tensor:
         told.append(said)
-        left, right = said["window_size"]
+        left, right = said.get("window_size", (-1, 0 if said.get("is_causal") else -1))
         if q.shape[1] != k.shape[1]:
             assert said["enable_gqa"]
             k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
@@ -364,7 +364,10 @@ def kernel(words: str) -> tuple[Callable[..., Tensor], list[dict[str, Any]]]:
             seen &= -before <= right
         return torch.einsum("hqk,khd->qhd", scores.masked_fill(~seen, -torch.inf).softmax(-1), v)
 
-    def first(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1)):  # type: ignore[no-untyped-def]
+    def first(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=False, return_aux=None):  # type: ignore[no-untyped-def]
+        return attend(query, key, value, cu_seq_q, is_causal=is_causal)
+
+    def later(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1)):  # type: ignore[no-untyped-def]
         return attend(query, key, value, cu_seq_q, scale=scale, window_size=window_size)
 
     def grouped(  # type: ignore[no-untyped-def]
@@ -372,10 +375,10 @@ def kernel(words: str) -> tuple[Callable[..., Tensor], list[dict[str, Any]]]:
     ):
         return attend(query, key, value, cu_seq_q, scale=scale, window_size=window_size, enable_gqa=enable_gqa)
 
-    return {"2.11": first, "2.12": grouped}[words], told
+    return {"2.10": first, "2.11": later, "2.12": grouped}[words], told
 
 
-@pytest.mark.parametrize("version", ["2.11", "2.12"])
+@pytest.mark.parametrize("version", ["2.10", "2.11", "2.12"])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("scaling", [None, 0.25, 0.3])
 def test_the_kernel_is_told_the_same_in_every_version(version: str, causal: bool, scaling: float | None) -> None:
@@ -398,10 +401,13 @@ def test_a_sliding_window_in_the_kernel_and_in_runs(window: tuple[int, int]) -> 
     out = packed._by_kernel(kernel("2.12")[0], q, k, v, packing, None, window)
     row = (states.transpose(0, 1)[None] for states in (q, k, v))
     torch.testing.assert_close(out, packed._by_runs(*row, packing, None, window, 0.0), atol=1e-6, rtol=0)
+    with pytest.raises(NotImplementedError, match="sliding window"):
+        packed._by_kernel(kernel("2.10")[0], q, k, v, packing, None, window)
 
 
 def test_the_installed_kernel_takes_what_it_is_told() -> None:
     """The signature of the PyTorch that is here; its kernel itself needs CUDA."""
+    assert packed.KERNEL is not None
     known = packed._parameters(packed.KERNEL)
     assert {"scale", "window_size"} <= known
     call, _ = kernel("2.12" if "enable_gqa" in known else "2.11")
@@ -416,6 +422,7 @@ def test_the_kernel_agrees_with_runs_on_a_gpu(causal: bool) -> None:
     packing = Packing([(1, 50), (2, 20)], torch.tensor([0, 50, 70, 90], dtype=torch.int32, device="cuda"), 50)
     window = (-1, 0 if causal else -1)
     rows = (states[0].transpose(0, 1) for states in (q, k, v))
+    assert packed.KERNEL is not None
     out, expected = packed._by_kernel(packed.KERNEL, *rows, packing, None, window), packed._by_runs(q, k, v, packing, None, window, 0.0)
     torch.testing.assert_close(out, expected, atol=2e-2, rtol=0)
     got, wanted = (torch.autograd.grad(each.float().square().sum(), (q, k, v)) for each in (out, expected))

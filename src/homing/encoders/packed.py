@@ -10,6 +10,7 @@ states are padded once, for the pooling. On a CPU a long row ends in tokens that
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
-from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -31,7 +31,13 @@ from homing.errors import first_line
 Kernel = Callable[..., Any]
 Embed = Callable[[Tokens, NDArray[np.integer]], Tensor]
 
-KERNEL: Kernel = varlen_attn
+try:
+    from torch.nn.attention.varlen import varlen_attn
+
+    KERNEL: Kernel | None = varlen_attn
+except ImportError:  # before PyTorch 2.10
+    KERNEL = None
+
 HALF = (torch.float16, torch.bfloat16)
 HAS_KERNEL = ("cuda",)  # devices that it runs on
 KERNEL_WIDTHS = range(8, 257, 8)  # head dimensions that it takes
@@ -86,7 +92,7 @@ def attention(
     left = -1 if sliding is None else int(sliding) - 1  # tokens to be seen before oneself; -1: all
     window = (left, 0 if causal else left)
     takes = query.shape[-1] == value.shape[-1] and value.shape[-1] in KERNEL_WIDTHS and not dropout
-    if takes and value.device.type in HAS_KERNEL and value.dtype in HALF:
+    if KERNEL is not None and takes and value.device.type in HAS_KERNEL and value.dtype in HALF:
         # In mixed precision a norm with float32 weights leaves queries and keys in float32; autocast halves them for sdpa, not for this.
         q, k, v = (states.squeeze(0).to(value.dtype).transpose(0, 1) for states in (query, key, value))
         return _by_kernel(KERNEL, q, k, v, packing, scaling, window)[None], None
@@ -110,13 +116,25 @@ def _by_kernel(
     scaling: float | None,
     window: tuple[int, int],
 ) -> Tensor:
-    """PyTorch's attention over texts of any length.
+    """PyTorch's attention over texts of any length, in the words of 2.10 (`is_causal`) or of later ones (`window_size`).
 
     Shapes: (tokens, heads, head dimension), in and out. `window` as there: how far a token sees to its left and right, -1 without limit.
     """
-    said: dict[str, Any] = {"scale": scaling, "window_size": window}
+    known, said = _parameters(kernel), dict[str, Any]()
+    usual = query.shape[-1] ** -0.5
+    if scaling is not None and not math.isclose(scaling, usual):
+        if "scale" in known:
+            said["scale"] = scaling
+        else:
+            query = query * (scaling / usual)
+    if "window_size" in known:
+        said["window_size"] = window
+    elif window[0] != -1:
+        raise NotImplementedError("a sliding window in this version of PyTorch")
+    else:
+        said["is_causal"] = window[1] == 0
     if query.shape[1] != key.shape[1]:
-        if "enable_gqa" in _parameters(kernel):  # since PyTorch 2.12
+        if "enable_gqa" in known:
             said["enable_gqa"] = True
         else:
             shared = query.shape[1] // key.shape[1]
