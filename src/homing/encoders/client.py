@@ -119,11 +119,11 @@ class Client:
         Raises RefusedError for a request that it doesn't take, EndpointError where it cannot be reached, or answers with something else
         than one embedding a text, all of one length and of finite numbers.
         """
-        body = {"model": model, "input": texts, **parameters}
+        body, form = {"model": model, "input": texts, **parameters}, self._format
         try:
-            content = self._ask("POST", "/embeddings", orjson.dumps({**body, **self._format}), tries)
+            content = self._ask("POST", "/embeddings", orjson.dumps({**body, **form}), tries)
         except RefusedError as error:
-            if not self._format or "encoding_format" not in error.got:
+            if not form or "encoding_format" not in error.got:
                 raise
             self._format = {}  # Voyage takes base64 or no word of it
             content = self._ask("POST", "/embeddings", orjson.dumps(body), tries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -33,6 +33,13 @@ LENGTH_OFF = 1e-2  # of an embedding, from 1: beyond what number formats do
 KEPT_EVERY = 10.0  # seconds: what a kill can cost
 Answer = tuple[NDArray[np.float32], int]
 Keep = Callable[[Sequence[str], NDArray[np.float32]], None]
+
+
+def of_each_kind(served: Collection[str]) -> dict[Kind, str]:
+    """The names by kind where homing serve has a query encoder and its documents' model, and nothing else; empty for any other server."""
+    name = min(served, default="").removesuffix(":document")
+    found: dict[Kind, str] = {"query": f"{name}:query", "document": f"{name}:document"}
+    return found if {*served} == {*found.values()} else {}
 
 
 def to_stderr(line: str) -> None:
@@ -100,14 +107,13 @@ class Endpoint:
         served = sorted(self.client.models())
         names = {each.removesuffix(":query").removesuffix(":document") for each in served}
         if len(served) == 1:
-            return served[0], {}
+            names = {*served}
         if len(names) != 1:
             raise EndpointError(
                 "which model of the server is meant is not said", where=self.client.url, got=", ".join(served[:8]) or "no list of models",
                 remedy="Name it behind a #: http://127.0.0.1:8000/v1#MODEL.",
             )  # fmt: skip
-        (name,) = names
-        return name, {} if name in served else {"query": f"{name}:query", "document": f"{name}:document"}
+        return names.pop(), of_each_kind(served)
 
     @property
     def digest(self) -> str:

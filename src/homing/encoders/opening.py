@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from homing.encoders.adapter import ADAPTERS
-from homing.encoders.endpoint import Endpoint, to_stderr
+from homing.encoders.endpoint import Endpoint, of_each_kind, to_stderr
 from homing.encoders.kept import Kept
 from homing.encoders.safety import read_object
 from homing.encoders.truncated import Truncated
@@ -132,10 +132,9 @@ def open_sides(queries: str, documents: str | None = None) -> tuple[Endpoint, En
     """
     if documents is None and is_address(queries):
         address, _, name = queries.partition("#")
-        served = sorted(open_endpoint(f"{address}#any").client.models())
-        name = name or (served[0].removesuffix(":document") if served else "")
-        if served == [f"{name}:document", f"{name}:query"]:
-            documents, queries = (f"{address}#{each}" for each in served)
+        each = of_each_kind(open_endpoint(f"{address}#any").client.models())
+        if each and name in ("", each["query"].removesuffix(":query")):
+            queries, documents = f"{address}#{each['query']}", f"{address}#{each['document']}"
     return open_endpoint(queries), None if documents is None else open_endpoint(documents)
 
 

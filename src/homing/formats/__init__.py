@@ -44,8 +44,6 @@ FORMATS: dict[str, Format] = {
     "faq": faq, "flagembedding": flagembedding, "sentence-transformers": sentence_transformers, "ms-swift": swift,
 }  # fmt: skip
 _BY_RECORD = (("ms-swift", swift), ("tevatron", tevatron), ("faq", faq), ("rows", rows), ("pairs", pairs), ("candidates", candidates))
-
-
 _PANDAS = "Write one record a row: from pandas table.to_json(PATH, orient='records', lines=True, force_ascii=False)."
 
 

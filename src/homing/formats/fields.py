@@ -19,6 +19,7 @@ LIKE_LIST = re.compile(r"""\[\s*(".*"|'.*')\s*\]""", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+]+:/")
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+")
+TITLE = ("title", "标题")
 RELEVANT = ("true", "yes", "y", "relevant", "是", "相关", "有关", "对", "正确", "匹配", "相似", "positive", "正例", "√", "✓", "✔")
 IRRELEVANT = (
     "false", "no", "n", "not", "not relevant", "irrelevant", "否", "不相关", "无关", "不是", "错", "错误", "不匹配", "不相似", "negative",
@@ -26,9 +27,6 @@ IRRELEVANT = (
 )  # fmt: skip
 _WORDS = {**dict.fromkeys(RELEVANT, True), **dict.fromkeys(IRRELEVANT, False)}
 _SIMPLIFIED = str.maketrans("問題詢內檔關標籤註負樣選對錯無確準類擴義說語參機復覆", "问题询内档关标签注负样选对错无确准类扩义说语参机复复")
-
-
-TITLE = ("title", "标题")
 
 
 class Record(NamedTuple):
