@@ -456,6 +456,29 @@ def test_triples_without_a_header_are_told_so_whatever_commas_they_hold(tmp_path
     assert "'is hail, or storm, covered', 'yes, both, always'" in str(refused.value)
 
 
+RAW = ['"best" phone', '5" screen or "6', '"unclosed', '"quoted"', "plain"]
+
+
+@pytest.mark.parametrize("texts", [RAW, RAW[2:], [*RAW, 'closed" here']])
+def test_quotes_in_a_tsv_file_that_quotes_nothing_are_texts(tmp_path: Path, texts: list[str]) -> None:
+    lines = [f"{text}\td{number}\t1\n" for number, text in enumerate(texts)]
+    (file := tmp_path / "a.tsv").write_text("query\tdocument\tlabel\n" + "".join(lines))
+    assert judgments(load(file)) == [(text, f"d{number}", 1) for number, text in enumerate(texts)]
+
+
+def test_a_tsv_file_that_a_library_quoted_is_read_as_that_library_reads_it(tmp_path: Path) -> None:
+    rows = [["query", "document", "label"], *([text, "over\ntwo lines\tand a tab", "1"] for text in RAW)]
+    with (file := tmp_path / "a.tsv").open("w", newline="") as opened:
+        csv.writer(opened, delimiter="\t").writerows(rows)
+    assert judgments(load(file)) == [(query, document, 1) for query, document, _ in rows[1:]]
+
+
+def test_a_tsv_file_with_broken_quotes_and_uneven_lines_is_refused(tmp_path: Path) -> None:
+    (file := tmp_path / "a.tsv").write_text('query\tdocument\n"best" phone\td\nq\td\te\n')
+    with pytest.raises(FormatError, match="the CSV is broken"):
+        load(file)
+
+
 @pytest.mark.parametrize(("encoding", "read_as"), [("utf-8", {}), ("utf-8-sig", {}), ("gb18030", {"read_as_gb18030": 1})])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_csv_as_excel_writes_it(tmp_path: Path, encoding: str, read_as: dict[str, int], delimiter: str) -> None:

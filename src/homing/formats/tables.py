@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from zipfile import BadZipFile, ZipFile
 
 from homing.errors import FormatError, first_line
@@ -34,8 +34,9 @@ def table(path: Path, notes: Counter[str], seen: Callable[[int], object]) -> Ite
     """The rows of a CSV file, as strings: separated by commas, semicolons, tabs or bars, whichever its first line has most of
     (by tabs where it has one and the file is called .tsv: a line that is no header, but a text, has commas too).
 
-    Excel's own first line, `sep=;`, says which, and is no header. UTF-8, or else GB18030, which is counted in `notes["read_as_gb18030"]`.
-    Raises FormatError where the file is neither, or broken.
+    In a .tsv file whose quotes are part of its texts they stay so (`_raw`). Excel's own first line, `sep=;`, says which separator, and is
+    no header. UTF-8, or else GB18030, which is counted in `notes["read_as_gb18030"]`. Raises FormatError where the file is neither, or
+    broken.
     """
     encoding = _encoding(path)
     notes["read_as_gb18030"] += encoding == "gb18030"
@@ -46,8 +47,11 @@ def table(path: Path, notes: Counter[str], seen: Callable[[int], object]) -> Ite
         said = _SEPARATOR.fullmatch(start.strip("\ufeff \r\n"))
         tabs = "\t" in start and ".tsv" in path.suffixes
         delimiter = said[1] if said else "\t" if tabs else max(_DELIMITERS, key=start.count)
+        raw = tabs and _raw(file)
         file.seek(0)
-        rows = csv.reader(_counted(file, seen, encoding), delimiter=delimiter, strict=True)
+        rows = csv.reader(
+            _counted(file, seen, encoding), delimiter=delimiter, quoting=csv.QUOTE_NONE if raw else csv.QUOTE_MINIMAL, strict=True
+        )
         header: list[str] = []
         line = 1
         try:
@@ -185,6 +189,22 @@ def folded(names: Sequence[str]) -> dict[str, str]:
     """Each name of a table's columns with what it is read as (`headers.columns`), unless that is another's too."""
     found = dict(zip(names, headers.columns(names), strict=True))
     return {name: each if list(found.values()).count(each) == 1 else name for name, each in found.items()}
+
+
+def _raw(file: TextIO) -> bool:
+    """Whether the quotes of a file between tabs are part of its texts: read as CSV it is broken, or has cells that go over lines, but
+    each of its lines, cut at the tabs alone, has as many cells as the first."""
+    file.seek(0)
+    lines = [0, 0]  # as CSV, and as they are
+    with suppress(csv.Error):
+        lines[0] = sum(bool(row) for row in csv.reader(file, delimiter="\t", strict=True))
+    file.seek(0)
+    tabs = set[int]()
+    for line in file:
+        if line.strip("\r\n"):
+            lines[1] += 1
+            tabs.add(line.count("\t"))
+    return lines[0] != lines[1] and len(tabs) == 1
 
 
 def _encoding(path: Path) -> str:
