@@ -26,14 +26,14 @@ Embed = Callable[[Sequence[Any]], NDArray[np.float32]]
 @dataclass
 class FakeServer:
     """`embed` gives the embeddings of a request's inputs. `faults` are taken one a request: a status, or what makes the response of the
-    right one. `refuse` says why a request is refused (None: it is taken). `asked` and `headers` keep what came. Without `models` there is
-    no list of them, and any name is taken, as text-embeddings-inference does.
+    right one. `refuse` says why a request is refused, with 400 or in a response of its own (None: it is taken). `asked` and `headers` keep
+    what came. Without `models` there is no list of them, and any name is taken, as text-embeddings-inference does.
     """
 
     embed: Embed
     models: list[str] = field(default_factory=lambda: ["fake"])
     faults: list[int | tuple[int, dict[str, str]] | Callable[[dict[str, Any]], Response | dict[str, Any]]] = field(default_factory=list)
-    refuse: Callable[[list[Any]], str | None] = lambda texts: None
+    refuse: Callable[[list[Any]], str | Response | None] = lambda texts: None
     asked: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
@@ -53,6 +53,8 @@ class FakeServer:
         if self.models and body["model"] not in self.models:
             return JSONResponse({"error": {"message": f"The model {body['model']} does not exist"}}, 404)
         why = self.refuse(inputs)
+        if isinstance(why, Response):
+            return why
         if why is not None:
             return JSONResponse({"error": {"message": why}}, 400)
         self.asked.append(body)

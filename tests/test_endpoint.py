@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -121,6 +122,17 @@ def test_an_answer_that_was_damaged_on_its_way_is_asked_for_again(server: FakeSe
     assert found.cost["retries"] == 1
 
 
+def test_an_answer_that_ends_too_early_is_asked_for_again(server: FakeServer) -> None:
+    found = endpoint(server)
+    assert found.dimension == 6
+    server.faults = [lambda answer: Response(json.dumps(answer)[:-30]), lambda answer: Response(b"")]
+    assert np.allclose(found.encode(["x"], "document"), embed(["x"]), atol=1e-6)
+    assert found.cost["retries"] == 2
+    server.faults = [lambda answer: Response(json.dumps(answer)[:-30])] * 9
+    with pytest.raises(EndpointError, match=r"does not answer.*an answer that is cut off after \d+ bytes, after 8 tries"):
+        found.encode(["y"], "document")
+
+
 @pytest.mark.parametrize("usage", ["none", ["7"], {"prompt_tokens": "7 tokens"}, {"total_tokens": None}], ids=str)
 def test_tokens_that_are_not_counted_in_numbers_are_none(server: FakeServer, usage: Any) -> None:
     server.faults = [lambda answer: {**answer, "usage": usage}] * 2
@@ -148,6 +160,35 @@ def test_what_does_not_pass_is_given_up_and_said(server: FakeServer) -> None:
     assert "The server has" not in str(told.value)
     with pytest.raises(EndpointError, match=r"does not answer.*ConnectError"):
         Endpoint("http://127.0.0.1:9/v1", "x", client=Client("http://127.0.0.1:9/v1", wait=0.001)).encode(["x"], "document")
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (402, {"message": "Insufficient Balance"}),
+        (403, {"code": 30001, "message": "Sorry, your account balance is insufficient"}),
+        (400, {"code": "Arrearage", "message": "Access denied, please make sure your account is in good standing."}),
+        (400, {"type": "budget_exceeded", "message": "Budget has been exceeded! Current cost: 2.1, Max budget: 2.0"}),
+        (429, {"code": "1113", "message": "您的账户已欠费，请充值后重试"}),
+    ],
+    ids=str,
+)
+def test_an_account_that_is_empty_is_said_whatever_its_status(server: FakeServer, status: int, error: dict[str, Any]) -> None:
+    found = endpoint(server)
+    assert found.dimension == 6
+    server.faults = [lambda answer: JSONResponse({"error": error}, status)] * 9
+    with pytest.raises(EndpointError, match=r"(?s)no quota left.*What was answered so far is kept"):
+        found.encode(TEXTS, "document")
+    assert len(server.faults) == 8
+
+
+def test_a_quota_of_tokens_a_minute_is_waited_out(server: FakeServer) -> None:
+    """Model Studio says of it what OpenAI says of an account without money."""
+    found = endpoint(server)
+    assert found.dimension == 6
+    server.faults = [lambda answer: JSONResponse({"error": {"code": "insufficient_quota", "message": "check your plan"}}, 429)] * 3
+    assert np.allclose(found.encode(TEXTS, "document"), embed(TEXTS), atol=1e-6)
+    assert found.cost["retries"] == 3
 
 
 PASSING: list[Any] = [
@@ -217,16 +258,37 @@ def test_one_text_that_is_too_long_is_cut_and_the_others_are_not_slowed(server: 
     assert np.allclose(rows[:-1], embed(TEXTS), atol=1e-6)
     assert found.texts_a_request == 64
     assert found.cost["texts cut"] == 1
-    assert "1 texts were refused at their length" in heard[-1]
+    assert heard[-1] == "fake: 1 text was refused, and cut until taken (the server: status 400: maximum context length is 512 tokens)"
     (sent,) = [text for text in server.texts if text.startswith("word")]
     assert 1000 <= len(sent) <= 2000
     assert long.startswith(sent)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (500, "input (992 tokens) is too large to process. increase the physical batch size (current batch size: 512)"),
+        (500, "the input length exceeds the context length"),
+        (429, "Request too large for text-embedding-3-large on tokens per min (TPM): Limit 1000, Requested 1600."),
+    ],
+)
+def test_a_length_that_is_refused_as_a_fault_or_a_limit_is_cut_all_the_same(server: FakeServer, status: int, said: str) -> None:
+    """llama.cpp, Ollama and OpenAI."""
+    long = "word " * 1000
+    refusal = {"error": {"code": status, "message": said}}
+    server.refuse = lambda texts: JSONResponse(refusal, status) if max(map(len, texts)) > 2000 else None
+    found = endpoint(server)
+    assert np.allclose(found.encode([*TEXTS, long], "document")[:-1], embed(TEXTS), atol=1e-6)
+    assert (found.cost["texts cut"], found.cost["retries"]) == (1, 0)
 
 
 def test_a_short_text_that_is_refused_is_an_error(server: FakeServer) -> None:
     server.refuse = lambda texts: "input cannot be an empty string" if "" in texts else None
     with pytest.raises(EndpointError, match=r"(?s)refuses a text.*empty string.*0 characters.*Leave the empty"):
         endpoint(server).encode(["a", "", "b"], "document")
+    server.refuse = lambda texts: "inappropriate content" if any("war" in text for text in texts) else None
+    with pytest.raises(EndpointError, match=r"inappropriate content, for a text of 14 characters that begins 'the war of 30y'"):
+        endpoint(server, document_prompt="d: ").encode(["a", "the war of 30y", "b"], "document")
 
 
 @pytest.mark.parametrize(

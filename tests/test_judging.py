@@ -294,6 +294,21 @@ def test_a_first_question_that_is_too_long_is_left_open_and_the_others_are_asked
     assert server.asked[0]["response_format"]["type"] == "json_schema"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "The response was filtered due to the prompt triggering Azure OpenAI's content management policy.",
+        "data_inspection_failed: Input data may contain inappropriate content.", "系统检测到输入或生成内容可能包含不安全或敏感内容",
+    ],
+)  # fmt: skip
+def test_a_first_question_that_a_filter_refuses_is_left_open_and_the_others_are_asked(server: FakeChat, said: str) -> None:
+    server.faults = [refused(said)]
+    asked = judge(server)
+    assert said[:40] in asked.grade("question 1", "answer 1").reason
+    assert asked.grade("question 2", "answer 2").grade == 3
+    assert server.asked[0]["response_format"]["type"] == "json_schema"
+
+
 def test_what_got_no_grade_is_told_and_asked_again_by_the_next_call(server: FakeChat, tmp_path: Path) -> None:
     _, suspects = made_data(6)
     heard: list[str] = []

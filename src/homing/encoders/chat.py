@@ -37,6 +37,8 @@ ASKING: tuple[dict[str, Any], ...] = (
     {},
 )
 _TOO_MUCH = re.compile(r"max_(completion_)?tokens|context.?length|too.?long|reduce.the.length", re.IGNORECASE)
+# What a filter says of the texts, not of how they are asked for: Azure, Model Studio, Zhipu.
+_CONTENT = re.compile(r"content.?(filter|management|policy)|moderation|inspection|inappropriate|敏感|不安全", re.IGNORECASE)
 _THOUGHT = re.compile(r"(<think>)?.*?</think>", re.DOTALL)  # some templates write the first tag into the question
 _decode = json.JSONDecoder(strict=False).raw_decode  # models write line breaks into strings
 _LAST = re.compile(r"""[{,，]\s*"grade"\s*[:：]\s*"?([0-3])"?\s*}""")  # of an object that is no JSON, for a quote within its reason
@@ -80,7 +82,7 @@ class Mend(NamedTuple):
     at_first: bool
 
 
-_OTHER = re.compile(rf"(?is)^(?!.*({_TOO_MUCH.pattern}))")
+_OTHER = re.compile(rf"(?is)^(?!.*({_TOO_MUCH.pattern}|{_CONTENT.pattern}))")
 # The first that changes something counts. Model Studio's mixed models think unless they are told not to, and refuse to do so in an answer
 # that isn't streamed; OpenAI's newer models have another name for the bound.
 MENDS = (
@@ -148,7 +150,8 @@ class ChatJudge:
         return Graded(None, f"no grade in {TRIES} answers, the last{last}"[:500], tokens)
 
     def _ask(self, messages: list[dict[str, str]], without: Sequence[str] = ()) -> Said:
-        """One answer; raises RefusedError once the server has answered others in the same form, and for a question that is too long."""
+        """One answer; raises RefusedError once the server has answered others in the same form, and for what lies in the texts: their
+        length, what a filter makes of them."""
         bounded = True
         while True:
             form = self._form
@@ -164,7 +167,7 @@ class ChatJudge:
                     self._form = mended
                 elif too_much and asked.bound:
                     bounded = False
-                elif too_much or self._answered:
+                elif too_much or self._answered or _CONTENT.search(error.got):
                     raise
                 else:
                     raise EndpointError(

@@ -40,6 +40,14 @@ MEANINGS = (
 PASSES = re.compile(
     r"rate.?limit|too many requests|overload|tim(ed|e).?out|try again|稍后|频繁|繁忙|限流|过载"
 )  # in its message: try again
+# A refusal that comes as a fault or a limit: llama.cpp says 500 to a text that is too long, OpenAI 429 to more than a minute's tokens.
+TOO_LARGE = re.compile(
+    r"(input|prompt|text)s?\b[^.]{0,40}\btoo (large|long|big)|request too large|context.?(length|size|window)|physical batch", re.IGNORECASE
+)
+UNPAID = re.compile(
+    r"insufficient.{0,12}(balance|credit|fund)|balance.{0,12}insufficient|arrearage|overdue|budget.{0,12}exceeded|"
+    r"free tier.{0,30}exhausted|欠费|余额不足", re.IGNORECASE
+)  # fmt: skip
 
 
 class RefusedError(EndpointError):
@@ -130,7 +138,7 @@ class Client:
         try:
             answer = _json(content)
             data, usage = answer["data"], answer.get("usage")
-            places = [int(each.get("index", place)) for place, each in enumerate(data)]
+            places = [place if each.get("index") is None else int(each["index"]) for place, each in enumerate(data)]
             rows: list[Any] = [None] * len(data)
             for place, each in zip(places, data, strict=True):
                 rows[place] = _row(each["embedding"])
@@ -191,13 +199,17 @@ class Client:
             else:
                 status = answer.status_code
                 failed = _failed(answer.content) if status == 200 else None
-                if (status == 200 and failed is None) or (method == "GET" and status in (404, 405)):
+                ended = status != 200 or not _cut_off(answer.content)
+                if (status == 200 and failed is None and ended) or (method == "GET" and status in (404, 405)):
                     self._answered += 1
                     return answer.content
                 problem = f"status {status}{' with an error' if failed is not None else ''}: {_message(answer)}"
                 status = status if failed is None else _status(failed)
                 asked = _retry_after(answer.headers.get("retry-after", ""))
-                self._give_up(answer, status, problem, asked)
+                if ended:
+                    self._give_up(answer, status, problem, asked)
+                else:
+                    problem = f"status 200 with an answer that is cut off after {len(answer.content):,} bytes"
             busy = status == 429 and self._answered != answered  # it answers others, and this one's turn comes
             failures, answered = 0 if busy else failures + 1, self._answered
             if failures < tries:
@@ -219,13 +231,14 @@ class Client:
     def _give_up(self, answer: httpx2.Response, status: int, problem: str, asked: float) -> None:
         """Raise what another try would not mend."""
         problem = self._clean(problem)
-        if status in REFUSALS:
+        # Model Studio says insufficient_quota of a limit of tokens a minute too: whom it has answered, it will answer again.
+        if status == 402 or UNPAID.search(problem) or ("insufficient_quota" in problem and not self._answered):
+            raise EndpointError("the account has no quota left", where=self.url, got=problem, remedy="What was answered so far is kept.")
+        if status in REFUSALS or ((status == 429 or status >= 500) and TOO_LARGE.search(problem)):
             raise RefusedError("the server refuses the request", where=self.url, got=problem)
         if status in (401, 403):
             remedy = "Check the key in the environment variable." if self._key else f"Set {DEFAULT_KEY}, or name the variable: ?key=NAME."
             raise EndpointError("the server wants another key", where=self.url, got=problem, remedy=remedy)
-        if "insufficient_quota" in problem:
-            raise EndpointError("the account has no quota left", where=self.url, got=problem, remedy="What was answered so far is kept.")
         if asked > LONGEST_WAIT:
             raise EndpointError(
                 "the server asks for a long pause",
@@ -294,6 +307,12 @@ def _tokens(usage: Any, name: str) -> int:
     """Tokens that a server counted, 0 where it doesn't say so in a number."""
     said = usage.get(name) if isinstance(usage, dict) else None
     return said if isinstance(said, int) else 0
+
+
+def _cut_off(content: bytes) -> bool:
+    """Whether an answer is nothing, or a JSON object without its end."""
+    content = content.strip()
+    return not content or (content.startswith(b"{") and not content.endswith(b"}"))
 
 
 def _failed(content: bytes) -> Any:

@@ -195,7 +195,7 @@ class Endpoint:
             self.announce(distinct, kind)
         self._announced -= len(distinct)
         start = kept = time.perf_counter()
-        new, cut = list[int](), set[int]()
+        new, cut = list[int](), dict[int, str]()
         try:
             for places, found in self._answers(distinct, kind, cut, progress):
                 out[places] = found
@@ -209,12 +209,15 @@ class Endpoint:
                 keep([distinct[text] for text in new], out[new])
         self._seconds, self._cut = self._seconds + time.perf_counter() - start, self._cut + len(cut)
         if cut:
-            self._say(f"{self.name}: {len(cut)} texts were refused at their length, and cut until they were taken")
+            many = f"{len(cut):,} texts were refused" if len(cut) > 1 else "1 text was refused"
+            self._say(f"{self.name}: {many}, and cut until taken (the server: {next(iter(cut.values()))})")
         return out[rows]
 
-    def _answers(self, texts: Sequence[str], kind: Kind, cut: set[int], progress: str) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
-        """Ask for all texts: places of some and their embeddings, as they come. A text that is shortened is named in `cut`."""
-        texts = [self.prompts[kind] + text for text in texts]
+    def _answers(
+        self, texts: Sequence[str], kind: Kind, cut: dict[int, str], progress: str
+    ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """Ask for all texts: places of some and their embeddings, as they come. `cut` is told of each that is shortened, and why."""
+        given, texts = texts, [self.prompts[kind] + text for text in texts]
         waiting = sorted(range(len(texts)), key=lambda text: len(texts[text]))  # the longest are taken first, from the end
         halves: list[_Batch] = []
         asked = UnderWay[_Batch, Answer](self.client.stop)
@@ -233,8 +236,8 @@ class Endpoint:
                             halves += batch.halves()
                             continue
                         (text,) = batch.texts
-                        texts[text] = self._shorter(texts[text], error)
-                        cut.add(text)
+                        texts[text] = self._shorter(texts[text], given[text], error)
+                        cut.setdefault(text, error.got)
                         halves.append(_Batch(batch.texts))
                         continue
                     self._demand_dimension(found.shape[1])
@@ -262,12 +265,13 @@ class Endpoint:
                 expected=str(self._dimension), remedy="Check that one model alone answers at this address.",
             )  # fmt: skip
 
-    def _shorter(self, text: str, error: RefusedError) -> str:
-        """Three quarters of a text that was refused alone."""
+    def _shorter(self, text: str, given: str, error: RefusedError) -> str:
+        """Three quarters of a text that was refused alone; `given` is the whole of it without its prompt."""
         if len(text) <= SHORTEST_CUT:
             raise EndpointError(
-                "the server refuses a text", where=self.client.url, got=f"{error.got}, for a text of {len(text):,} characters",
-                remedy="Leave the text out, or shorten it." if text else "Leave the empty text out.",
+                "the server refuses a text", where=self.client.url,
+                got=f"{error.got}, for a text of {len(given):,} characters that begins {given[:60]!r}",
+                remedy="Leave the text out, or shorten it." if given else "Leave the empty text out.",
             )  # fmt: skip
         return text[: max(SHORTEST_CUT, len(text) // 4 * 3)]
 
