@@ -198,7 +198,6 @@ def homing_step(model: Model, settings: Training, fixed: NDArray[np.float32] | N
         step.gradients(tokens, np.arange(len(tokens)), loss, 0)
         torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
         optimizer.step()
-        torch.autograd.graph.increment_version(trained)
 
     return update
 

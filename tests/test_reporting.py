@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, precision_recall_curve
+from sklearn.metrics import f1_score
 
 from homing.builder import Builder
 from homing.data import Dataset, Run
@@ -26,7 +26,6 @@ from homing.measures.decision import ChosenOn, Decision, Threshold
 from homing.measures.evaluations import Background, Evaluation, Interval, Returned, Speed, Trade
 from homing.measures.thresholds import GRID, best_threshold, f1_curve
 from homing.reporting import phrases, report
-from homing.reporting.charts import precision_recall
 from homing.reporting.header import header
 from homing.reporting.page import SHARED
 from homing.settings import Reporting
@@ -617,13 +616,3 @@ def test_figures_are_files_with_the_numbers_behind_them(full: tuple[Path, Path])
     curve = [row for row in rows if row["model"] == "base" and row["point"] == "curve"]
     for row in curve[::10]:
         assert float(row["F1"]) == pytest.approx(f1_score(relevant, scores >= float(row["threshold"]), zero_division=0.0))
-
-
-def test_precision_against_recall_is_that_of_sklearn() -> None:
-    data = made_up()
-    e = evaluated("a", data, seed=3)
-    relevant = data.qrels.relevance > 0
-    recall, precision = precision_recall(np.round(e.test_scores, 1), relevant)
-    expected = precision_recall_curve(relevant, np.round(e.test_scores, 1))
-    np.testing.assert_allclose(precision, expected[0][-2::-1])
-    np.testing.assert_allclose(recall, expected[1][-2::-1])

@@ -118,8 +118,7 @@ def _parts(inner: Tensor, short_b: Sequence[Tensor]) -> tuple[Tensor, ...]:
 class _Fused:
     """The forward pass of one LoRA layer. In float32, W + s B A is made anew when A, B or the scale have changed.
 
-    A change is seen by the version that PyTorch counts; a fused optimiser doesn't raise it, so its caller does
-    (`torch.autograd.graph.increment_version`).
+    A change is seen by the version that PyTorch counts, and by the steps of optimisers, since a fused one doesn't raise it.
     """
 
     def __init__(self, layer: Any, name: str) -> None:

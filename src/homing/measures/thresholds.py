@@ -99,10 +99,10 @@ def threshold_for(scores: Floats, relevant: NDArray[np.bool_], wanted: str, leve
     return float(thresholds[np.argmax(np.where(reached, other, -1.0))]) if reached.any() else None
 
 
-def precision_recall(scores: Floats, relevant: NDArray[np.bool_], threshold: float, missed: int = 0) -> tuple[float, float]:
-    """Precision (NaN where nothing is called relevant) and recall at a threshold; `missed` as in `best_threshold`."""
+def precision_recall(scores: Floats, relevant: NDArray[np.bool_], threshold: float) -> tuple[float, float]:
+    """Precision (NaN where nothing is called relevant) and recall at a threshold. Shapes: (pairs,) both."""
     called = scores >= threshold
-    hits, calls, total = float((called & relevant).sum()), int(called.sum()), int(relevant.sum()) + missed
+    hits, calls, total = float((called & relevant).sum()), int(called.sum()), int(relevant.sum())
     return hits / calls if calls else float("nan"), hits / total if total else float("nan")
 
 

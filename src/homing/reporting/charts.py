@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from homing.data import Floats
 from homing.figures import deciding
 from homing.figures.canvas import Line, Mark, series
 from homing.figures.chart import Chart
 from homing.measures.evaluations import Evaluation
-from homing.measures.thresholds import best_threshold, f1_of_all
+from homing.measures.thresholds import best_threshold, f1_of_all, precision_recall, precision_recall_curve
 from homing.reporting.models import base_and_tuned
 from homing.reporting.passages import printable
 
@@ -64,24 +62,16 @@ def precision_recall_chart(evaluations: Sequence[Evaluation]) -> Chart | None:
         if not e.decidable:
             continue
         relevant = e.relevant
-        recall, precision = precision_recall(e.test_scores, relevant)
+        precision, recall, _ = precision_recall_curve(e.test_scores, relevant)
         keep = np.unique(np.append(np.searchsorted(recall, np.linspace(0, recall[-1], POINTS)), np.arange(min(POINTS, len(recall)))))
         marks = []
-        if e.threshold is not None and (called := e.test_scores >= e.threshold).any():
-            hits = float((called & relevant).sum())
-            marks.append(Mark(hits / float(relevant.sum()), hits / float(called.sum())))
+        if e.threshold is not None and (e.test_scores >= e.threshold).any():
+            at, of_all = precision_recall(e.test_scores, relevant, e.threshold)
+            marks.append(Mark(of_all, at))
         lines.append(Line(label(e.name), recall[keep], precision[keep], series(place), tuple(marks)))
     if not lines:
         return None
     return deciding.precision_recall("precision-recall", "Precision against recall on test", lines, float(relevant.mean()))
-
-
-def precision_recall(scores: Floats, relevant: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Recall and precision at each different score as threshold, from the highest on; shape (different scores,) both."""
-    by_score = np.argsort(-scores, kind="stable")
-    ranked, hits = scores[by_score], np.cumsum(relevant[by_score])
-    ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
-    return hits[ends] / hits[-1], hits[ends] / (ends + 1.0)
 
 
 def reliability_chart(evaluations: Sequence[Evaluation]) -> Chart | None:

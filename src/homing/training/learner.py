@@ -97,7 +97,6 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        torch.autograd.graph.increment_version(self.trained)  # a fused optimiser leaves that to us, and fused layers look at it
 
     def _texts_of(self, batch: Batch) -> NDArray[np.int64]:
         queries = self.texts.query[batch.queries]
