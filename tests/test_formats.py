@@ -842,3 +842,14 @@ def test_a_label_of_ms_swift_is_a_relevance(tmp_path: Path, label: Any, relevanc
     assert judgments(load(put(tmp_path / "a.json", records))) == [("q", "d", relevance), ("q", "e", 1)]
     with pytest.raises(FormatError, match=r"'label' is no relevance; got 0\.4"):
         load(put(tmp_path / "a.json", [{**records[0], "label": 0.4}]))
+
+
+def test_documents_of_ms_swift_may_be_an_assistants_as_rerankers_have_them(tmp_path: Path) -> None:
+    def said(text: str, role: str) -> list[dict[str, str]]:
+        return [{"role": "system", "content": "Judge."}, {"role": role, "content": text}]
+
+    record = {"messages": said("q", "user"), "positive_messages": [said("d", "assistant")], "negative_messages": [said("e", "assistant")]}
+    assert judgments(load(put(tmp_path / "a.json", [record]))) == [("q", "d", 1), ("q", "e", 0)]
+    for name, wrong in (("messages", said("q", "assistant")), ("positive_messages", [said("d", "tool")])):
+        with pytest.raises(FormatError, match=f"'{name}' holds no message of user"):
+            load(put(tmp_path / "a.json", [record | {name: wrong}]))

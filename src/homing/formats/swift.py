@@ -1,7 +1,8 @@
 """ms-swift's data for embedding models, which it has in two forms, both JSONL.
 
 Since version 3.10 a query, each positive and each negative are messages: `{"messages": [{"role": "user", "content": …}],
-"positive_messages": [[…]], "negative_messages": [[…], …]}`. Before: `{"query": …, "response": …, "rejected_response": [texts]}`.
+"positive_messages": [[…]], "negative_messages": [[…], …]}`, where data for rerankers has the documents as an assistant's. Before:
+`{"query": …, "response": …, "rejected_response": [texts]}`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def recognises(record: dict[str, Any]) -> bool:
 
 
 def read(path: Path, into: Builder, side: Side | None = None) -> None:
-    """Read the file into `into`, its judgments as those of `side`; the text of messages is that of their last user turn.
+    """Read the file into `into`, its judgments as those of `side`; the text of messages is that of their last user turn, of a document's
+    the last that is no system prompt.
 
     Counts `records_without_positive`, `empty_documents` and `empty_queries` in the notes. A record's `label`, where it has one, is the
     relevance of its positives. Raises FormatError at the first record that is wrong.
@@ -92,7 +94,7 @@ def _old(record: Record) -> tuple[str, list[str], list[str]]:
 
 def _new(record: Record) -> tuple[str, list[str], list[str]]:
     positives, negatives = ([_turn(each, name, record.where) for each in _listed(record, name)] for name in (POSITIVE, NEGATIVE))
-    return _turn(record.value[MESSAGES], MESSAGES, record.where), positives, negatives
+    return _turn(record.value[MESSAGES], MESSAGES, record.where, ("user",)), positives, negatives
 
 
 def _listed(record: Record, name: str) -> list[Any]:
@@ -105,13 +107,13 @@ def _listed(record: Record, name: str) -> list[Any]:
     return value
 
 
-def _turn(messages: object, name: str, where: str) -> str:
-    """The text of the last user turn."""
+def _turn(messages: object, name: str, where: str, roles: tuple[str, ...] = ("user", "assistant")) -> str:
+    """The text of the last turn of these roles."""
     turns = messages if isinstance(messages, list) else []
-    said = [each["content"] for each in turns if isinstance(each, dict) and each.get("role") == "user" and "content" in each]
+    said = [each["content"] for each in turns if isinstance(each, dict) and each.get("role") in roles and "content" in each]
     if not said:
         raise FormatError(
-            f"{name!r} holds no message of a user", where=where, got=shown(messages),
+            f"{name!r} holds no message of {' or '.join(roles)}", where=where, got=shown(messages),
             expected='[{"role": "user", "content": …}]', remedy="Give each text as a message.",
         )  # fmt: skip
     return text_field(said[-1], name, where)
