@@ -30,8 +30,8 @@ from homing.errors import JudgmentError, MergeError, ModelError, TrainingError
 from homing.training import session
 from homing.training.journal import Journal
 from homing.training.learner import Learner
-from homing.training.selection import DevLists, Look
-from homing.training.session import Session
+from homing.training.selection import DevLists, Look, Looks
+from homing.training.session import Session, _Figures
 from homing.training.tokenised import Tokenised
 
 SETTINGS = Training(tuning="lora", epochs=2, batch_size=8, evaluations=3, learning_rate=3e-3, scale=1.0)
@@ -265,6 +265,29 @@ def test_the_clock_ends_a_training_with_its_schedule_complete(
     assert rates[0] < 0.5 * SETTINGS.learning_rate < 0.9 * max(rates)
     assert rates[-1] < 0.1 * max(rates)
     assert sum("dev_loss" in line for line in lines) == 1 + SETTINGS.evaluations
+
+
+def test_an_update_that_the_device_still_has_to_do_takes_of_the_updates_time(
+    base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An accelerator is given an update in a moment; before a checkpoint, or a look, what it takes is waited for."""
+    clock = [0.0]
+
+    def here() -> torch.Tensor:
+        clock[0] += 2.0
+        return torch.ones(4)
+
+    monkeypatch.setattr("homing.training.session.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    made = Session(base, mined, splits.dev, replace(SETTINGS, minutes=1.0), tmp_path, None, None, None, print, 0.0)
+    try:
+        made.journal.begin()
+        made.plan, made.dev, made.general = Looks(1, 3, False), made._dev_lists(3), None
+        made.waiting = _Figures(1, 0.1, 1e-3, SimpleNamespace(here=here), mined.query[:1], 0.0)  # type: ignore[arg-type]
+        made.pace.update = 1
+        made._evaluate()
+    finally:
+        made.learner.tuning.detach()
+    assert made.pace.update_seconds == clock[0] == 2.0
 
 
 def test_checkpoints_take_of_the_trainings_time(

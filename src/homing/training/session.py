@@ -187,6 +187,12 @@ class Session:
         }  # fmt: skip
         self._log({"step": waiting.update, "epoch": waiting.epoch, **figures, "seconds": round(waiting.seconds, 3)})
 
+    def _catch_up(self) -> None:
+        """Wait for the update that the device still has to do, which takes of the updates' time."""
+        start = time.monotonic()
+        self._flush()
+        self.pace.update_seconds += time.monotonic() - start
+
     def _plan_looks(self) -> Looks:
         """As many looks, at as many lists, as cost a tenth of the training's time; a look that takes a moment is always taken."""
         a_list = tokens_a_list(self.model, self.dev_data, self.settings.seed, fixed=self.fixed is not None)
@@ -230,7 +236,7 @@ class Session:
 
     def _evaluate(self) -> None:
         """Look at dev and keep a checkpoint, which may be the best so far."""
-        self._flush()
+        self._catch_up()
         look = self._look()
         better = self.best_look is None or look.rank > self.best_look.rank
         self.unimproved = 0 if better else self.unimproved + 1
@@ -263,7 +269,7 @@ class Session:
 
     def _save(self) -> None:
         """Write a checkpoint: the weights, the optimiser, and where the training stands; it takes of the training's time."""
-        self._flush()
+        self._catch_up()
         start = time.monotonic()
         kept_looks = {"base": self.base_look, "best": self.best_look}
         state = {
