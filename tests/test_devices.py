@@ -11,18 +11,40 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from homing.encoders import devices, memory
+from homing.encoders import cgroups, devices, memory
+
+
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str]) -> None:
+    """Control groups of these files, by their paths, for a process that is in `own`, lines of /proc/self/cgroup."""
+    for name, text in files.items():
+        (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fs" / name).write_text(text)
+    (tmp_path / "own").write_text(own)
+    monkeypatch.setattr(cgroups, "ROOT", tmp_path / "fs")
+    monkeypatch.setattr(cgroups, "OWN", tmp_path / "own")
+
+
+SECOND, FIRST, SLURM = "0::/\n", "4:memory:/docker/1a\n2:cpu,cpuacct:/docker/1a\n1:name=systemd:/\n0::/\n", "0::/slurm/job_7/step_0\n"
 
 
 @pytest.mark.parametrize(
-    ("allowed", "physical", "quota", "wanted"),
-    [(8, 4, "max 100000", 4), (2, 16, "max 100000", 2), (64, 32, "200000 100000", 2), (64, 32, "50000 100000", 1), (4, None, "", 4)],
+    ("allowed", "physical", "own", "files", "wanted"),
+    [
+        (8, 4, SECOND, {"cpu.max": "max 100000\n"}, 4),
+        (2, 16, SECOND, {"cpu.max": "max 100000\n"}, 2),
+        (64, 32, SECOND, {"cpu.max": "200000 100000\n"}, 2),
+        (64, 32, SECOND, {"cpu.max": "50000 100000\n"}, 1),
+        (4, None, SECOND, {}, 4),
+        (64, 32, SLURM, {"slurm/job_7/cpu.max": "300000 100000\n", "slurm/cpu.max": "max 100000\n"}, 3),
+        (64, 32, FIRST, {"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+        (64, 32, FIRST, {"cpu/docker/1a/cpu.cfs_quota_us": "400000\n", "cpu/docker/1a/cpu.cfs_period_us": "100000\n"}, 4),
+        (64, 32, FIRST, {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 32),
+    ],
 )
-def test_real_cores(allowed: int, physical: int | None, quota: str, wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "cpu.max"
-    if quota:
-        file.write_text(quota + "\n")
-    monkeypatch.setattr(devices, "QUOTA", file)
+def test_real_cores(
+    allowed: int, physical: int | None, own: str, files: dict[str, str], wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups(tmp_path, monkeypatch, own, files)
     monkeypatch.setattr(devices.os, "sched_getaffinity", lambda process: set(range(allowed)))
     monkeypatch.setattr("psutil.cpu_count", lambda logical: physical)
     assert devices.real_cores() == wanted
@@ -30,23 +52,28 @@ def test_real_cores(allowed: int, physical: int | None, quota: str, wanted: int,
 
 @pytest.mark.parametrize(
     ("limit", "there", "wanted"),
-    [
-        ("8000", 8000, (6500, 8000)),
-        ("2000", 8000, (1000, 2000)),
-        ("900", 8000, (0, 900)),
-        ("max", 8000, (6500, 8000)),
-        ("", 8000, (6500, 8000)),
-    ],
+    [(8000, 8000, (6500, 8000)), (2000, 8000, (1000, 2000)), (900, 8000, (0, 900)), (None, 8000, (6500, 8000))],
 )
-def test_memory_of_a_container(limit: str, there: int, wanted: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if limit:
-        (tmp_path / "memory.max").write_text(f"{limit}\n")
-        (tmp_path / "memory.current").write_text("1500\n")
-        (tmp_path / "memory.stat").write_text("anon 900\ninactive_anon 7\ninactive_file 500\n")
-    monkeypatch.setattr(memory, "QUOTA", tmp_path)
+@pytest.mark.parametrize("version", [1, 2])
+def test_memory_of_a_container(
+    version: int, limit: int | None, there: int, wanted: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if version == 2:
+        said = {"max": limit or "max", "current": 1500, "stat": "anon 900\ninactive_anon 7\ninactive_file 500"}
+    else:
+        stat = "inactive_file 9\ntotal_inactive_anon 7\ntotal_inactive_file 500"
+        said = {"limit_in_bytes": limit or 9223372036854771712, "usage_in_bytes": 1500, "stat": stat}
+    files = {f"{'memory/' * (version == 1)}memory.{name}": f"{value}\n" for name, value in said.items()}
+    groups(tmp_path, monkeypatch, {1: FIRST, 2: SECOND}[version], files)
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=6500, total=there))
     cpu = torch.device("cpu")
     assert (memory.available(cpu), memory.total(cpu)) == wanted
+
+
+def test_where_there_are_no_control_groups_nothing_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups(tmp_path, monkeypatch, SECOND, {})
+    (tmp_path / "own").unlink()
+    assert (cgroups.cores(), cgroups.memory()) == (float("inf"), [])
 
 
 def test_threads_are_lowered_and_never_raised(monkeypatch: pytest.MonkeyPatch) -> None:

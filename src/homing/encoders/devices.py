@@ -7,17 +7,16 @@ import math
 import os
 import time
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from homing.encoders import cgroups
 from homing.errors import SettingError, first_line
 
 _C_LIBRARY = ctypes.CDLL(None) if os.name == "posix" else None
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # what a CPU, MPS and cuBLAS say in a plain RuntimeError
 PINNED = ("cuda", "xpu")  # devices that copy from and to memory which is pinned for them while the host goes on
 
@@ -47,8 +46,7 @@ def real_cores() -> int:
 
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(allowed, psutil.cpu_count(logical=False) or allowed)
-    quota, period = QUOTA.read_text().split()[:2] if QUOTA.is_file() else ("max", "1")
-    return max(1, cores if quota == "max" else min(cores, math.ceil(int(quota) / int(period))))
+    return math.ceil(min(cores, cgroups.cores()))
 
 
 @cache

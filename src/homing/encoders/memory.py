@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from homing.encoders import cgroups
+
 MARGIN = 0.9
 SYSTEMS = ("cpu", "mps")  # devices whose memory is the system's
-QUOTA = Path("/sys/fs/cgroup")  # where a container's limit stands, beyond which the kernel kills what is in it
 
 
 def available(device: torch.device) -> int:
@@ -22,7 +23,7 @@ def available(device: torch.device) -> int:
     if device.type == "cpu":
         import psutil
 
-        left = [limit - used for limit, used in _quota()]
+        left = [limit - used for limit, used in cgroups.memory()]
         return max(0, min([int(psutil.virtual_memory().available), *left]))
     if device.type == "mps":  # the system's memory; what torch.accelerator says of it came after PyTorch 2.12
         import psutil
@@ -39,22 +40,10 @@ def total(device: torch.device) -> int:
     if device.type == "cpu":
         import psutil
 
-        return min([int(psutil.virtual_memory().total), *(limit for limit, _ in _quota())])
+        return min([int(psutil.virtual_memory().total), *(limit for limit, _ in cgroups.memory())])
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory())
     return int(torch.accelerator.get_memory_info(device)[1])
-
-
-def _quota() -> list[tuple[int, int]]:
-    """A container's limit, in bytes, and what it uses of that, but for files that are read no more; empty where there is none."""
-    try:
-        limit, used = ((QUOTA / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        unread = next(
-            (line.split()[1] for line in (QUOTA / "memory.stat").read_text().splitlines() if line.startswith("inactive_file ")), 0
-        )
-        return [(int(limit), int(used) - int(unread))]
-    except (OSError, ValueError):  # no container, another system, or no limit: "max"
-        return []
 
 
 def held(device: torch.device) -> int:
