@@ -22,6 +22,7 @@ from hashing import Hashing
 from homing.encoders.client import Client, _retry_after
 from homing.encoders.endpoint import Endpoint
 from homing.encoders.kept import Kept
+from homing.encoders.opening import open_sides
 from homing.errors import EndpointError, SettingError
 from homing.protocols import Encoder
 
@@ -414,6 +415,18 @@ def test_the_only_model_is_taken_and_several_are_an_error(server: FakeServer) ->
     server.models = []
     with pytest.raises(EndpointError, match="no list of models"):
         Endpoint(server.url)
+
+
+def test_a_list_of_models_that_a_key_may_not_see_is_none(server: FakeServer) -> None:
+    class Hidden(FakeServer):
+        async def listed(self, request: Any) -> Response:
+            return JSONResponse({"error": "Missing scopes: api.model.read"}, 403)
+
+    with serving(Hidden(embed)) as hidden:
+        with pytest.raises(EndpointError, match="no list of models"):
+            Endpoint(hidden.url)
+        assert endpoint(hidden).encode(["x"], "query").shape == (1, 6)
+        assert open_sides(f"{hidden.url}#fake")[0].client.models() == {}
 
 
 def test_retry_after_is_seconds_or_a_date() -> None:

@@ -28,7 +28,7 @@ import torch
 from homing import Model, Serving, merge
 from homing.cli import main
 from homing.encoders.endpoint import Endpoint
-from homing.encoders.opening import open_local
+from homing.encoders.opening import open_encoder, open_local
 from homing.encoders.pair import open_model, write_document_model
 from homing.errors import SettingError
 from homing.measures.calibration import Calibration
@@ -336,6 +336,16 @@ def test_rerank_has_probability_and_decision(tiny_model: Path, tmp_path: Path) -
     assert "document" not in results[0]
 
 
+def test_as_an_encoder_a_server_has_the_prompts_of_its_model(url: str, model: Model) -> None:
+    url = f"{url}/v1"
+    for served in (Endpoint(url), Endpoint(url, "qwen3")):
+        assert served.prompts == model.prompts
+        for kind in KINDS:
+            np.testing.assert_allclose(served.encode(TEXTS, kind), model.encode(TEXTS, kind), atol=1e-6)
+    assert Endpoint(url, query_prompt="").prompts == {**model.prompts, "query": ""}
+    assert Endpoint(url, "qwen3:query").prompts == {"query": "", "document": ""}  # which the server puts
+
+
 def test_a_pair_serves_both_sides(tiny_model: Path, tmp_path: Path) -> None:
     queries = tiny_qwen3(tmp_path / "qwen3", seed=1)
     write_document_model(queries, Model(tiny_model))
@@ -344,11 +354,15 @@ def test_a_pair_serves_both_sides(tiny_model: Path, tmp_path: Path) -> None:
         client = Client(url)
         np.testing.assert_allclose(client.embed(TEXTS, task="query"), pair.encode(TEXTS, "query"), atol=1e-6)
         np.testing.assert_allclose(client.embed(TEXTS, model="qwen3:document"), pair.encode(TEXTS, "document"), atol=1e-6)
-        served = Endpoint(f"{url}/v1", say=lambda line: None)  # as one model, which evaluate can measure
-        assert served.name == "qwen3"
-        assert served.digest_of("query") != served.digest_of("document")
-        for kind in KINDS:
-            np.testing.assert_allclose(served.encode(TEXTS, kind), pair.encode(TEXTS, kind), atol=1e-6)
+        for named in (None, "qwen3"):
+            served = Endpoint(f"{url}/v1", named, say=lambda line: None)  # as one model, which evaluate can measure
+            assert served.name == "qwen3"
+            assert served.digest_of("query") != served.digest_of("document")
+            for kind in KINDS:
+                np.testing.assert_allclose(served.encode(TEXTS, kind), pair.encode(TEXTS, kind), atol=1e-6)
+        with pytest.raises(SettingError, match=r"puts the prompts of its two models itself"):
+            Endpoint(f"{url}/v1", instruction="Find it")
+        assert open_encoder(f"{url}/v1?query_prompt=#qwen3", instruction="Find it").digest_of("query") == served.digest_of("query")
         assert client.refused("/v1/embeddings", {"input": "a"}) == (400, "task_missing", "task")
         _, said, _ = client.ask("/v1/rerank", {"model": "qwen3", "query": TEXTS[0], "documents": TEXTS, "return_documents": True})
         expected = pair.encode(TEXTS, "document") @ pair.encode(TEXTS[:1], "query")[0]

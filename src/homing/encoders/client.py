@@ -27,6 +27,7 @@ from homing.errors import EndpointError, SettingError
 DEFAULT_KEY = "OPENAI_API_KEY"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 REFUSALS = (400, 413, 422)
+UNLISTED = (400, 403, 404, 405)  # of a list of models: there is none, or not for this key
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is not waited for
 LONGEST_BACK_OFF = 60.0
 # What an error without a number means, by the words of its code, type or status; the first that fits counts.
@@ -108,13 +109,14 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
 
-    def models(self) -> dict[str, dict[str, Any]]:
-        """What the server says of each model that it serves, by name; empty where it has no such list, as text-embeddings-inference.
+    def models(self, tries: int = 3) -> dict[str, dict[str, Any]]:
+        """What the server says of each model that it serves, by name; empty where it has no such list, as text-embeddings-inference, or
+        doesn't show it to this key.
 
         Raises EndpointError.
         """
         try:
-            said = json.loads(self._ask("GET", "/models", None, tries=3))
+            said = json.loads(self._ask("GET", "/models", None, tries))
             return {str(each["id"]): dict(each) for each in said["data"]}
         except (ValueError, KeyError, TypeError):
             return {}
@@ -200,8 +202,8 @@ class Client:
                 status = answer.status_code
                 failed = _failed(answer.content) if status == 200 else None
                 ended = status != 200 or not _cut_off(answer.content)
-                if (status == 200 and failed is None and ended) or (method == "GET" and status in (404, 405)):
-                    self._answered += 1
+                if (status == 200 and failed is None and ended) or (method == "GET" and status in UNLISTED):
+                    self._answered += method == "POST"
                     return answer.content
                 problem = f"status {status}{' with an error' if failed is not None else ''}: {_message(answer)}"
                 status = status if failed is None else _status(failed)

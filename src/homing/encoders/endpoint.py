@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -20,7 +21,7 @@ from homing.encoders.client import Client, RefusedError, about_tokens
 from homing.encoders.directory import prompts
 from homing.encoders.repeated import each_once
 from homing.encoders.underway import UnderWay
-from homing.errors import EndpointError
+from homing.errors import EndpointError, SettingError
 from homing.progress import BAR, Say
 from homing.protocols import Kind
 from homing.settings import Encoding
@@ -70,8 +71,9 @@ class _Batch:
 class Endpoint:
     """An `Encoder` over `URL/embeddings` of an OpenAI-compatible server (OpenAI, vLLM, TEI, homing serve ...).
 
-    Prompts are put before the texts here, as with a local model. A server doesn't say which prompts its model was trained with, so there
-    are none unless they are given. Embeddings are brought to length 1 here; `say` hears it where the server doesn't do that.
+    Prompts are put before the texts here, as with a local model: those that are given, or that the server lists for its model, as homing
+    serve does; other servers don't say which prompts a model was trained with, and there are none. Embeddings are brought to length 1 here;
+    `say` hears it where the server doesn't do that.
 
     Texts of like lengths go into a request, `concurrency` requests at a time, limited by estimated tokens and by a number of texts. A
     request that the server refuses is halved: where both halves are taken, later ones are no larger, and a text that is refused alone is
@@ -80,8 +82,8 @@ class Endpoint:
 
     `model`: by default the only one that the server has; where homing serve has one for queries and one for documents, each is asked for
     its own, and the server puts their prompts. `dimensions` is sent along where it is given. `key` names an environment
-    variable; see `Client` for it and for what is tried again. Raises SettingError, and on first use EndpointError, which names what the
-    server does wrong.
+    variable; see `Client` for it and for what is tried again. Raises SettingError, also for a prompt where the server puts its own, and on
+    first use EndpointError, which names what the server does wrong.
     """
 
     def __init__(
@@ -90,9 +92,20 @@ class Endpoint:
         name: str | None = None, concurrency: int = 8, client: Client | None = None, say: Say = to_stderr,
     ) -> None:  # fmt: skip
         self.client = client or Client(url, key=key)
-        self.model, self._sides = (model, {}) if model else self._only_model()
+        served = dict[str, dict[str, Any]]()
+        with suppress(EndpointError) if model else nullcontext():
+            served = self.client.models(tries=1 if model else 3)
+        self.model = model or self._only_model(sorted(served))
         self.name = name or self.model.rstrip("/").rsplit("/", 1)[-1]
-        self.prompts = prompts({}, None, Encoding(query_prompt, document_prompt, instruction))
+        each = of_each_kind(served)
+        self._sides = each if each.get("query") == f"{self.model}:query" else {}
+        own = served.get(self.model, {}).get("prompts") if f"{self.model}:query" in served else None
+        self.prompts = prompts(own if isinstance(own, dict) else {}, None, Encoding(query_prompt, document_prompt, instruction))
+        if self._sides and any(self.prompts.values()):
+            raise SettingError(
+                "the server puts the prompts of its two models itself", where=self.client.url, got=f"prompts {self.prompts}",
+                remedy="Give none, or say ?query_prompt=&document_prompt= in its address where they are meant for other models.",
+            )  # fmt: skip
         self.dimensions, self.price, self.concurrency = dimensions, price, concurrency
         self.texts_a_request = TEXTS_A_REQUEST
         self._say, self._announced, self._dimension = say, 0, 0
@@ -102,9 +115,8 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"Endpoint({self.client.url!r}, {self.model!r})"
 
-    def _only_model(self) -> tuple[str, dict[Kind, str]]:
-        """The only model of the server, and what it is asked for by each kind where homing serve has a model for each."""
-        served = sorted(self.client.models())
+    def _only_model(self, served: Sequence[str]) -> str:
+        """The only model among these names, of which homing serve has several for one."""
         names = {each.removesuffix(":query").removesuffix(":document") for each in served}
         if len(served) == 1:
             names = {*served}
@@ -113,7 +125,7 @@ class Endpoint:
                 "which model of the server is meant is not said", where=self.client.url, got=", ".join(served[:8]) or "no list of models",
                 remedy="Name it behind a #: http://127.0.0.1:8000/v1#MODEL.",
             )  # fmt: skip
-        return names.pop(), of_each_kind(served)
+        return names.pop()
 
     @property
     def digest(self) -> str:
