@@ -204,10 +204,10 @@ def test_resamples_are_draws_with_replacement_and_repeatable() -> None:
     assert (draws == resample(50, 400, seed=3)).all()
     assert (draws != resample(50, 400, seed=4)).any()
     values = np.random.default_rng(0).normal(size=50)
-    low, high = percentile_interval(draws @ values / 50)
+    low, high = percentile_interval(draws @ values / 50, 50)
     from scipy.stats import bootstrap
 
     wanted = bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)).confidence_interval
     assert low == pytest.approx(wanted.low, abs=0.05)
     assert high == pytest.approx(wanted.high, abs=0.05)
-    assert all(np.isnan(percentile_interval(np.array([np.nan]))))
+    assert all(np.isnan(percentile_interval(np.array([np.nan]), 50)))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import bootstrap, norm, permutation_test
+from scipy.stats import bootstrap, norm, permutation_test, t
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 import homing
@@ -52,15 +52,25 @@ def test_the_interval_by_groups_equals_scipys_of_a_ratio_of_group_sums() -> None
     difference = generator.normal(0.02, 0.1, 300) + generator.normal(0, 0.1, 60)[unit]
     sums, counts = np.bincount(unit, difference, 60), np.bincount(unit, minlength=60)
     draws = resample(60, 4000, seed=1)
-    ours = percentile_interval(draws @ sums / (draws @ counts))
+    ours = percentile_interval(draws @ sums / (draws @ counts), 60)
     theirs = bootstrap(
         (sums, counts), lambda a, b, axis=-1: a.sum(axis=axis) / b.sum(axis=axis), paired=True, vectorized=True, n_resamples=4000,
-        method="percentile", rng=np.random.default_rng(2),
+        method="percentile", confidence_level=1 - 2 * norm.cdf(t.ppf(0.025, 59) * (60 / 59) ** 0.5), rng=np.random.default_rng(2),
     ).confidence_interval  # fmt: skip
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.004)
     alone = resample(300, 4000, seed=1)
-    low, high = percentile_interval(alone @ difference / 300)
+    low, high = percentile_interval(alone @ difference / 300, 300)
     assert high - low < 0.75 * (ours[1] - ours[0])  # queries drawn singly would promise too much
+
+
+@pytest.mark.parametrize("groups", [6, 10, 20])
+def test_an_interval_of_few_groups_holds_the_truth_as_often_as_it_says(groups: int) -> None:
+    """The middle 95 % of the resamples of six normal values holds their mean in .86 of the cases, of ten in .89, of twenty in .92."""
+    generator = np.random.default_rng(0)
+    draws = resample(groups, 1000, seed=1) / groups
+    found = [percentile_interval(draws @ generator.normal(size=groups), groups) for _ in range(1000)]
+    assert np.mean([low < 0 < high for low, high in found]) == pytest.approx(0.95, abs=0.025)
+    assert all(np.isnan(percentile_interval(draws @ np.ones(groups), 5)))
 
 
 def test_the_randomisation_test_equals_scipys() -> None:

@@ -12,7 +12,6 @@ from homing.builder import Builder
 from homing.data import Dataset
 from homing.errors import InputError
 from homing.measures.evaluations import Interval
-from homing.measures.resampling import LEAST_GROUPS
 from homing.measures.significance import percentile_interval, resample
 from homing.protocols import Encoder
 from homing.sample import Sample
@@ -79,7 +78,6 @@ def measure(name: str, data: Dataset, models: Sequence[Encoder], resamples: int,
     sample = Sample.whole(data)
     found = [sample.ndcg(model, f"{model.name}: {name}") for model in models]
     gain = found[-1] - found[0]
-    drawn = resample(len(gain), resamples, seed) @ gain / len(gain) if len(gain) >= LEAST_GROUPS else gain[:0]
-    low, high = percentile_interval(drawn)
+    low, high = percentile_interval(resample(len(gain), resamples, seed) @ gain / len(gain), len(gain))
     values = {model.name: float(np.mean(each)) for model, each in zip(models, found, strict=True)}
     return General(name, len(sample.queries), len(sample.documents), values, Interval(float(gain.mean()), low, high))

@@ -15,7 +15,7 @@ from homing.evaluating.deciding import decide
 from homing.evaluating.exam import Exam
 from homing.measures.evaluations import Evaluation, Interval, fusion
 from homing.measures.formulas import Measure, Ranking, judge, rank, roc_auc
-from homing.measures.resampling import draw, interval, samples
+from homing.measures.resampling import draw, independent, interval, samples
 from homing.measures.thresholds import GRID, f1, f1_curve, grid
 from homing.protocols import Encoder
 from homing.settings import Evaluating
@@ -92,7 +92,7 @@ def _evaluation(answers: Answers, exam: Exam) -> Evaluation:
     draws = draw(evaluation, exam.settings.resamples, exam.settings.seed)
     if threshold is not None and dev_f1 is not None:
         evaluation = decide(evaluation, answers, threshold, dev_f1, exam, draws)
-    evaluation.measures.update({name: interval(values) for name, values in samples(evaluation, draws).items()})
+    evaluation.measures.update({name: interval(values, independent(evaluation)) for name, values in samples(evaluation, draws).items()})
     if scored and not relevant.all():
         evaluation.measures["ROC AUC"] = Interval(roc_auc(answers.test_scores, relevant))
     return evaluation

@@ -16,7 +16,8 @@ from homing.measures.calibration import fit_platt, reliability
 from homing.measures.decision import ChosenOn, Decision, Offset, Threshold
 from homing.measures.evaluations import Background, Evaluation, Returned, Trade
 from homing.measures.formulas import judge
-from homing.measures.resampling import LEAST_GROUPS, Draws, decided, interval, units
+from homing.measures.resampling import Draws, decided, independent, interval, units
+from homing.measures.significance import LEAST_GROUPS
 from homing.measures.thresholds import bagged_threshold, best_threshold, precision_recall, threshold_for
 
 NEIGHBOURS = (1, 3, 10, 30)  # a query's background, tried on dev
@@ -32,7 +33,7 @@ def decide(evaluation: Evaluation, answers: Answers, threshold: float, dev_f1: f
     calibration = fitted if fitted.slope > 0 else None  # a probability that falls with the score would contradict the ranking
     in_list = Threshold.of(threshold, dev_f1, _chosen_on(exam, len(exam.dev.qrels.queries), dev), normalised=answers.normalised)
     retrieval = _retrieval(answers, exam)
-    background = _background(answers, threshold, dev_f1, exam, draws)
+    background = _background(answers, threshold, dev_f1, exam, draws, independent(evaluation))
     trades = []
     for wanted, level in TRADES:
         at = threshold_for(answers.dev_scores, dev, wanted, level)
@@ -75,7 +76,7 @@ def _retrieval(answers: Answers, exam: Exam) -> Threshold | None:
     return Threshold.of(found, best, _chosen_on(exam, len(queries), relevant), normalised=answers.normalised, top_k=k)
 
 
-def _background(answers: Answers, own: float, without: float, exam: Exam, draws: Draws) -> Background | None:
+def _background(answers: Answers, own: float, without: float, exam: Exam, draws: Draws, groups: int) -> Background | None:
     """A query's mean score to its nearest documents taken off its scores, by as many neighbours as dev likes best; `own` is the threshold
     without that, and `without` its F1 on dev.
 
@@ -103,7 +104,7 @@ def _background(answers: Answers, own: float, without: float, exam: Exam, draws:
     owner = units(exam.groups, len(judged))[np.searchsorted(judged, exam.test.qrels.query)]
     on_test = decided(less(exam.test, answers.test_scores, neighbours) >= threshold, test, owner, draws)[0]
     helps = exam.redrawn.shape[1] >= LEAST_GROUPS and dev_f1 - without > float(np.std(gains[0] - gains[1]))
-    return Background(neighbours, threshold, dev_f1, without, helps, interval(on_test))
+    return Background(neighbours, threshold, dev_f1, without, helps, interval(on_test, groups))
 
 
 def _returned(

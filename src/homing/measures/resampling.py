@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from homing.data import Floats, Ints
 from homing.measures.evaluations import Evaluation, Interval
 from homing.measures.formulas import average_precision, judge, share
-from homing.measures.significance import percentile_interval, resample, totals
+from homing.measures.significance import LEAST_GROUPS, percentile_interval, resample, totals
 from homing.measures.thresholds import f1
 
 Draws = NDArray[np.uint16]
-LEAST_GROUPS = 6  # with fewer, even the rarest of 2**groups signs is too common for a test at 5 %, and an interval is too narrow
 
 
 def units(groups: Ints | None, queries: int) -> Ints:
@@ -106,6 +105,13 @@ def of_queries(evaluation: Evaluation, values: Floats, draws: Draws) -> Floats:
     return means(values[:, None], asked, draws)[:, 0]
 
 
-def interval(values: Floats) -> Interval:
-    """A value, the first of these, with the percentile interval of its resampled values, the others."""
-    return Interval(float(values[0]), *percentile_interval(values[1:]))
+def independent(evaluation: Evaluation) -> int:
+    """How many parts of the queries that are ranked vary independently of each other."""
+    if evaluation.groups is None:
+        return len(evaluation.queries)
+    return len(np.unique(evaluation.groups[np.searchsorted(evaluation.test.qrels.queries, evaluation.queries)]))
+
+
+def interval(values: Floats, groups: int) -> Interval:
+    """A value, the first of these, with the percentile interval of its resampled values, the others, drawn from so many groups."""
+    return Interval(float(values[0]), *percentile_interval(values[1:], groups))

@@ -22,7 +22,7 @@ from homing.general import measure, open_sets
 from homing.holdout import look
 from homing.instructing import read_tasks, takes_instructions, try_instructions
 from homing.measures.evaluations import Evaluation
-from homing.measures.resampling import Draws, draw, interval, of_queries, samples
+from homing.measures.resampling import Draws, draw, independent, interval, of_queries, samples
 from homing.protocols import Encoder
 from homing.runs.rundir import further, share_of
 from homing.runs.work import Work
@@ -70,7 +70,7 @@ def with_bare_queries(work: Work, models: Sequence[Encoder], found: Sequence[Eva
         if model.prompts["query"]:
             with_prompt, without = test.ndcg_of([model, prompted(model, "")])
             values = {"nDCG@10": without, "nDCG@10 lost": without - with_prompt}
-            bare[model.name] = {name: interval(of_queries(found[0], each, draws)) for name, each in values.items()}
+            bare[model.name] = {name: interval(of_queries(found[0], each, draws), independent(found[0])) for name, each in values.items()}
     return [replace(each, bare=bare.get(each.name, {})) for each in found]
 
 
@@ -99,7 +99,7 @@ def _seeds(work: Work, first: Evaluation, tuned: Evaluation, found: dict[str, Ev
         work.seeds,
         {name: tuple(values[name].tolist()) for name in names},
         {name: float(values[name].std(ddof=1)) for name in names},
-        {name: over_seeds(values[name] - base[name][0], drawn[name], work.recipe.evaluating.seed) for name in names},
+        {name: over_seeds(values[name] - base[name][0], drawn[name], independent(tuned), work.recipe.evaluating.seed) for name in names},
     )
 
 
@@ -109,7 +109,9 @@ def _anew(tuned: Evaluation, found: dict[str, Evaluation], draws: Draws) -> Anew
         return None
     own, other = samples(tuned, draws), samples(found["start base"], draws)
     names = [name for name in DECISIVE if name in own and name in other]
-    return Anew({name: float(other[name][0]) for name in names}, {name: interval(own[name] - other[name]) for name in names})
+    return Anew(
+        {name: float(other[name][0]) for name in names}, {name: interval(own[name] - other[name], independent(tuned)) for name in names}
+    )
 
 
 def _curve(work: Work, tuned: Evaluation, found: dict[str, Evaluation], draws: Draws) -> LearningCurve | None:
@@ -125,13 +127,18 @@ def _curve(work: Work, tuned: Evaluation, found: dict[str, Evaluation], draws: D
     each = [samples(evaluation, draws) for evaluation in (*(found[stage] for stage in stages), tuned)]
     names = [name for name in DECISIVE if all(name in its for its in each)]
     points = tuple(
-        Point(share, count, {name: interval(its[name]) for name in names}) for share, count, its in zip(shares, queries, each, strict=True)
+        Point(share, count, {name: interval(its[name], independent(tuned)) for name in names})
+        for share, count, its in zip(shares, queries, each, strict=True)
     )
     forecasts = [
         one
         for name in names
         for one in forecast(
-            name, np.array(queries), np.array([its[name][0] for its in each]), np.stack([its[name][1:] for its in each], axis=1)
+            name,
+            np.array(queries),
+            np.array([its[name][0] for its in each]),
+            np.stack([its[name][1:] for its in each], axis=1),
+            independent(tuned),
         )
     ]
     return LearningCurve(points, tuple(forecasts))

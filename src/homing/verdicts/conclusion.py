@@ -9,7 +9,8 @@ from itertools import takewhile
 from typing import Literal
 
 from homing.measures.evaluations import Evaluation, fusion
-from homing.measures.resampling import LEAST_GROUPS
+from homing.measures.resampling import independent
+from homing.measures.significance import LEAST_GROUPS
 from homing.verdicts import wording
 from homing.verdicts.causes import UNLABELLED, Cause, Circumstances, likely_causes
 from homing.verdicts.context import Context
@@ -21,7 +22,6 @@ from homing.verdicts.differences import (
     Power,
     adjusted,
     contradictory,
-    groups,
     one_of_two,
     ranks,
     same,
@@ -119,7 +119,7 @@ class Conclusion:
     @cached_property
     def blind(self) -> bool:
         """Whether the test set is too small to show a difference worth having."""
-        return groups(self.last) < LEAST_GROUPS or (self.power is not None and self.power.detectable > self.power.worthwhile)
+        return independent(self.last) < LEAST_GROUPS or (self.power is not None and self.power.detectable > self.power.worthwhile)
 
     @cached_property
     def untrained(self) -> Rival | None:

@@ -10,7 +10,7 @@ import numpy as np
 from homing.data import Floats
 from homing.errors import SettingError
 from homing.measures.evaluations import Evaluation, Interval, same_test
-from homing.measures.resampling import Draws, draw, interval, samples, units
+from homing.measures.resampling import Draws, draw, independent, interval, samples, units
 from homing.measures.significance import detectable, holm, needed, randomisation_p, randomisation_p_of_ap, signs
 from homing.measures.thresholds import f1
 
@@ -117,7 +117,7 @@ class Comparison:
         if first.threshold is not None and other.has_scores and other.kind == first.kind:
             called, relevant = other.test_scores >= first.threshold, other.relevant
             borrowed = float(f1((called & relevant).sum(), called.sum(), relevant.sum()))
-        measures = {name: interval(self.gain(other, first, name)) for name in shared}
+        measures = {name: interval(self.gain(other, first, name), independent(first)) for name in shared}
         return Difference(other.name, first.name, measures, p_values, dict(p_values), borrowed)
 
     def power(self, other: Evaluation, first: Evaluation, worthwhile: float) -> Power | None:
@@ -137,13 +137,6 @@ def adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:
 
 def value(evaluation: Evaluation, measure: str) -> float:
     return evaluation.measures[measure].value if measure in evaluation.measures else float("nan")
-
-
-def groups(evaluation: Evaluation) -> int:
-    """How many parts of the queries that are ranked vary independently of each other."""
-    if evaluation.groups is None:
-        return len(evaluation.queries)
-    return len(np.unique(evaluation.groups[np.searchsorted(evaluation.test.qrels.queries, evaluation.queries)]))
 
 
 def judged_alike(one: Evaluation, other: Evaluation) -> bool:

@@ -14,7 +14,7 @@ FACTORS = (2.0, 4.0)
 LEAST_ERROR = 1e-6
 
 
-def forecast(measure: str, queries: NDArray[np.integer], values: Floats, drawn: Floats) -> list[Forecast]:
+def forecast(measure: str, queries: NDArray[np.integer], values: Floats, drawn: Floats, groups: int) -> list[Forecast]:
     """The gain that `FACTORS` times the training queries would bring over all of today's; none where the last point has less than twice
     as many as the first.
 
@@ -23,7 +23,7 @@ def forecast(measure: str, queries: NDArray[np.integer], values: Floats, drawn: 
     done for each resample of the test set. What the interval leaves out: that the curve may have another shape, and the trainings' seeds.
 
     Shapes: `queries` (points,), `values` (points,), at the most 1, `drawn` (resamples, points): the same
-    points under each resample of the test set.
+    points under each resample of the test set, from so many `groups`.
     """
     if queries[-1] < 2 * queries[0]:
         return []
@@ -31,7 +31,7 @@ def forecast(measure: str, queries: NDArray[np.integer], values: Floats, drawn: 
     slopes, levels = _fit(queries, drawn)
     found = []
     for factor in FACTORS:
-        low, high = percentile_interval(_gain(slopes, levels, float(queries[-1]), factor))
+        low, high = percentile_interval(_gain(slopes, levels, float(queries[-1]), factor), groups)
         value = float(_gain(slope, level, float(queries[-1]), factor)[0])
         found.append(Forecast(measure, factor, Interval(value, low, high), bool(low > 0)))
     return found

@@ -72,7 +72,7 @@ def slices(
             gain = means(change[mine][:, None], unit[mine], draws)[:, 0]
             before, after = (float(each.per_query[MEASURE][mine].mean()) for each in (first, last))
             p_values[len(found)] = randomisation_p(swaps, change[mine], unit[mine])
-            found.append(Slice(by, label, queries[mine], MEASURE, before, after, interval(gain)))
+            found.append(Slice(by, label, queries[mine], MEASURE, before, after, interval(gain, len(np.unique(unit[mine])))))
     adjusted = holm(p_values)
     clear = [adjusted[place] < 0.05 for place in range(len(found))]
     return tuple(

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from homing.measures.evaluations import Evaluation, Interval
-from homing.measures.resampling import LEAST_GROUPS
+from homing.measures.resampling import independent
+from homing.measures.significance import LEAST_GROUPS
 from homing.verdicts.causes import Cause
 from homing.verdicts.context import Context
-from homing.verdicts.differences import DECISIVE, JUDGED_ONLY, Difference, Power, groups, judged_alike, ranks, standing, value
+from homing.verdicts.differences import DECISIVE, JUDGED_ONLY, Difference, Power, judged_alike, ranks, standing, value
 
 TOO_SMALL = "the test is too small to show a gain"
 KEPT = "On dev nothing that was learned beat the base by more than the standard error: the model's directory holds the base."
@@ -23,7 +24,9 @@ _AGAIN = "no training is needed for it (homing split RUN/dataset --test FILE, of
 def too_small(last: Evaluation, power: Power | None) -> Cause:
     """The cause of no gain that comes before all others: a test that could not have shown one."""
     if power is None:
-        evidence = f"Groups of its queries that share no relevant document: {groups(last)}. Fewer than {LEAST_GROUPS} can show nothing."
+        evidence = (
+            f"Groups of its queries that share no relevant document: {independent(last)}. Fewer than {LEAST_GROUPS} can show nothing."
+        )
         more = f"Judge test queries with other relevant documents, some hundred in all, and evaluate again: {_AGAIN}"
     else:
         evidence = (
@@ -166,7 +169,7 @@ def notes(
 
 
 def _of_intervals(last: Evaluation, context: Context) -> Iterator[str]:
-    if groups(last) < LEAST_GROUPS:
+    if independent(last) < LEAST_GROUPS:
         return
     parts = 0 if last.groups is None else len(np.unique(last.groups))
     drawn = "test queries"
@@ -222,10 +225,10 @@ def _of_the_test(last: Evaluation, power: Power | None) -> Iterator[str]:
         yield f"{without} test queries have no relevant document: they count in F1 and AP, not in the rankings."
     if last.threshold is None:
         yield "No non-relevant pair is judged in dev or in test: there is no AP and no F1."
-    if groups(last) < LEAST_GROUPS:
+    if independent(last) < LEAST_GROUPS:
         yield (
-            f"Groups of test queries that hang together: only {groups(last)}. No difference can be shown, however large, and there are no "
-            "intervals."
+            f"Groups of test queries that hang together: only {independent(last)}. No difference can be shown, however large, and there "
+            "are no intervals."
         )
     elif power is None and len(last.queries) < 100:
         yield f"Only {len(last.queries)} test queries: small differences cannot be seen."
