@@ -391,6 +391,17 @@ def test_the_card_tells_the_verdict_and_what_it_rests_on(qwen3: Shipped, tmp_pat
     assert "first numbers" not in (path / "README.md").read_text()  # no dimension is named that was not measured
 
 
+def test_the_card_of_a_base_that_is_kept_leaves_its_index(qwen3: Shipped, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(qwen3.path, tmp_path / "model"))
+    assert "encode the corpus again" in (path / "README.md").read_text()
+    said = json.loads((path / "homing.json").read_text())
+    (path / "homing.json").write_text(json.dumps({**said, "merged": {**said["merged"], "scale": 0.0}}))
+    write_card(path)
+    card = (path / "README.md").read_text()
+    assert f"an index stays as it is where its texts were read up to {qwen3.base.max_length} tokens" in card
+    assert "encode the corpus again" not in card
+
+
 def test_the_page_tells_thresholds_and_what_bare_queries_cost(qwen3: Shipped, tmp_path: Path) -> None:
     path = Path(shutil.copytree(qwen3.path, tmp_path / "model"))
     page = (path / "DEPLOY.md").read_text()

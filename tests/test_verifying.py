@@ -278,6 +278,18 @@ def test_shorter_embeddings_are_named(model: Model) -> None:
     assert [each.what for each in found.findings if each.fails] == ["embeddings of 32 numbers, the model's have 64"]
 
 
+def test_dimensions_of_an_address_are_asked_for_and_compared(model: Model) -> None:
+    class Deaf(FakeServer):
+        def answer(self, body: dict[str, Any], inputs: list[Any]) -> dict[str, Any]:
+            return super().answer({name: body[name] for name in body if name != "dimensions"}, inputs)
+
+    with serving(FakeServer(right(model))) as server, serving(Deaf(right(model))) as deaf:
+        found, told = (verify(model, open_sides(f"{each.url}?dimensions=32#fake")[0]) for each in (server, deaf))
+        assert found.equal, str(found)
+        assert {body["dimensions"] for body in server.asked} == {32}
+    assert [each.what for each in told.findings if each.fails] == ["embeddings of 64 numbers, asked for were 32"]
+
+
 def test_texts_mixed_up_and_texts_that_depend_on_their_company_are_named(model: Model) -> None:
     embed = right(model)
     found = verified(model, lambda texts: embed(texts)[::-1])

@@ -148,7 +148,7 @@ class Endpoint:
         """Numbers an embedding; the first time, a made-up text is embedded to know it."""
         if not self._dimension:
             try:
-                found, tokens = self.client.embeddings(self._sides.get("query", self.model), [PROBE], tries=4, **self._parameters)
+                found, tokens = self.client.embeddings(self._sides.get("query", self.model), [PROBE], tries=4, **self.parameters)
             except RefusedError as error:
                 raise EndpointError(
                     "the server refuses to embed a short text", where=self.client.url, got=error.got,
@@ -165,7 +165,8 @@ class Endpoint:
         return self._dimension
 
     @property
-    def _parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, Any]:
+        """What is said with each request beside its texts."""
         return {"dimensions": self.dimensions} if self.dimensions else {}
 
     @property
@@ -233,7 +234,7 @@ class Endpoint:
         waiting = sorted(range(len(texts)), key=lambda text: len(texts[text]))  # the longest are taken first, from the end
         halves: list[_Batch] = []
         asked = UnderWay[_Batch, Answer](self.client.stop)
-        ask = partial(self.client.embeddings, self._sides.get(kind, self.model), **self._parameters)
+        ask = partial(self.client.embeddings, self._sides.get(kind, self.model), **self.parameters)
         at_once = 1  # one request, until the server has taken one
         with tqdm(total=len(texts), desc=progress, unit="text", disable=not progress, **BAR) as bar, asked:
             while waiting or halves or asked:

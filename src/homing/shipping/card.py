@@ -126,7 +126,10 @@ def _use(facts: Facts) -> list[str]:
 
 
 def _index(facts: Facts) -> str:
-    if facts.documents is None:
-        return "An index made with the base does not fit this model: encode the corpus again."
-    other = _public(facts.documents["model"])
-    return f"It encodes queries alone. Documents are encoded by `{other}` as ever: an index made with it stays as it is."
+    length = facts.documents["max_length"] if facts.documents else facts.length
+    kept = f"as ever: an index stays as it is where its texts were read up to {length} tokens and under the same prefix."
+    if facts.documents is not None:
+        return f"It encodes queries alone. Documents are encoded by `{_public(facts.documents['model'])}` {kept}"
+    if facts.origin.scale == 0:
+        return f"Documents are encoded by the base's own weights {kept}"
+    return "An index made with the base does not fit this model: encode the corpus again."

@@ -52,7 +52,7 @@ class Side:
         self.elsewhere = None if isinstance(model, Model) else (model.documents if kind == "query" else model.queries)
         self.prompt, other = model.prompts[kind], model.prompts["document" if kind == "query" else "query"]
         self.workshop = Workshop(self.model, kind, other)
-        self.wanted = _unit(self.model.encode(texts, kind))
+        self.wanted = _unit(self.model.encode(texts, kind)[:, : endpoint.dimensions])
         self.received = self.wanted
         self.findings: list[Finding] = []
         self.serves = endpoint.client.models().get(endpoint.model, {})
@@ -74,8 +74,9 @@ class Side:
         self.received = _unit(rows)
         distances = self._distances(self.received, self.wanted)
         if self.received.shape[1] != self.wanted.shape[1]:
+            whose = "asked for were" if self.endpoint.dimensions else "the model's have"
             self._find(
-                f"embeddings of {rows.shape[1]} numbers, the model's have {self.wanted.shape[1]}",
+                f"embeddings of {rows.shape[1]} numbers, {whose} {self.wanted.shape[1]}",
                 "Leave dimensions out of the request and of the server's settings, or serve the model's own directory."
                 if rows.shape[1] < self.wanted.shape[1]
                 else f"Keep the first {self.wanted.shape[1]} of each, as its truncate_dim says, or serve the model's own directory.",
@@ -97,7 +98,7 @@ class Side:
     def _halved(self, texts: list[str], extra: dict[str, Any]) -> Floats32:
         """The server's embeddings, by halves where it takes fewer texts a request."""
         try:
-            return self.endpoint.client.embeddings(self.endpoint.model, texts, **extra)[0]
+            return self.endpoint.client.embeddings(self.endpoint.model, texts, **self.endpoint.parameters, **extra)[0]
         except RefusedError:
             if len(texts) == 1:
                 raise
