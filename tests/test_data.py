@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -14,9 +17,9 @@ import pytest
 
 from homing.builder import Builder
 from homing.cli.verbs import EVERY
-from homing.data import Qrels, text_id
+from homing.data import Corpus, Dataset, Qrels, Queries, text_id
 from homing.digests import file_digest, remembered
-from homing.errors import JudgmentError, RunError, SettingError
+from homing.errors import InputError, JudgmentError, RunError, SettingError
 from homing.manifest import replace_directory, write_json
 from homing.runs.recipe import Recipe
 from homing.settings import Encoding, Evaluating, Mining, Splitting, Training
@@ -215,7 +218,8 @@ def test_a_recipe_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("data = 'd'", "lacks"), ("data = 'd'\nmodel = 'm'\nspeed = 1", "unknown"), ("not toml", "cannot be read"),
-     ("data = 'd'\nmodel = 'm'\n[training]\nlr = 1", "unknown")],
+     ("data = 'd'\nmodel = 'm'\n[training]\nlr = 1", "unknown"), ("data = 'd'\nmodel = 'm'\ntraining = 3", "training is no table"),
+     ("data = 'd'\nmodel = 'm'\njudgments = [3]", r"judgments\[0\] is not what belongs there")],
 )  # fmt: skip
 def test_what_is_no_recipe_is_named(text: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(text)
@@ -228,3 +232,37 @@ def test_every_setting_has_help_in_python_too(section: type) -> None:
     for each in fields(section):
         assert each.metadata["help"]
         assert f"`{each.name}`: {each.metadata['help']}\n" in str(section.__doc__)
+
+
+WRONG: dict[str, Callable[[], object]] = {
+    "1 ids, 1 of them different, of 2 texts": lambda: Corpus(("d1",), ("a", "b")),
+    "2 ids, 1 of them different, of 2 texts": lambda: Corpus(("d1", "d1"), ("a", "b")),
+    "'abc'": lambda: Corpus("abc", "abc"),  # type: ignore[arg-type]
+    "(1, 2)": lambda: Corpus(("d1", "d2"), (1, 2)),  # type: ignore[arg-type]
+    "1 values; expected 2": lambda: Queries(("q1", "q2"), ("a", "b"), {"topic": ("x",)}),
+    "query int64 (2,), document int64 (1,)": lambda: qrels([0, 1], [0], [1]),
+    "document float64 (1,)": lambda: qrels([0], [0.5], [1]),
+    "there is no document 2; got positions from 0 to 2; expected 0 to 1": lambda: made(qrels([0, 1], [0, 2], [1, 1])),
+    "there is no query -1; got positions from -1 to 0": lambda: made(qrels([-1, 0], [0, 1], [1, 1])),
+    "qrels is not what belongs there": lambda: made([(0, 0, 1)]),  # type: ignore[arg-type]
+}
+
+
+def qrels(*columns: list[Any]) -> Qrels:
+    return Qrels(*map(np.array, columns))
+
+
+def made(judgments: Qrels) -> Dataset:
+    return Dataset(Corpus(("d1", "d2"), ("a", "b")), Queries(("q1", "q2"), ("c", "d")), judgments)
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_data_made_by_hand_is_refused_where_its_parts_do_not_fit(said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        WRONG[said]()
+
+
+def test_data_made_by_hand_of_lists_is_that_of_tuples() -> None:
+    assert Corpus(["d1"], ["a"]).texts == ("a",)  # type: ignore[arg-type]
+    assert made(qrels([], [], [])).qrels.queries.tolist() == []
+    assert made(qrels([0], [1], [True])).qrels.relevance.tolist() == [1]

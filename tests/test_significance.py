@@ -255,6 +255,20 @@ def test_lists_that_nothing_could_order_wrongly_are_not_measured() -> None:
         assert ({"list nDCG", "list RR", JUDGED_ONLY} & set(words.measures) != set()) == ordered
 
 
+def test_columns_are_a_mapping_with_a_value_for_each_query_of_the_data() -> None:
+    builder = Builder()
+    for number in range(12):
+        builder.judge(builder.query(f"alpha{number}"), builder.document(f"alpha{number} of all"), 1)
+    data = builder.dataset()
+    (words,) = homing.evaluate([], data, data, Evaluating(resamples=100))
+    both = [words, replace(words, name="other")]
+    assert compare(both, resamples=100, columns={"topic": ["a"] * 6 + ["b"] * 6}).slices
+    with pytest.raises(SettingError, match="'topic' has not one value a query; got 11 values; expected 12"):
+        compare(both, resamples=100, columns={"topic": ["a"] * 11})
+    with pytest.raises(SettingError, match="columns is not what belongs there"):
+        compare(both, resamples=100, columns="topic")  # type: ignore[arg-type]
+
+
 def test_groups_are_drawn_together(splits: Splits, found: list[Evaluation]) -> None:
     base = found[0]
     alone = replace(base, groups=None)

@@ -12,6 +12,7 @@ from homing.errors import SettingError
 _WAYS = {
     "Adapter": "homing.train(base, mined, dev) gives one, homing.Adapter(path) opens one.",
     "Dataset": "homing.load(path) reads one, homing.split(data) gives train, dev and test.",
+    "Mapping": "Put them into a dictionary, each under its name: {'topic': topics}.",
     "Evaluation": "homing.evaluate(models, dev, test) gives a list of them: homing.report(*found, out=...).",
     "Mined": "homing.mine(train) gives it.",
     "Model": "homing.Model(path) opens one.",

@@ -16,6 +16,9 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
+from homing.arguments import demand
+from homing.errors import JudgmentError, SettingError
+
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
@@ -26,10 +29,26 @@ UNSURE = -1  # a relevance: neither a positive nor a negative
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Texts:
-    """Texts with their ids, in a fixed order. `ids` and `texts` are equally long and without repetition."""
+    """Texts with their ids, in a fixed order: as many of the one as of the other, and no id twice; equal texts are for a reader to merge.
+
+    Raises SettingError where that is not so, and for what is no list of texts.
+    """
 
     ids: tuple[str, ...]
     texts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("ids", "texts"):
+            values = getattr(self, name)
+            if isinstance(values, str) or not all(isinstance(each, str) for each in values):
+                raise SettingError(f"{name} of a {type(self).__name__} are strings, in a tuple", got=repr(values)[:100])
+            object.__setattr__(self, name, tuple(values))
+        if len(self.ids) != len(self.texts) or len(set(self.ids)) < len(self.ids):
+            raise SettingError(
+                f"the ids of a {type(self).__name__} don't fit its texts",
+                got=f"{len(self.ids):,} ids, {len(set(self.ids)):,} of them different, of {len(self.texts):,} texts",
+                expected="an id of its own for each text",
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,9 +68,16 @@ class Corpus(Texts):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Queries(Texts):
-    """The queries. `columns`: what the data says of each beside its text, by name; a value a query, empty where there is none."""
+    """The queries. `columns`: what the data says of each beside its text, by name; a value a query, empty where there is none.
+
+    Raises SettingError as `Texts` does, and for a column of fewer values or more.
+    """
 
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        demand_values(self.columns, len(self))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,6 +87,8 @@ class Qrels:
     Shapes: `query`, `document`, `relevance` are all (judgments,). Relevance 0 is an explicit "not relevant", 1 and more "relevant", and
     UNSURE (-1) that whoever looked could not tell: such a document is neither a positive nor a negative of its query. Only judges
     (`homing.judgments`) and mining write it, into the training split; no format holds it.
+
+    Raises SettingError for columns that are not as long as each other, or not of whole numbers.
     """
 
     query: Ints
@@ -68,9 +96,15 @@ class Qrels:
     relevance: Ints
 
     def __post_init__(self) -> None:
-        order = np.argsort(self.query, kind="stable")
-        for name in ("query", "document", "relevance"):
-            column = np.ascontiguousarray(np.asarray(getattr(self, name), dtype=np.int32)[order])
+        names = ("query", "document", "relevance")
+        columns = [np.asarray(getattr(self, name)) for name in names]
+        whole = all(column.dtype.kind in "iub" or not column.size for column in columns)
+        if not whole or columns[0].ndim != 1 or len({column.shape for column in columns}) > 1:
+            got = ", ".join(f"{name} {column.dtype} {column.shape}" for name, column in zip(names, columns, strict=True))
+            raise SettingError("the columns of Qrels don't fit each other", got=got, expected="whole numbers, one a judgment in each")
+        order = np.argsort(columns[0], kind="stable")
+        for name, values in zip(names, columns, strict=True):
+            column = np.ascontiguousarray(values.astype(np.int32)[order])
             column.setflags(write=False)
             object.__setattr__(self, name, column)
 
@@ -131,6 +165,8 @@ class Dataset:
 
     `notes` counts what was seen and mended on the way in (equal texts merged, repeated judgments, empty lists ...). `changes`: what judges
     and mining said of it afterwards, which `qrels` has already taken over.
+
+    Raises SettingError for parts of another kind, JudgmentError for a judgment of a position that is in neither of them.
     """
 
     corpus: Corpus
@@ -138,6 +174,18 @@ class Dataset:
     qrels: Qrels
     notes: dict[str, int] = field(default_factory=dict)
     changes: Qrels | None = None
+
+    def __post_init__(self) -> None:
+        demand(Corpus, corpus=self.corpus)
+        demand(Queries, queries=self.queries)
+        demand(Qrels, qrels=self.qrels)
+        for kind, column, texts in (("query", self.qrels.query, self.queries), ("document", self.qrels.document, self.corpus)):
+            if len(column) and (column.min() < 0 or column.max() >= len(texts)):
+                wrong = column[(column < 0) | (column >= len(texts))][0]
+                raise JudgmentError(
+                    f"there is no {kind} {wrong}", got=f"positions from {column.min()} to {column.max()}",
+                    expected=f"0 to {len(texts) - 1:,}, for {len(texts):,} texts", remedy="Positions are places in ids and texts, from 0.",
+                )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"Dataset({self.corpus}, {self.queries}, {self.qrels})"
@@ -260,6 +308,16 @@ class Run:
     query: Ints
     document: Ints
     score: NDArray[np.float32]
+
+
+def demand_values(columns: Mapping[str, Sequence[str]], queries: int) -> None:
+    """Raise SettingError for a column of the queries that has not one value a query."""
+    for name, values in columns.items():
+        if len(values) != queries:
+            raise SettingError(
+                f"the column {name!r} has not one value a query", got=f"{len(values):,} values",
+                expected=f"{queries:,}, in the order of the queries, judged or not",
+            )  # fmt: skip
 
 
 def pair_keys(query: NDArray[np.integer], document: NDArray[np.integer]) -> NDArray[np.int64]:

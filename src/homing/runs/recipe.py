@@ -56,6 +56,7 @@ class Recipe:
         demand_path(data=self.data, model=self.model)
         demand_path(**{name: value for name in self.SOURCES if (value := getattr(self, name)) is not None})
         demand(tuple | list, judgments=self.judgments)
+        demand_path(**{f"judgments[{place}]": each for place, each in enumerate(self.judgments)})
         for each in fields(self):
             if each.name in self.SECTIONS:
                 demand(cast(type, each.default_factory), **{each.name: getattr(self, each.name)})
@@ -86,6 +87,10 @@ class Recipe:
         said["judgments"] = tuple(said.get("judgments", ()))
         sections: dict[str, Any] = {}
         for name, kind in kinds.items():
+            if not isinstance(said.get(name, {}), dict):
+                raise SettingError(
+                    f"{name} is no table", where=str(path), got=repr(said[name]), expected=f"[{name}] with its settings below"
+                )
             known = {each.name for each in fields(kind)}
             unknown = set(said.get(name, {})) - known
             if unknown:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from homing.arguments import demand
+from homing.data import demand_values
 from homing.errors import SettingError
 from homing.measures.evaluations import Evaluation
 from homing.settings import Evaluating
@@ -61,14 +62,16 @@ def compare(
     causes of no gain. `columns`: values of each query by position, for slices of the user's own. `context`: what was measured beside the
     test set; with several seeds in it, the interval of their mean's difference to the first must leave out 0 as well.
 
-    Raises SettingError where there is no evaluation, where they are not all of one test set or two have one name, and for a number out of
-    range.
+    Raises SettingError where there is no evaluation, where they are not all of one test set or two have one name, for a number out of
+    range, and for a column that has not one value a query.
     """
     demand(list | tuple, evaluations=evaluations)
     if not evaluations:
         raise SettingError("there is nothing to compare", expected="at least one evaluation", remedy="Evaluate a model first.")
     Evaluating(resamples=resamples, worthwhile=worthwhile, seed=seed)  # refuses what is out of range
     demand(Evaluation, **{f"evaluations[{place}]": each for place, each in enumerate(evaluations)})
+    demand(Mapping | None, columns=columns)
+    demand_values(columns or {}, len(evaluations[0].test.queries))
     context = context or Context()
     found = Conclusion(evaluations, Comparison(evaluations, resamples, seed), worthwhile, circumstances, context)
     if found.last is found.first:
