@@ -16,8 +16,8 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 import homing
 from homing import Evaluating, Evaluation, Model, Splits
 from homing.builder import Builder
-from homing.data import Corpus, Dataset
-from homing.errors import JudgmentError, SettingError
+from homing.data import Corpus, Dataset, Qrels
+from homing.errors import FormatError, JudgmentError, SettingError
 from homing.formats.evaluation import read_evaluation, save_evaluation, summary
 from homing.measures.calibration import Calibration
 from homing.measures.evaluations import Interval
@@ -301,6 +301,10 @@ def test_an_evaluation_is_read_back_as_it_was(evaluation: Evaluation, splits: Sp
     assert again.measures["F1"] == evaluation.measures["F1"]
     assert np.isnan(again.measures["ROC AUC"].low)
     json.loads((tmp_path / "evaluation" / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in metrics.json"))
+    judged = splits.test.qrels
+    relabelled = splits.test.with_qrels(Qrels(judged.query, judged.document, 1 - np.minimum(judged.relevance, 1)))
+    with pytest.raises(FormatError, match="of another dataset"):
+        read_evaluation(tmp_path / "evaluation", replace(splits, test=relabelled))
 
 
 def test_a_model_that_found_nothing_is_written_beside_one_that_did(evaluation: Evaluation, splits: Splits, tmp_path: Path) -> None:

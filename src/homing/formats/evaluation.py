@@ -127,24 +127,30 @@ def save_evaluation(evaluations: Sequence[Evaluation], verdict: Verdict, directo
     """
     with replace_directory(directory, METRICS) as fresh:
         write_json(fresh / METRICS, {**summary(evaluations, verdict), "evaluating": asdict(settings or Evaluating())})
-        parts = []
-        for side in ("dev", "test"):
-            data: Dataset = getattr(evaluations[0], side)
-            columns: dict[str, Any] = {
-                "split": [side] * len(data.qrels),
-                "query_id": [data.queries.ids[query] for query in data.qrels.query.tolist()],
-                "document_id": [data.corpus.ids[document] for document in data.qrels.document.tolist()],
-                "relevance": data.qrels.relevance,
-            }
-            columns.update({each.name: getattr(each, f"{side}_scores") for each in evaluations if each.has_scores})
-            parts.append(pa.table(columns))
-        pq.write_table(pa.concat_tables(parts), fresh / "scores.parquet")
+        scores = _pairs(evaluations[0].dev, evaluations[0].test)
+        for each in evaluations:
+            if each.has_scores:
+                scores = scores.append_column(each.name, pa.array(np.concatenate([each.dev_scores, each.test_scores])))
+        pq.write_table(scores, fresh / "scores.parquet")
         test = evaluations[0].test
         rows: dict[str, Any] = {"query_id": [test.queries.ids[query] for query in evaluations[0].queries.tolist()]}
         rows.update({f"{each.name}: {name}": values for each in evaluations for name, values in each.per_query.items()})
         pq.write_table(pa.table(rows), fresh / "per_query.parquet")
         if runs := [_run(each) for each in evaluations if each.found is not None]:
             pq.write_table(pa.concat_tables(runs), fresh / RUNS)
+
+
+def _pairs(dev: Dataset, test: Dataset) -> pa.Table:
+    """The judged pairs of dev and test, in their order, with what was judged."""
+    sides = (("dev", dev), ("test", test))
+    return pa.table(
+        {
+            "split": [side for side, data in sides for _ in range(len(data.qrels))],
+            "query_id": [data.queries.ids[query] for _, data in sides for query in data.qrels.query.tolist()],
+            "document_id": [data.corpus.ids[document] for _, data in sides for document in data.qrels.document.tolist()],
+            "relevance": np.concatenate([data.qrels.relevance for _, data in sides]),
+        }
+    )
 
 
 def _run(evaluation: Evaluation) -> pa.Table:
@@ -197,16 +203,15 @@ def read_evaluation(directory: Path, splits: Splits) -> list[Evaluation]:
         raise FormatError(
             "the directory holds no evaluation", where=str(directory), got=str(error), remedy="Make one: homing evaluate."
         ) from None
-    sides = np.array(scores["split"].to_pylist())
-    of_dev, of_test = sides == "dev", sides == "test"
-    if of_dev.sum() != len(splits.dev.qrels) or of_test.sum() != len(splits.test.qrels):
+    pairs, dev = _pairs(splits.dev, splits.test), len(splits.dev.qrels)
+    if not scores.select(pairs.column_names).equals(pairs):
         raise FormatError("the evaluation is of another dataset", where=str(directory), remedy="Give the dataset that it was made on.")
     queries = np.array([splits.test.queries.index[name] for name in rows["query_id"].to_pylist()], dtype=np.int32)
     found = {} if runs is None else _runs(runs, splits.test, queries)
     evaluations = []
     for model in said["models"]:
         known = model["name"] in scores.column_names
-        column = scores[model["name"]].to_numpy() if known else np.full(len(sides), np.nan)
+        column = scores[model["name"]].to_numpy() if known else np.full(len(pairs), np.nan)
         grid = model["f1_curve"] or {"threshold": GRID.tolist(), "f1": [0.0] * len(GRID)}
         prefix = f"{model['name']}: "
         evaluations.append(
@@ -216,8 +221,8 @@ def read_evaluation(directory: Path, splits: Splits) -> list[Evaluation]:
                 prompts=model["prompts"],
                 dev=splits.dev,
                 test=splits.test,
-                dev_scores=column[of_dev],
-                test_scores=column[of_test],
+                dev_scores=column[:dev],
+                test_scores=column[dev:],
                 queries=queries,
                 per_query={name.removeprefix(prefix): rows[name].to_numpy() for name in rows.column_names if name.startswith(prefix)},
                 measures={name: Interval.of(value) for name, value in model["measures"].items()},
