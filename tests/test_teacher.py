@@ -171,7 +171,7 @@ def test_other_texts_or_another_model_are_another_teacher(mined: homing.Mined, t
 
 
 def test_embeddings_that_are_not_finite_are_refused(mined: homing.Mined, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="not finite"):
+    with pytest.raises(ModelError, match=r"not finite\.\nGive another model"):
         EncoderTeacher(Counting(norm=float("nan")), mined, tmp_path)
 
 

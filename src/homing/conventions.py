@@ -1,6 +1,6 @@
 """homing.json: what a directory of Homing's says of itself, a model's or an adapter's, beside the files that other programs read.
 
-A model's has `merged`, `evaluated` and `dimensions` (written by `shipping.origin`), `decision` (`decision`) and `documents`
+A model's has `merged`, `evaluated` and `dimensions` (written by `shipping.origin`), `decision` (`measures.decision`) and `documents`
 (`encoders.pair`); an adapter's the conventions of its training (`encoders.tuning`), its `scale` and what it was to `train` (`training`).
 """
 

@@ -66,7 +66,7 @@ class Encoding(_Settings):
     document_prompt: str | None = _setting(None, "text put before each document")
     instruction: str | None = _setting(None, "the task: queries become 'Instruct: TASK\\nQuery:...'")
     pooling: str | None = _setting(None, "only for a model that doesn't say: lasttoken, mean, cls ...")
-    max_length: int | None = _setting(None, "tokens a text (1024, or the model's own)")
+    max_length: int | None = _setting(None, "tokens a text [1024, or the model's own]")
     trust_remote_code: bool = _setting(False, "run code that comes with the model, as you")
 
     def _check(self) -> None:
@@ -102,7 +102,7 @@ class Mining(_Settings):
     negatives: int = _setting(3, "negatives a row")
     hard: int = _setting(1, "of these, hard ones (the first 10 in rank)", "hard-negatives")
     medium: int = _setting(0, "of these, medium ones; the rest are easy", "medium-negatives")
-    retriever: Literal["list", "bm25", "dense", "fused"] | None = _setting(None, "what finds them (by the judgments)")
+    retriever: Literal["list", "bm25", "dense", "fused"] | None = _setting(None, "what finds them [by the judgments]")
     first_rank: int = _setting(1, "the corpus ranks that are taken: from here")
     last_rank: int = _setting(100, "to here")
     cap: float = _setting(0.95, "found ones score below this share of the positive's (dense)")
@@ -128,19 +128,19 @@ class Training(_Settings):
     """What learns, from what, and for how long."""
 
     train: Literal["both", "queries"] = _setting("both", "queries: documents stay the base's")
-    tuning: Literal["lora", "rslora", "dora", "full"] | None = _setting(None, "what learns (by model size)")
+    tuning: Literal["lora", "rslora", "dora", "full"] | None = _setting(None, "what learns [by model size]")
     rank: int = _setting(16, "LoRA rank", "lora-rank")
     alpha: float = _setting(32.0, "LoRA alpha", "lora-alpha")
     dropout: float = _setting(0.0, "LoRA dropout", "lora-dropout")
-    learning_rate: float | None = _setting(None, "peak learning rate (by model size)")
+    learning_rate: float | None = _setting(None, "peak learning rate [by model size]")
     epochs: float = _setting(3.0, "passes over the queries")
     minutes: float | None = _setting(None, "train so long instead, evaluations included")
     batch_size: int = _setting(32, "queries an update")
-    temperature: float | None = _setting(None, "temperature of the loss (0.05; 1 for embeddings that are not normalised)")
+    temperature: float | None = _setting(None, "temperature of the loss [0.05; 1 for embeddings that are not normalised]")
     positives: Literal["each", "sum"] = _setting("each", "each positive alone, or their sum")
     in_batch: bool = _setting(True, "contrast with documents of the batch's other queries")
     margin: float | None = _setting(None, "leave out unjudged documents that score above positive + X")
-    hardness: float | None = _setting(None, "weighs harder negatives more, by e^(X * score) (0.25 over the temperature)")
+    hardness: float | None = _setting(None, "weighs harder negatives more, by e^(X * score) [0.25 over the temperature]")
     cross_query: float = _setting(0.0, "weight of the term that aligns scores across queries")
     distill: float = _setting(1.0, "weight of the teacher, where there is one")
     dimensions: str = _setting("", "shorter embeddings to train too, as 256,128")
@@ -149,7 +149,7 @@ class Training(_Settings):
     max_grad_norm: float = _setting(1.0, "gradients are clipped to this norm")
     evaluations: int = _setting(6, "evaluations on dev while training")
     patience: int = _setting(3, "evaluations without a gain before it stops")
-    scale: float | None = _setting(None, "share of what was learned that is kept (chosen on dev)")
+    scale: float | None = _setting(None, "share of what was learned that is kept [chosen on dev]")
     report_to: str = _setting("", "trackers, as tensorboard,swanlab")
     seed: int = _setting(42, "seed of everything drawn")
 
@@ -200,7 +200,7 @@ class Auditing(_Settings):
     """Which negatives are listed as likely relevant."""
 
     top: int = _setting(200, "negatives listed, the likeliest first")
-    queries: int | None = _setting(None, "audit so many queries, drawn (all)")
+    queries: int | None = _setting(None, "audit so many queries, drawn [all]")
     seed: int = _setting(42, "seed of everything drawn")
 
     def _check(self) -> None:
@@ -224,12 +224,12 @@ class Comparing(_Settings):
 class Judging(_Settings):
     """How a model judges what an audit listed."""
 
-    rubric: str | None = _setting(None, "en, zh, or a file of your own (by the queries' language)")
+    rubric: str | None = _setting(None, "en, zh, or a file of your own [by the queries' language]")
     task: str = _setting("", "what the documents are retrieved for, in a sentence")
     relevant: int = _setting(3, "grade from which a document becomes a positive; 2: unsure below it", "relevant-from")
     known: int = _setting(20, "known judgments that the judge is tried on first, half of them positives")
     kappa: float = _setting(0.4, "least agreement with those (Cohen's kappa) to go on", "least-kappa")
-    limit: int | None = _setting(None, "judge so many of the list (all)")
+    limit: int | None = _setting(None, "judge so many of the list [all]")
     per_minute: float | None = _setting(None, "requests a minute at most", "requests-per-minute")
     concurrency: int = _setting(4, "requests under way at a time")
     price: str = _setting("", "of a million tokens in and out, as 0.15,0.6")
@@ -259,8 +259,8 @@ class Serving(_Settings):
 
     host: str = _setting("127.0.0.1", "address to listen on; others can reach 0.0.0.0")
     port: int = _setting(8000, "port to listen on; 0: any that is free")
-    name: str = _setting("", "what clients call the model (the directory's name)")
-    dimensions: str = _setting("", "shorter embeddings to give, as 512,256 (those the directory names)")
+    name: str = _setting("", "what clients call the model [the directory's name]")
+    dimensions: str = _setting("", "shorter embeddings to give, as 512,256 [those the directory names]")
     truncate: bool = _setting(False, "cut a text that is too long, in place of an error")
     token_arrays: bool = _setting(False, "take token ids as input: the model's own, special tokens included")
     max_texts: int = _setting(2048, "texts a request")

@@ -186,7 +186,7 @@ ASKED = ("rubric", "task", "relevant", "known", "limit", "per_minute", "concurre
 @click.argument("audit", metavar="AUDIT", type=str)
 @click.option("--chat", type=str, default=None, metavar="URL#MODEL", help="a chat model behind an OpenAI-compatible API")
 @click.option("--model", type=str, default=None, metavar="MODEL", help="or a cross-encoder, or an encoder, also a remote one")
-@click.option("--dataset", type=str, default=None, metavar="DIR", help="the dataset that was audited (as the audit says)")
+@click.option("--dataset", type=str, default=None, metavar="DIR", help="the dataset that was audited [the one that the audit names]")
 @click.option("--out", type=str, default=None, metavar="FILE", help="the judgments to write [AUDIT/judgments-NAME.jsonl]")
 @click.option("--yes", is_flag=True, help="send the texts without asking")
 def judge(audit: str, chat: str | None, model: str | None, dataset: str | None, out: str | None, yes: bool, **options: Any) -> None:

@@ -25,7 +25,7 @@ def _together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 data_ = click.argument("data", type=str)
 format_ = click.option(
-    "--format", type=click.Choice(FORMATS), default=None, metavar="FORMAT", help="how to read the data (found by content)"
+    "--format", type=click.Choice(FORMATS), default=None, metavar="FORMAT", help="how to read the data [found by content]"
 )
 splits_ = _together(
     click.option("--dev", type=str, default=None, metavar="FILE", help="dev data that is already split off"),

@@ -36,7 +36,7 @@ COMMON = (
 def run(data: str, model: str | None, out: str | None, as_json: bool, **options: Any) -> None:
     """From judged data to a verdict and a model: check, split, mine, train, merge, evaluate, report. Goes on where it stopped.
 
-    A changed setting redoes what depends on it. Every option of those verbs is taken.
+    A changed setting redoes what depends on it. Every setting of those verbs is taken.
     """
     from homing.runs.pipeline import run as go
 

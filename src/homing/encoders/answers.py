@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from homing.errors import TrainingError
+from homing.errors import ModelError
 from homing.progress import BAR
 
 
@@ -23,7 +23,7 @@ def answers(
     `file` is named for all that decides the answers: what it holds is taken as it is. Answers are appended as they come, behind a
     header for all of them; where rows are missing, a call was killed, and the whole ones are kept.
 
-    Raises TrainingError for an answer that is not finite; `where` names who gave it.
+    Raises ModelError for an answer that is not finite; `where` names who gave it.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     done, size = _whole_rows(file)
@@ -33,8 +33,7 @@ def answers(
         while done < questions:
             found = np.ascontiguousarray(ask(slice(done, min(done + shard, questions))), dtype=np.float32)
             if not np.isfinite(found).all():
-                remedy = "Leave --teacher out, or give another."
-                raise TrainingError("the teacher gives numbers that are not finite", where=where, remedy=remedy)
+                raise ModelError("the model answers with numbers that are not finite", where=where, remedy="Give another model.")
             handle.write((b"" if done else _header((questions, *found.shape[1:]))) + found.tobytes())
             handle.flush()
             os.fsync(handle.fileno())

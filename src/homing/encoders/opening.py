@@ -175,7 +175,11 @@ def open_adapter(path: str | Path, *, base: str | Path | None = None, name: str 
 def _base_of_peft(path: Path) -> str:
     base = read_object(path / "adapter_config.json").get("base_model_name_or_path")
     if not base:
-        raise ModelError("the adapter doesn't say which base it belongs to", where=str(path), remedy="Merge it: homing merge --model BASE.")
+        raise ModelError(
+            "the adapter doesn't say which base it belongs to",
+            where=str(path),
+            remedy=f"Merge it: homing merge {path} --model BASE --out model.",
+        )
     return str(base)
 
 

@@ -182,15 +182,15 @@ def _same_conventions(base: Model, adapter: Adapter) -> None:
             expected=f"{said.get('base', 'its own base')}, {said['base_digest']}", remedy="Give the base that the adapter was trained on.",
         )  # fmt: skip
     now = {"prompts": dict(base.prompts), "pooling": base.pooling, "max_length": base.max_length}
-    for name, remedy in (
-        ("prompts", "Give --query-prompt, --document-prompt or --instruction as in training."),
-        ("pooling", "Give --pooling as in training."),
-        ("max_length", "Give --max-length as in training."),
+    for name, keywords in (
+        ("prompts", "query_prompt=..., document_prompt=..."),
+        ("pooling", "pooling=..."),
+        ("max_length", "max_length=..."),
     ):
         if name in said and said[name] != now[name]:
             raise ModelError(
-                f"the adapter was trained under another {name.replace('_', ' ')}", where=str(adapter.path),
-                got=repr(now[name]), expected=repr(said[name]), remedy=remedy,
+                f"the base and the adapter's training differ in {name}", where=str(adapter.path), got=repr(now[name]),
+                expected=repr(said[name]), remedy=f"Open the base as it was for the training: Model(path, {keywords}).",
             )  # fmt: skip
 
 

@@ -153,7 +153,7 @@ def _verified(planned: Plan, wanted: NDArray[np.float32], got: NDArray[np.float3
         raise MergeError(
             "the merged weights do not reproduce the adapter's embeddings", got=f"a distance of {distance:.2e}",
             expected=f"at most {allowed:g}",
-            remedy="Nothing was written. Please report this with the model's name and the versions in manifest.json.",
+            remedy="Nothing was written. Please report this with the model's name.",
         )  # fmt: skip
     half = len(wanted) // 2
     flips, pairs = rank_flips(wanted[:half] @ wanted[half:].T, got[:half] @ got[half:].T)

@@ -135,10 +135,10 @@ def _located(recipe: Recipe) -> Recipe:
         for name in Recipe.SOURCES
         if (value := getattr(recipe, name)) is not None and not (name == "general" and value in SETS) and _is_path(name, value)
     }
-    flags = {"start": "FROM"}
+    flags = {"data": "DATA", "start": "--from"}
     for name, path in paths.items():
         if not Path(path).exists():
-            remedy = f"Check the path given as {flags.get(name, name.upper())}."
+            remedy = f"Check the path given as {flags.get(name, f'--{name}')}."
             expected = f"a path, or {', '.join(SETS)}" if name == "general" else ""
             raise FormatError("there is no such file or directory", where=path, expected=expected, remedy=remedy)
     for name, inside in (("start", "adapter"), ("baseline", "model")):

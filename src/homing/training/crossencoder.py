@@ -27,8 +27,7 @@ def score_pairs(path: str | Path, asked: Sequence[tuple[str, str]], directory: P
     They are its logits, before any sigmoid: where it is certain, probabilities are all 1 or 0 and rank nothing. Kept under `directory`
     as they come, and not asked again.
 
-    Raises ModelError where the directory cannot be loaded or gives more than one number a pair, TrainingError for a score that is not
-    finite.
+    Raises ModelError where the directory cannot be loaded, or gives more than one number a pair or one that is not finite.
     """
     path, device = Path(path), default_device()
     dtype = fast_dtype(device)
@@ -42,7 +41,7 @@ def score_pairs(path: str | Path, asked: Sequence[tuple[str, str]], directory: P
         return np.asarray(said, dtype=np.float32)
 
     file = directory / f"scores-{name}.npy"
-    return answers(file, len(asked), PAIRS_A_SHARD, score, progress="teacher: pairs", unit="pair", where=str(path))
+    return answers(file, len(asked), PAIRS_A_SHARD, score, progress=f"{path.name}: pairs", unit="pair", where=str(path))
 
 
 def _load(path: Path, device: torch.device, dtype: torch.dtype) -> CrossEncoder:

@@ -45,7 +45,7 @@ class EncoderTeacher:
     Inner products are cosines where the encoder normalises. Where it does not, they are divided by one number, the product of the
     largest norm of a query and of a document, which brings them into the range of cosines and keeps every ranking.
 
-    Raises TrainingError where an embedding is not finite.
+    Raises ModelError where an embedding is not finite.
     """
 
     def __init__(self, encoder: Encoder, mined: Mined, directory: Path, *, fixed_documents: bool = False) -> None:
