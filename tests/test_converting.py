@@ -163,6 +163,12 @@ def test_tevatron_passages_have_ids_and_titles_are_joined(tmp_path: Path) -> Non
 # Mined rows, by other programs' own loaders
 
 
+def test_mined_rows_keep_the_grades_of_what_was_judged(tmp_path: Path) -> None:
+    convert(mine(small(), Mining(retriever="list", negatives=2)), "beir", tmp_path / "beir")
+    grades = [line.split("\t")[2] for line in (tmp_path / "beir" / "qrels" / "train.tsv").read_text().splitlines()[1:]]
+    assert sorted(grades) == ["0", "0", "0", "1", "2"]  # of queries that have a positive
+
+
 def test_sentence_transformers_trains_on_mined_rows(tmp_path: Path, run: tuple[Splits, Mined], tiny_model: Path) -> None:
     from datasets import load_dataset
     from sentence_transformers import SentenceTransformer

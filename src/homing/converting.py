@@ -100,13 +100,13 @@ def one_side(splits: Splits, side: Side) -> Dataset:
 
 
 def judgments(mined: Mined) -> Dataset:
-    """What the rows hold of judgments: their positives, and the negatives that somebody judged; each pair once."""
+    """What the rows hold of judgments: their positives, and the negatives that somebody judged; each as it was judged."""
     row, place = np.nonzero((mined.negative >= 0) & mined.judged)
     query = np.concatenate([mined.query, mined.query[row]])
     document = np.concatenate([mined.positive, mined.negative[row, place]])
-    relevance = np.concatenate([np.ones(len(mined), np.int32), np.zeros(len(row), np.int32)])
-    _, first = np.unique(pair_keys(query, document), return_index=True)
-    return mined.train.with_qrels(Qrels(query[first], document[first], relevance[first]))
+    qrels = mined.train.qrels
+    held = np.isin(pair_keys(qrels.query, qrels.document), pair_keys(query, document))
+    return mined.train.with_qrels(Qrels(qrels.query[held], qrels.document[held], qrels.relevance[held]))
 
 
 def _folder(data: Dataset | Splits | Mined, to: str, out: Path) -> Converted:
