@@ -286,8 +286,11 @@ def test_sides_of_two_data_sets_and_evaluations_of_two_tests_are_errors(evaluati
         homing.evaluate([Model(tiny_model)], replace(splits.dev, corpus=turned), splits.test)
     qrels = splits.test.qrels
     fewer = replace(evaluation, name="other", test=splits.test.with_qrels(qrels.of(qrels.queries[1:])))
-    with pytest.raises(SettingError, match="different test sets; got base and other"):
-        compare([evaluation, fewer], resamples=100)
+    corpus = splits.test.corpus
+    mended = replace(evaluation, name="other", test=replace(splits.test, corpus=Corpus(corpus.ids, (*corpus.texts[:-1], "a mended text"))))
+    for another in (fewer, mended):
+        with pytest.raises(SettingError, match="different test sets; got base and other"):
+            compare([evaluation, another], resamples=100)
 
 
 def test_an_evaluation_is_read_back_as_it_was(evaluation: Evaluation, splits: Splits, tmp_path: Path) -> None:
@@ -303,8 +306,11 @@ def test_an_evaluation_is_read_back_as_it_was(evaluation: Evaluation, splits: Sp
     json.loads((tmp_path / "evaluation" / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in metrics.json"))
     judged = splits.test.qrels
     relabelled = splits.test.with_qrels(Qrels(judged.query, judged.document, 1 - np.minimum(judged.relevance, 1)))
-    with pytest.raises(FormatError, match="of another dataset"):
-        read_evaluation(tmp_path / "evaluation", replace(splits, test=relabelled))
+    corpus = splits.test.corpus
+    smaller = replace(splits.test, corpus=Corpus(corpus.ids[:-1], corpus.texts[:-1]))
+    for test in (relabelled, smaller):
+        with pytest.raises(FormatError, match="of another dataset"):
+            read_evaluation(tmp_path / "evaluation", replace(splits, test=test))
 
 
 def test_a_model_that_found_nothing_is_written_beside_one_that_did(evaluation: Evaluation, splits: Splits, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def read_evaluation(directory: Path, splits: Splits) -> list[Evaluation]:
             "the directory holds no evaluation", where=str(directory), got=str(error), remedy="Make one: homing evaluate."
         ) from None
     pairs, dev = _pairs(splits.dev, splits.test), len(splits.dev.qrels)
-    if not scores.select(pairs.column_names).equals(pairs):
+    if not scores.select(pairs.column_names).equals(pairs) or said["counts"]["documents"] != len(splits.test.corpus):
         raise FormatError("the evaluation is of another dataset", where=str(directory), remedy="Give the dataset that it was made on.")
     queries = np.array([splits.test.queries.index[name] for name in rows["query_id"].to_pylist()], dtype=np.int32)
     found = {} if runs is None else _runs(runs, splits.test, queries)

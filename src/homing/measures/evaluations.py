@@ -24,8 +24,8 @@ def fusion(name: str) -> str:
 def same_test(first: Evaluation, other: Evaluation) -> bool:
     """Whether two evaluations judged the same pairs in the same way over the same corpus."""
     a, b = first.test, other.test
-    same = np.array_equal(a.qrels.query, b.qrels.query) and np.array_equal(a.qrels.document, b.qrels.document)
-    return same and np.array_equal(a.qrels.relevance, b.qrels.relevance) and a.queries.ids == b.queries.ids and a.corpus.ids == b.corpus.ids
+    same = all(np.array_equal(getattr(a.qrels, name), getattr(b.qrels, name)) for name in ("query", "document", "relevance"))
+    return same and all((one.ids, one.texts) == (other.ids, other.texts) for one, other in ((a.queries, b.queries), (a.corpus, b.corpus)))
 
 
 @dataclass(frozen=True)
