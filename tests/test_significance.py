@@ -40,7 +40,7 @@ from homing.reporting.sentences import in_both
 from homing.terminal import verdict_table
 from homing.verdicts.causes import Circumstances, likely_causes
 from homing.verdicts.context import Context, Instructions, Tried
-from homing.verdicts.differences import JUDGED_ONLY, Difference
+from homing.verdicts.differences import JUDGED_ONLY, Difference, judged_alike
 from homing.verdicts.slices import slices
 from homing.verdicts.verdict import Verdict, compare
 from homing.verdicts.wording import sentence
@@ -425,6 +425,20 @@ def test_no_ranking_verdict_where_it_says_another_thing(found: list[Evaluation],
     assert verdict.causes[0].name == "what the two models find is judged to different shares"
     assert ("judged documents alone" in verdict.causes[0].evidence) == (alone is not None)
     assert "不能判定" in in_both(verdict.causes[0].evidence).zh
+
+
+def test_a_larger_share_of_fewer_documents_is_judged_alike(found: list[Evaluation]) -> None:
+    def judged(share: float, documents: int) -> Evaluation:
+        run = found[0].found
+        assert run is not None
+        cut = replace(run, document=np.where(np.arange(run.document.shape[1]) < documents, np.abs(run.document), -1))
+        per_query = found[0].per_query | {"Judged@10": np.full(len(found[0].queries), share)}
+        return replace(found[0], found=cut, per_query=per_query, measures=found[0].measures | {"Judged@10": Interval(share)})
+
+    assert judged_alike(judged(0.1, 10), judged(0.5, 2))
+    assert judged_alike(judged(0.5, 10), judged(0.5, 2))
+    assert not judged_alike(judged(0.3, 10), judged(0.5, 2))
+    assert not judged_alike(judged(0.1, 10), judged(0.5, 10))
 
 
 def test_a_gain_over_judged_documents_alone_is_held_to_its_test_too(found: list[Evaluation]) -> None:

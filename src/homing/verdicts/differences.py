@@ -140,8 +140,21 @@ def value(evaluation: Evaluation, measure: str) -> float:
 
 
 def judged_alike(one: Evaluation, other: Evaluation) -> bool:
-    """Whether about the same share of what the two rank first is judged."""
-    return not abs(value(one, "Judged@10") - value(other, "Judged@10")) > _JUDGED_APART
+    """Whether about the same share is judged of what the two find among the first ten, or of the ten places.
+
+    A model that finds fewer than ten documents, as BM25 does where few share a word with a short query, has a larger share of fewer: where
+    as many are judged of both, nobody's judgments favour it.
+    """
+    found, of_ten = value(one, "Judged@10") - value(other, "Judged@10"), _unfilled(one) - _unfilled(other)
+    return not min(abs(found), abs(found - of_ten)) > _JUDGED_APART
+
+
+def _unfilled(evaluation: Evaluation) -> float:
+    """By how much Judged@10 would be lower, if the places where nothing was found counted as not judged."""
+    if evaluation.found is None:
+        return 0.0
+    empty = 1 - (evaluation.found.document[:, :10] >= 0).sum(axis=1) / 10
+    return float((evaluation.per_query["Judged@10"] * empty).mean())
 
 
 def ranks(difference: Difference, one: Evaluation, other: Evaluation) -> bool:
