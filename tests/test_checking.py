@@ -94,6 +94,9 @@ def test_a_column_that_may_be_the_label_is_told_where_nothing_is_judged_not_rele
     assert "渠道" not in said
     (file := tmp_path / "judged.csv").write_text("问题,回答,标签,是否解决\n如何退保,重启,0,是\n保单丢失,补办,1,否\n", encoding="utf-8")
     assert "是否解决" not in " ".join(check(load_splits(file)).warnings)
+    rows = [(f"问题{number}", f"回答{number}{answer}", "10"[answer]) for number in range(3) for answer in range(2)]
+    (file := tmp_path / "lists.csv").write_text("问题,答案,人工标注\n" + "\n".join(map(",".join, rows)), encoding="utf-8")
+    assert "the column 人工标注 holds yes and no" in " ".join(check(load_splits(file)).warnings)
 
 
 def test_near_duplicates_are_pairs_of_queries() -> None:
@@ -138,9 +141,13 @@ def test_queries_that_are_their_own_documents_are_told() -> None:
 def test_stars_are_told_from_grades() -> None:
     stars = check(dataset([(f"q{place % 9}", f"d{place}", place % 5 + 1) for place in range(90)]))
     assert any("the grades go from 1 to 5" in warning for warning in stars.warnings)
-    assert "grades (judgments): 1 (18), 2 (18)" in str(stars)
+    assert "grades (judgments), relevant from 1: 1 (18), 2 (18)" in str(stars)
+    assert any("the grades go from 1 to 2" in each for each in check(dataset([("q", "d", 1), ("q", "e", 2)])).warnings)
     graded = check(dataset([(f"q{place % 9}", f"d{place}", place % 3) for place in range(90)]))
     assert not any("grades" in warning for warning in graded.warnings)
+    clicks = check(dataset([(f"q{place}", f"d{place}", place * place) for place in range(50)]))
+    assert any("the grades go to 2,401, each from 1 on counts as relevant" in warning for warning in clicks.warnings)
+    assert "81 (1), 100 (1), 39 more" in " ".join(str(clicks).split())
 
 
 def test_too_few_queries_are_a_warning() -> None:
@@ -232,6 +239,13 @@ def test_what_the_readers_mended_is_said(note: str) -> None:
     found = check(replace(data, notes={note: 3}))
     assert len(found.warnings) == 1
     assert NOTES[note] in str(found)
+
+
+def test_rows_without_their_query_are_told_how_to_have_it(tmp_path: Path) -> None:
+    (file := tmp_path / "first.csv").write_text("问题,答案,是否相关\n如何退保,打电话,是\n,看官网,否\n,不知道,否\n", encoding="utf-8")
+    told = check(load_splits(file))
+    assert (told.judgments, told.notes["empty_queries"]) == (1, 2)
+    assert any("2 queries have no text" in each and "write it into each" in each for each in told.warnings)
 
 
 def test_every_note_of_the_readers_has_words() -> None:

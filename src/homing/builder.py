@@ -139,8 +139,9 @@ class Builder:
         corpus = Corpus(tuple(self._ids["d"]), tuple(self._texts["d"]))
         columns = {name: column for name, column in sorted(self._columns.items()) if column.kept}
         queries = Queries(
-            tuple(self._ids["q"]), tuple(self._texts["q"]), {name: each.values(len(self._queries)) for name, each in columns.items()}
-        )
+            tuple(self._ids["q"]), tuple(self._texts["q"]), {name: each.values(len(self._queries)) for name, each in columns.items()},
+            {name: frozenset(each.words) for name, each in columns.items()},
+        )  # fmt: skip
         merged = [self._merged(each) for each in self._judged]
         counts = {"repeated_judgments": sum(each.repeated for each in merged), "judged_both_ways": sum(each.both_ways for each in merged)}
         counts["other_values"] = sum(each.others for each in columns.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Protocol
 
@@ -87,7 +87,7 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
         max_length=longest,
         by=data.by if isinstance(data, Splits) else by,
         columns={name: len(set(values) - {""}) for name, values in whole.queries.columns.items()},
-        like_labels=() if negatives.any() else tuple(name for name, values in whole.queries.columns.items() if _says(values)),
+        like_labels=() if negatives.any() else tuple(name for name, values in whole.queries.values.items() if _says(values)),
     )
 
 
@@ -107,7 +107,7 @@ def kept_by(splits: Splits) -> str | None:
     return keeping(splits.by, removed, removed + len(splits.train.qrels.queries) + len(splits.dev.qrels.queries))
 
 
-def _says(values: Sequence[str]) -> bool:
+def _says(values: Collection[str]) -> bool:
     """Whether a column holds yes and no, in the words that labels have, and nothing else."""
     said = {simplified(value).lower() for value in values} - {""}
     return said <= {*RELEVANT, *IRRELEVANT, "1", "0"} and bool(said & {*RELEVANT, "1"}) and bool(said & {*IRRELEVANT, "0"})

@@ -15,7 +15,8 @@ MARKED_UP = 0.05  # share of the documents that hold HTML, likewise
 SHARED = 5  # queries a relevant document, from which the documents look like a fixed set of answers
 FEW = 30  # queries with a positive; a fifth of fewer is less than the six test queries that can show a difference at all
 RELEVANT = 0.9  # share of the judgments that are relevant, from which they tell models apart no longer
-SCALE = 3  # grades without a 0 among them, from which they look like a scale whose lower end is no relevance
+SCALE = 2  # grades without a 0 among them, from which some may stand for no relevance: stars, or 1 and 2 for yes and no
+HIGH = 10  # the highest grade that people give: more are counts of clicks, or per cent
 MANY_UNKNOWN = 0.05  # share of the tokens that the vocabulary lacks, likewise
 
 NOTES = {
@@ -153,7 +154,9 @@ class Check:
             said = ", ".join(f"{name} ({values:,})" for name, values in self.columns.items())
             yield wrapped(f"columns of the queries (different values): {said}")
         if max(self.grades, default=0) > 1:
-            yield wrapped(f"grades (judgments): {', '.join(f'{grade} ({count:,})' for grade, count in self.grades.items())}")
+            said = [f"{grade} ({count:,})" for grade, count in self.grades.items()]
+            more = f", {len(said) - HIGH - 1:,} more" if len(said) > HIGH + 1 else ""
+            yield wrapped(f"grades (judgments), relevant from 1: {', '.join(said[: HIGH + 1])}{more}")
         yield ""
         yield f"{'a query':<20}{'mean':>12}{'min':>12}{'median':>12}{'max':>12}"
         for name, spread in (("positives", self.positives), ("negatives", self.negatives)):
@@ -229,8 +232,13 @@ class Check:
         judged = self.queries - self.without_candidates - self.removed
         if len(self.grades) >= SCALE and min(self.grades) > 0:
             yield (
-                f"the grades go from {min(self.grades)} to {max(self.grades)}, and each counts as relevant: only 0 is not. If the low ones "
-                "stand for documents that are not relevant (stars from 1 to 5), write 0 for these."
+                f"the grades go from {min(self.grades)} to {max(self.grades)}, and each counts as relevant: only 0 is not. If some stand for "
+                "documents that are not relevant (low ones of stars from 1 to 5, the 2 of 1 and 2), write 0 for these."
+            )
+        elif max(self.grades, default=0) > HIGH:
+            yield (
+                f"the grades go to {max(self.grades):,}, each from 1 on counts as relevant, and the gains of nDCG are as large as they are. "
+                "If they count clicks or are per cent, write 1 from where a document is relevant, and 0 below."
             )
         if judged and self.without_negative == judged:
             yield "there are no judged negatives at all: they are mined from the whole corpus, where nobody judged what is found."
@@ -287,8 +295,13 @@ class Check:
                 "no query and no document of what the frozen test comes from is in the data: it tests another task than training has. "
                 "Look whether --test names the run that was meant."
             )
-        if empty := self.notes.get("empty_queries", 0) + self.notes.get("empty_documents", 0):
-            yield f"empty texts of queries or documents, left out: {empty:,}."
+        if empty := self.notes.get("empty_queries"):
+            yield (
+                f"{counted(empty, 'query has no text and was', 'queries have no text and were')} left out with what is judged for "
+                f"{'it' if empty == 1 else 'them'}. In a table where a query stands in the first of its rows alone, write it into each."
+            )
+        if empty := self.notes.get("empty_documents"):
+            yield f"{counted(empty, 'document has no text and was', 'documents have no text and were')} left out."
         if self.notes.get("pooled_splits"):
             yield "the data's own splits were pooled, and will be dealt anew."
         if self.notes.get("dealt_anew"):

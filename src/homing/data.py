@@ -70,10 +70,13 @@ class Corpus(Texts):
 class Queries(Texts):
     """The queries. `columns`: what the data says of each beside its text, by name; a value a query, empty where there is none.
 
+    `values`: all that the records said in a column, those among it that another record of the query had said otherwise before.
+
     Raises SettingError as `Texts` does, and for a column of fewer values or more.
     """
 
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    values: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -148,7 +148,7 @@ def _joined(data: Dataset, old: Splits) -> tuple[Dataset, dict[Side, Qrels]]:
     sides = {name: Qrels(query[part.qrels.query], document[part.qrels.document], part.qrels.relevance)
              for name, part in zip(SIDES, old, strict=True)}  # fmt: skip
     columns = _columns(data.queries, old.test.queries, query, len(queries[0]))
-    return Dataset(Corpus(*corpus), Queries(*queries, columns), data.qrels, dict(data.notes)), sides
+    return Dataset(Corpus(*corpus), Queries(*queries, columns, data.queries.values), data.qrels, dict(data.notes)), sides
 
 
 def _columns(ours: Queries, theirs: Queries, place: Ints, queries: int) -> dict[str, tuple[str, ...]]:
