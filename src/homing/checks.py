@@ -232,13 +232,13 @@ class Check:
         judged = self.queries - self.without_candidates - self.removed
         if len(self.grades) >= SCALE and min(self.grades) > 0:
             yield (
-                f"the grades go from {min(self.grades)} to {max(self.grades)}, and each counts as relevant: only 0 is not. If some stand for "
-                "documents that are not relevant (low ones of stars from 1 to 5, the 2 of 1 and 2), write 0 for these."
+                f"the grades go from {min(self.grades)} to {max(self.grades)}, and each counts as relevant: only 0 is not. If some stand "
+                "for documents that are not relevant (low ones of stars from 1 to 5, the 2 of 1 and 2), write 0 for these."
             )
         elif max(self.grades, default=0) > HIGH:
             yield (
-                f"the grades go to {max(self.grades):,}, each from 1 on counts as relevant, and the gains of nDCG are as large as they are. "
-                "If they count clicks or are per cent, write 1 from where a document is relevant, and 0 below."
+                f"the grades go to {max(self.grades):,}, each from 1 on counts as relevant, and the gains of nDCG are as large as they "
+                "are. If they count clicks or are per cent, write 1 from where a document is relevant, and 0 below."
             )
         if judged and self.without_negative == judged:
             yield "there are no judged negatives at all: they are mined from the whole corpus, where nobody judged what is found."

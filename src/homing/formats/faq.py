@@ -17,20 +17,19 @@ from homing.builder import Builder
 from homing.data import Side
 from homing.errors import FormatError
 from homing.formats.fields import LIKE_LIST, Record, columns, keys, text_field, texts_field
-from homing.formats.headers import ENGLISH
+from homing.formats.headers import ENGLISH, POSITIVES
 from homing.formats.records import records
 
 QUESTION, ANSWER = ENGLISH["question"], "answer"
 SIMILAR = re.compile(r"similar_question(?:_\d+)?")
 SEPARATORS = ("\n", "##", "|", "｜", "；", ";")
-_POSITIVE = ("positive", "pos", "positives")
 
 
 def recognises(record: dict[str, Any]) -> bool:
     """Whether the record has questions that are like another, and neither positives nor candidates, nor (but beside an answer) a label."""
     listed = any(isinstance(value, list) and any(isinstance(each, dict) for each in value) for value in record.values())
-    others = _POSITIVE if ANSWER in record else (*_POSITIVE, *ENGLISH["is_relevant"])
-    return any(map(SIMILAR.fullmatch, record)) and not any(name in record for name in others) and not listed
+    judged = any(map(POSITIVES.fullmatch, record)) or (ANSWER not in record and any(name in record for name in ENGLISH["is_relevant"]))
+    return any(map(SIMILAR.fullmatch, record)) and not judged and not listed
 
 
 def read(path: Path, into: Builder, side: Side | None = None) -> None:

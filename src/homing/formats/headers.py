@@ -33,24 +33,26 @@ OTHERS = (
 PARTS = {"query": "query", "content": "document", "is_relevant": "label", "positive": "relevant document"}  # in words
 _CHINESE = frozenset((*QUERY, *POSITIVE, *DOCUMENT, *LABEL, *TITLE))
 _ENGLISH = frozenset((*OTHERS, *(name for names in ENGLISH.values() for name in names)))
+POSITIVES = re.compile(r"(?:positive|pos)s?(?:_?\d+)?")
+_POSITIVE = re.compile(r"(?:正例|正样本|相关文档)_?(\d+)")
 _NEGATIVE = re.compile(r"(?:负例|负样本|不相关文档)_?(\d*)")
 _SIMILAR = re.compile(
     r"(?:问题)?(?:相似|扩展|类似|同义)(?:问题|问法|问句|提问|说法|问)_?(\d*)|(?:similar|alternative)[ _]?questions?[ _]?(\d*)"
 )
-_NUMBERED = re.compile(r"(?:(?:hard_)?(?:negative|neg)s?|similar_question)(?:_?\d+)?")
+_NUMBERED = re.compile(r"(?:(?:hard_)?(?:negative|neg)s?|(?:positive|pos)s?|similar_question)(?:_?\d+)?")
 _HINT = re.compile(r"^\*\s*|\s*\*$|\s*[（(\[【][^（(\[【]*[)）\]】]$")  # as templates have them: 问题(必填), *答案
 
 
 def columns(names: Sequence[str]) -> list[str]:
     """The names of a table's columns as the formats know them: in lower case without blanks around them, and the Chinese ones that are
-    usual for a query, a document, a label, a positive, negatives and similar questions (both also numbered) in English.
+    usual for a query, a document, a label, positives, negatives and similar questions (these also numbered) in English.
 
     A Chinese name stands for an English one that is not there itself, the first of several alone. An answer is a document where there is a
     label, and a positive where there is none; beside similar questions it is the answer to all of them. Every other name stays.
     """
     found = [_known(name.strip().lower()) for name in names]
     in_rows = any(
-        name in ("positive", "pos", "positives", *POSITIVE) or name.startswith(("neg", "hard_neg")) for name in found
+        POSITIVES.fullmatch(name) or name in POSITIVE or name.startswith(("neg", "hard_neg")) for name in found
     )  # their label is the column's name
     judged = (any(name in (*ENGLISH[kind], *own) for name in found) for kind, own in (("is_relevant", LABEL), ("content", DOCUMENT)))
     labelled = not in_rows and all(judged)
@@ -58,7 +60,8 @@ def columns(names: Sequence[str]) -> list[str]:
     answered = any(_SIMILAR.fullmatch(name) for name in found) and any(name in ("answer", *ANSWER) for name in found)
     if asked is not None and not in_rows and (answered or not labelled):
         return asked
-    others = {"content": DOCUMENT, "is_relevant": LABEL} if labelled else {"positive": (*POSITIVE, *ANSWER)}
+    positive = {} if any(map(POSITIVES.fullmatch, found)) else {"positive": (*POSITIVE, *ANSWER)}
+    others = {"content": DOCUMENT, "is_relevant": LABEL} if labelled else positive
     for english, chinese in {"query": QUERY, **others}.items():
         found = _translated(found, english, chinese)
     return found
@@ -112,10 +115,12 @@ def _asked_alike(found: list[str]) -> list[str] | None:
 
 
 def _known(name: str) -> str:
-    """A Chinese name that is known, in simplified characters, without what templates put around it; negatives in English; else itself."""
+    """A Chinese name that is known, in simplified characters, without what templates put around it; what is numbered, and negatives, in
+    English; else itself."""
     turned = _HINT.sub("", simplified(name))
-    if (number := _number(_NEGATIVE, turned)) is not None:
-        return f"negative_{number}".rstrip("_")
+    for english, pattern in (("positive", _POSITIVE), ("negative", _NEGATIVE)):
+        if (number := _number(pattern, turned)) is not None:
+            return f"{english}_{number}".rstrip("_")
     return turned if turned in _CHINESE or _SIMILAR.fullmatch(turned) else name
 
 

@@ -1,7 +1,7 @@
 """Rows of a query, its positives and its negatives, as JSON, JSONL, Parquet, CSV or a spreadsheet.
 
 Names: `query`, `anchor` or `question`; `positive`, `positives` or `pos`, or `answer` where there is no other; `negative`, `negatives`,
-`hard_negatives` or `neg`, also numbered (`negative_1`, …). In JSON a text or a list of texts stands under each; in a table a cell is one
+`hard_negatives` or `neg`; positives and negatives also numbered (`negative_1`, …). In JSON a text or a list of texts stands under each; in a table a cell is one
 text. What is empty or null is absent, and negatives may be absent altogether. Other names that hold a text or a number are columns of the
 query.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 from homing.builder import Builder
 from homing.data import Dataset, Mined, Side
-from homing.formats import pairs
+from homing.formats import headers, pairs
 from homing.formats.examples import examples
 from homing.formats.fields import columns, named, text_field, texts_field
 from homing.formats.records import records
@@ -35,7 +35,7 @@ def recognises(record: dict[str, Any]) -> bool:
     """Whether the record has a query and a positive under one of their names, the positive not as a list of judged objects."""
     if _answered(record):
         return QUESTION in record or [] not in record.values()  # an empty list may be one of candidates
-    positive: object = next((record[name] for name in POSITIVE if name in record), {})
+    positive: object = next((record[name] for name in record if headers.POSITIVES.fullmatch(name)), {})
     judged = isinstance(positive, dict) or (isinstance(positive, list) and any(isinstance(value, dict) for value in positive))
     return any(name in record for name in QUERY) and not judged
 
@@ -50,15 +50,15 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     for record in records(path, into.notes):
         answered = _answered(record.value)
         query_name = QUESTION if answered and QUESTION in record.value else named(record, QUERY, _REMEDY)
-        positive_name = ANSWER if answered else named(record, POSITIVE, _REMEDY)
+        given = [ANSWER] if answered else list(filter(headers.POSITIVES.fullmatch, record.value)) or [named(record, POSITIVE, _REMEDY)]
         text = text_field(record.value[query_name], query_name, record.where)
-        positives = texts_field(record, positive_name, into.notes)
+        positives = [text for name in given for text in texts_field(record, name, into.notes)]
         negatives = [text for name in record.value if NEGATIVE.fullmatch(name) for text in texts_field(record, name, into.notes)]
         if not text:
             into.notes["empty_queries"] += 1
             continue
         query = into.query(text)
-        own = (query_name, positive_name, *filter(NEGATIVE.fullmatch, record.value))
+        own = (query_name, *given, *filter(NEGATIVE.fullmatch, record.value))
         into.describe(query, columns(record, own))
         into.notes["ignored_lists"] += sum(_of_texts(value) for name, value in record.value.items() if name not in own)
         for positive in positives:
@@ -92,7 +92,7 @@ def _answered(record: dict[str, Any]) -> bool:
     """Whether the record is a question, or a query, with its answer, and nothing else in it could be a label, a document, or candidates."""
     asked = QUESTION in record and not any(name in record for name in QUERY)
     queried = any(name in record for name in QUERY) and not any(name in record for name in (QUESTION, *_OTHER_DOCUMENTS))
-    judged = any(name in record for name in (*POSITIVE, *pairs.LABEL))
+    judged = any(map(headers.POSITIVES.fullmatch, record)) or any(name in record for name in pairs.LABEL)
     listed = any(isinstance(value, list) and any(isinstance(each, dict) for each in value) for value in record.values())
     return ANSWER in record and (asked or queried) and not judged and not listed
 
