@@ -94,7 +94,7 @@ def test_a_column_that_may_be_the_label_is_told_where_nothing_is_judged_not_rele
     assert "渠道" not in said
     (file := tmp_path / "judged.csv").write_text("问题,回答,标签,是否解决\n如何退保,重启,0,是\n保单丢失,补办,1,否\n", encoding="utf-8")
     assert "是否解决" not in " ".join(check(load_splits(file)).warnings)
-    rows = [(f"问题{number}", f"回答{number}{answer}", "10"[answer]) for number in range(3) for answer in range(2)]
+    rows = [(f"问题{number}", f"回答{number}{answer}", "20"[answer]) for number in range(3) for answer in range(2)]
     (file := tmp_path / "lists.csv").write_text("问题,答案,人工标注\n" + "\n".join(map(",".join, rows)), encoding="utf-8")
     assert "the column 人工标注 holds yes and no" in " ".join(check(load_splits(file)).warnings)
 

@@ -159,6 +159,21 @@ def test_chinese_names_of_columns_are_read_in_every_kind_of_table(tmp_path: Path
             assert data.queries.columns == {"标签": ("x",)}  # a column of the user's own, where another holds the label
 
 
+def test_numbered_positives_are_as_good_as_numbered_negatives(tmp_path: Path) -> None:
+    for names in (
+        "query,positive_1,positive_2,neg1",
+        "查询,正例1,正例2,负例1",
+        "问题,相关文档,相关文档2,不相关文档",
+        "anchor,pos,pos2,neg",
+    ):
+        data = load(put(tmp_path / "a.csv", f"{names},position\nq,d,e,f,3\np,g,,,4\n"))
+        assert judgments(data) == [("q", "d", 1), ("q", "e", 1), ("q", "f", 0), ("p", "g", 1)]
+        assert data.queries.columns == {"position": ("3", "4")}
+    answered = load(put(tmp_path / "a.json", [{"问题": "q", "参考答案": "x", "正例1": "d", "正例2": ["e", "g"]}]))
+    assert judgments(answered) == [("q", "d", 1), ("q", "e", 1), ("q", "g", 1)]
+    assert answered.queries.columns == {"参考答案": ("x",)}
+
+
 FAQ = [
     ("标准问题", "相似问题", "答案", "分类"),
     ["怎么退保", "如何退保\n退保流程？\n", "打电话", "保全"],
@@ -244,11 +259,23 @@ def test_of_keys_that_are_known_in_part_the_others_are_asked_for(tmp_path: Path)
         ("问法,条款,是否相关,备注", "'是否相关' is the label: name the key of the query 'query' and that of the document 'content'."),
         ("id,query,title,relevance", "'query' is the query, 'relevance' is the label: name the key of the document 'content'."),
         ("question1,question2,id", "name the key of the label 'is_relevant'; where every document is relevant, name theirs 'positive'"),
-        ("Query,Title,id", "'query' is the query: name the key of a relevant document 'positive', or"),
+        ("Query,Title,id", "'query' is the query: name the key of relevant documents 'positive' (a text or a list of texts), or"),
         ("id,text,x", "Rename the keys to these"),
     ):
         with pytest.raises(FormatError) as error:
             load(put(tmp_path / "a.csv", f"{header}\n{header}\n"))
+        assert remedy in str(error.value)
+    dureader = {"question_id": "1", "question": "q", "answer_paragraphs": [{"paragraph_id": "2", "paragraph_text": "d"}]}
+    studio = {"id": 1, "annotations": [{"result": []}], "data": {"query": "q", "content": "d"}}
+    cmrc = {"id": "1", "title": "t", "paragraphs": [{"context": "d", "qas": [{"question": "q"}]}]}
+    for record, remedy in (
+        (dureader, "name the key of relevant documents 'positive' (a text or a list of texts)"),
+        ({"question": "q", "positive": dureader["answer_paragraphs"]}, "'positive' holds objects: write their texts in place of them."),
+        (studio, "Export from Label Studio as JSON-MIN or CSV"),
+        (cmrc, "under 'paragraphs' hold is not looked at"),
+    ):
+        with pytest.raises(FormatError) as error:
+            load(put(tmp_path / "a.json", [record]))
         assert remedy in str(error.value)
     renamed = put(tmp_path / "a.csv", "id,query,content,relevance\n1,q,d,1\n1,q,e,0\n")  # what the remedy says works
     assert judgments(load(renamed)) == [("q", "d", 1), ("q", "e", 0)]
@@ -437,7 +464,7 @@ def test_an_address_is_no_path() -> None:
 
 
 def test_an_object_where_a_text_belongs_is_told_as_one(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="'positive' is an object: write its text in place of it"):
+    with pytest.raises(FormatError, match="'positive' holds objects: write their texts in place of them"):
         load(put(tmp_path / "a.jsonl", [{"id": 1, "query": "q", "positive": {"id": 7, "text": "d"}}]))
 
 
@@ -600,7 +627,7 @@ REFUSED: dict[str, tuple[str | bytes, type[HomingError], list[str]]] = {
     "label between": (one('"content": "d", "label": 0.7'), FormatError, ["got 0.7", "whole number", "Choose the value from which"]),
     "label between, as a text": (one('"content": "d", "label": "0.7"'), FormatError, ["got '0.7'", "Choose the value from which"]),
     "label a word": (one('"content": "d", "label": "maybe"'), FormatError, ["got 'maybe'"]),
-    "label a list": (one('"content": "d", "label": [1]'), FormatError, ["got a list of 1"]),
+    "label a list": (one('"content": "d", "label": [1, 0]'), FormatError, ["got a list of 2"]),
     "label too large": (one('"content": "d", "label": 4294967296'), FormatError, ["got 4294967296"]),
     "no positive": (one('"content": "d", "label": 0'), JudgmentError, ["no document is judged relevant"]),
     "no query with text": ('[{"query": " ", "documents": [{"content": "d", "label": 1}]}]', JudgmentError, ["there is no query"]),
@@ -853,3 +880,31 @@ def test_documents_of_ms_swift_may_be_an_assistants_as_rerankers_have_them(tmp_p
     for name, wrong in (("messages", said("q", "assistant")), ("positive_messages", [said("d", "tool")])):
         with pytest.raises(FormatError, match=f"'{name}' holds no message of user"):
             load(put(tmp_path / "a.json", [record | {name: wrong}]))
+
+
+def test_a_label_may_stand_alone_in_a_list_as_doccano_writes_it(tmp_path: Path) -> None:
+    records = [
+        {"query": "q", "text": text, "label": label, "Comments": []} for text, label in (("d", ["相关"]), ("e", ["不相关"]), ("f", [2]))
+    ]
+    assert judgments(load(put(tmp_path / "a.json", records))) == [("q", "d", 1), ("q", "e", 0), ("q", "f", 2)]
+    with pytest.raises(FormatError, match="'label' is no relevance; got a list of 2"):
+        load(put(tmp_path / "a.json", [records[0] | {"label": ["相关", "不相关"]}]))
+
+
+def test_a_workbook_of_several_sheets_names_the_one_that_is_read(tmp_path: Path) -> None:
+    book = Workbook()
+    book.active.title = "填写说明"
+    for row in (["请在下一页填写"], ["不要改列名"]):
+        book.active.append(row)
+    book.create_sheet("数据").append(["问题", "答案"])
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(FormatError, match=r"a\.xlsx sheet '填写说明' row 2: .*\n.*of several sheets the first with rows is read"):
+        load(tmp_path / "a.xlsx")
+
+
+def test_a_carriage_return_of_excel_is_white_space(tmp_path: Path) -> None:
+    book = Workbook()
+    for row in (["问题", "答案"], ["如何退保", "先打电话。_x000D_\n再寄单据。"]):
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    assert load(tmp_path / "a.xlsx").corpus.texts == ("先打电话。\r\n再寄单据。",)

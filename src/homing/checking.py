@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homing.arguments import demand
-from homing.checks import Check, Leak, Lengths, Part, Spread, keeping
+from homing.checks import HIGH, Check, Leak, Lengths, Part, Spread, keeping
 from homing.data import SIDES, Dataset, Qrels, Side, Splits, pair_keys
 from homing.errors import SettingError
 from homing.formats.fields import IRRELEVANT, RELEVANT, simplified
@@ -108,9 +108,10 @@ def kept_by(splits: Splits) -> str | None:
 
 
 def _says(values: Collection[str]) -> bool:
-    """Whether a column holds yes and no, in the words that labels have, and nothing else."""
+    """Whether a column holds yes and no, in the words that labels have or as grades from 0, and nothing else."""
     said = {simplified(value).lower() for value in values} - {""}
-    return said <= {*RELEVANT, *IRRELEVANT, "1", "0"} and bool(said & {*RELEVANT, "1"}) and bool(said & {*IRRELEVANT, "0"})
+    yes, no = {*RELEVANT, *map(str, range(1, HIGH + 1))}, {*IRRELEVANT, "0"}
+    return said <= yes | no and bool(said & yes) and bool(said & no)
 
 
 def _pooled(parts: list[Qrels]) -> Qrels:

@@ -105,7 +105,7 @@ class Check:
     near-duplicates are too many to be counted, the queries of the largest group of them, and then `near_duplicates` is less than all.
     `answers`: the documents that are relevant to any query; `widest`: the queries that the most relevant of them is relevant to. `itself`:
     the queries that one of their relevant documents repeats. `grades`: how many judgments have each relevance. `marked_up`: the documents
-    that hold tags of HTML. `like_labels`: the columns that hold yes and no, where nothing is judged not relevant.
+    that hold tags of HTML. `like_labels`: the columns that hold yes and no or grades, where nothing is judged not relevant.
     """
 
     queries: int
@@ -154,9 +154,9 @@ class Check:
             said = ", ".join(f"{name} ({values:,})" for name, values in self.columns.items())
             yield wrapped(f"columns of the queries (different values): {said}")
         if max(self.grades, default=0) > 1:
-            said = [f"{grade} ({count:,})" for grade, count in self.grades.items()]
-            more = f", {len(said) - HIGH - 1:,} more" if len(said) > HIGH + 1 else ""
-            yield wrapped(f"grades (judgments), relevant from 1: {', '.join(said[: HIGH + 1])}{more}")
+            grades = [f"{grade} ({count:,})" for grade, count in self.grades.items()]
+            more = f", {len(grades) - HIGH - 1:,} more" if len(grades) > HIGH + 1 else ""
+            yield wrapped(f"grades (judgments), relevant from 1: {', '.join(grades[: HIGH + 1])}{more}")
         yield ""
         yield f"{'a query':<20}{'mean':>12}{'min':>12}{'median':>12}{'max':>12}"
         for name, spread in (("positives", self.positives), ("negatives", self.negatives)):
@@ -244,8 +244,8 @@ class Check:
             yield "there are no judged negatives at all: they are mined from the whole corpus, where nobody judged what is found."
             for name in self.like_labels:
                 yield (
-                    f"the column {name} holds yes and no, and every document counts as relevant: if it says whether the document is, "
-                    "name it is_relevant, and the document content."
+                    f"the column {name} holds yes and no, or grades from 0, and every document counts as relevant: if it says whether the "
+                    "document is, name it is_relevant, and the document content."
                 )
         elif judged and (share := self.positives.mean / (self.positives.mean + self.negatives.mean)) >= RELEVANT:
             yield (

@@ -82,8 +82,10 @@ def _renamed(record: Mapping[str, object]) -> str:
         return "Write the records as a list, without keys around them." if whole else _PANDAS
     if set(record) == {"columns", "index", "data"}:
         return _PANDAS
-    if objects := [name for name in known.values() if isinstance(record[name], dict)]:
-        return f"{shown(objects[0])} is an object: write its text in place of it."
+    if {"annotations", "data"} <= set(record):
+        return "Export from Label Studio as JSON-MIN or CSV, the query called 'query', the document 'content', the choice 'is_relevant'."
+    if objects := [name for name in known.values() if _nested(record[name])]:
+        return f"{shown(objects[0])} holds objects: write their texts in place of them."
     found = ", ".join(f"{shown(name)} is the {headers.PARTS[part]}" for part, name in known.items())
     missing = " and that of the ".join(f"{headers.PARTS[part]} {part!r}" for part in ("query", "content") if part not in known)
     if missing and "is_relevant" in known:
@@ -91,11 +93,21 @@ def _renamed(record: Mapping[str, object]) -> str:
     if not missing and "is_relevant" not in known:
         return f"{found}: name the key of the label 'is_relevant'; where every document is relevant, name theirs 'positive' in place of it."
     if "query" in known:
-        return f"{found}: name the key of a relevant document 'positive', or that of any document 'content' and of its label 'is_relevant'."
+        return (
+            f"{found}: name the key of relevant documents 'positive' (a text or a list of texts), or that of any document 'content' and of "
+            "its label 'is_relevant'."
+        )
+    if nested := next((name for name in record if _nested(record[name])), None):
+        return f"What the objects under {shown(nested)} hold is not looked at: write a record a query, its documents' texts beside it."
     return (
-        "Rename the keys to these (in a table the first row names them: delete what stands above it, or add it); the README's 'Formats' "
-        "shows each."
+        "Rename the keys to these (in a table the first row names them: delete what stands above it, or add it; of several sheets the "
+        "first with rows is read); the README's 'Formats' shows each."
     )
+
+
+def _nested(value: object) -> bool:
+    """Whether this is an object, or a list of them."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict) for each in value))
 
 
 def _holds_records(value: object) -> bool:

@@ -128,11 +128,13 @@ def columns(record: Record, own: Collection[str]) -> dict[str, str]:
 
 def relevance_field(value: object, key: str, where: str, notes: Counter[str]) -> int:
     """`value` as a relevance, 0 and more: true and false, a whole number (also a database's decimal), one of these as a string, or a word
-    for yes or no.
+    for yes or no; also alone in a list, as annotation platforms write it.
 
     A negative grade (in TREC's files: junk) is 0, and counted in `notes["negative_grades"]`. Raises FormatError for anything else,
     NaN and null among it.
     """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
     grade: object = value
     if isinstance(value, str):
         word = simplified(value).strip().lower()

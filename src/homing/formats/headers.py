@@ -12,7 +12,6 @@ STANDARD = ("标准问题", "标准问法", "标准问句", "标准问", "知识
 ASKED = ("查询", "问题", "问句", "提问", "用户问题", "用户提问", "查询语句", "句子1", "文本1", "问题1")
 QUERY = (*ASKED, *STANDARD)
 ANSWER = ("答案", "标准答案", "正确答案", "参考答案", "回答", "回复", "机器人回答")
-POSITIVE = ("正例", "正样本", "相关文档")
 DOCUMENT = (
     "内容", "正文", "文档", "文本", "文章", "段落", "候选", "候选文档", "候选答案", "文档内容", "文本内容", "段落内容", *ANSWER, "句子2",
     "文本2", "问题2", "相似问题", "相似问", *STANDARD,
@@ -31,10 +30,10 @@ OTHERS = (
     "positive_passages", "negative_passages", "positive_ctxs", "negative_ctxs", "hard_negative_ctxs",
 )  # fmt: skip
 PARTS = {"query": "query", "content": "document", "is_relevant": "label", "positive": "relevant document"}  # in words
-_CHINESE = frozenset((*QUERY, *POSITIVE, *DOCUMENT, *LABEL, *TITLE))
+_CHINESE = frozenset((*QUERY, *DOCUMENT, *LABEL, *TITLE))
 _ENGLISH = frozenset((*OTHERS, *(name for names in ENGLISH.values() for name in names)))
 POSITIVES = re.compile(r"(?:positive|pos)s?(?:_?\d+)?")
-_POSITIVE = re.compile(r"(?:正例|正样本|相关文档)_?(\d+)")
+_POSITIVE = re.compile(r"(?:正例|正样本|相关文档)_?(\d*)")
 _NEGATIVE = re.compile(r"(?:负例|负样本|不相关文档)_?(\d*)")
 _SIMILAR = re.compile(
     r"(?:问题)?(?:相似|扩展|类似|同义)(?:问题|问法|问句|提问|说法|问)_?(\d*)|(?:similar|alternative)[ _]?questions?[ _]?(\d*)"
@@ -51,17 +50,15 @@ def columns(names: Sequence[str]) -> list[str]:
     label, and a positive where there is none; beside similar questions it is the answer to all of them. Every other name stays.
     """
     found = [_known(name.strip().lower()) for name in names]
-    in_rows = any(
-        POSITIVES.fullmatch(name) or name in POSITIVE or name.startswith(("neg", "hard_neg")) for name in found
-    )  # their label is the column's name
+    positive = any(map(POSITIVES.fullmatch, found))
+    in_rows = positive or any(name.startswith(("neg", "hard_neg")) for name in found)  # their label is the column's name
     judged = (any(name in (*ENGLISH[kind], *own) for name in found) for kind, own in (("is_relevant", LABEL), ("content", DOCUMENT)))
     labelled = not in_rows and all(judged)
     asked = _asked_alike(found)
     answered = any(_SIMILAR.fullmatch(name) for name in found) and any(name in ("answer", *ANSWER) for name in found)
     if asked is not None and not in_rows and (answered or not labelled):
         return asked
-    positive = {} if any(map(POSITIVES.fullmatch, found)) else {"positive": (*POSITIVE, *ANSWER)}
-    others = {"content": DOCUMENT, "is_relevant": LABEL} if labelled else positive
+    others = {"content": DOCUMENT, "is_relevant": LABEL} if labelled else {} if positive else {"positive": ANSWER}
     for english, chinese in {"query": QUERY, **others}.items():
         found = _translated(found, english, chinese)
     return found
@@ -70,7 +67,7 @@ def columns(names: Sequence[str]) -> list[str]:
 def parts(names: Sequence[str]) -> dict[str, str]:
     """What of a judgment these names are known to hold, and under which name each: some of the keys of `PARTS`."""
     named = dict(zip((_known(name.strip().lower()) for name in reversed(names)), reversed(names), strict=True))
-    known = {part: (*ENGLISH[part], *own) for part, own in zip(PARTS, (QUERY, DOCUMENT, LABEL, POSITIVE), strict=True)}
+    known = {part: (*ENGLISH[part], *own) for part, own in zip(PARTS, (QUERY, DOCUMENT, LABEL, ()), strict=True)}
     found = {part: next((named[name] for name in of if name in named), None) for part, of in known.items()}
     return {part: name for part, name in found.items() if name is not None}
 
@@ -115,8 +112,8 @@ def _asked_alike(found: list[str]) -> list[str] | None:
 
 
 def _known(name: str) -> str:
-    """A Chinese name that is known, in simplified characters, without what templates put around it; what is numbered, and negatives, in
-    English; else itself."""
+    """A Chinese name that is known, in simplified characters, without what templates put around it; positives and negatives in English;
+    else itself."""
     turned = _HINT.sub("", simplified(name))
     for english, pattern in (("positive", _POSITIVE), ("negative", _NEGATIVE)):
         if (number := _number(pattern, turned)) is not None:

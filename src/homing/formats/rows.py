@@ -1,9 +1,9 @@
 """Rows of a query, its positives and its negatives, as JSON, JSONL, Parquet, CSV or a spreadsheet.
 
 Names: `query`, `anchor` or `question`; `positive`, `positives` or `pos`, or `answer` where there is no other; `negative`, `negatives`,
-`hard_negatives` or `neg`; positives and negatives also numbered (`negative_1`, …). In JSON a text or a list of texts stands under each; in a table a cell is one
-text. What is empty or null is absent, and negatives may be absent altogether. Other names that hold a text or a number are columns of the
-query.
+`hard_negatives` or `neg`; positives and negatives also numbered (`negative_1`, …). In JSON a text or a list of texts stands under each; in
+a table a cell is one text. What is empty or null is absent, and negatives may be absent altogether. Other names that hold a text or a
+number are columns of the query.
 """
 
 from __future__ import annotations

@@ -77,6 +77,7 @@ def spreadsheet(path: Path, notes: Counter[str]) -> Iterator[Record]:
     """The rows of the first sheet of an .xlsx file that has any, as strings; its first row that is not empty is the header.
 
     Numbers, dates and formulas stand as the value that was saved for them, and what is merged over several rows stands in each of them.
+    Of several sheets each record's place names its own.
     Further sheets that hold anything are counted in `notes["ignored_sheets"]`. Raises FormatError where the file is no such thing.
     """
     from openpyxl import load_workbook
@@ -92,6 +93,7 @@ def spreadsheet(path: Path, notes: Counter[str]) -> Iterator[Record]:
                 header: list[str] = []
                 found = False
                 sheet.reset_dimensions()  # streaming writers (POI's, EasyExcel) say A1 before they know, and openpyxl would stop there
+                named = f" sheet {shown(sheet.title)}" if len(book.worksheets) > 1 else ""
                 merged = _Merged(content, sheet._worksheet_path)
                 for number, values in enumerate(sheet.iter_rows(values_only=True), 1):
                     cells = [_cell(value) for value in values]
@@ -103,7 +105,7 @@ def spreadsheet(path: Path, notes: Counter[str]) -> Iterator[Record]:
                         while not header[-1]:
                             header.pop()
                         continue
-                    where, found = f"{path} row {number}", True
+                    where, found = f"{path}{named} row {number}", True
                     yield Record(_row(header, cells + [""] * (len(header) - len(cells)), where), where)
                 if found:
                     further = book.worksheets[place + 1 :]
@@ -253,7 +255,7 @@ def _cell(value: object) -> str:
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return value.isoformat() if isinstance(value, date) else str(value)
+    return value.isoformat() if isinstance(value, date) else str(value).replace("_x000D_", "\r")  # as Excel writes that character
 
 
 def _row(header: Sequence[str], cells: list[str], where: str) -> dict[str, Any]:
