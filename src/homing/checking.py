@@ -87,7 +87,9 @@ def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_len
         max_length=longest,
         by=data.by if isinstance(data, Splits) else by,
         columns={name: len(set(values) - {""}) for name, values in whole.queries.columns.items()},
-        like_labels=() if negatives.any() else tuple(name for name, values in whole.queries.values.items() if _says(values)),
+        like_labels=()
+        if negatives.any()
+        else tuple(name for name, values in (whole.queries.values or whole.queries.columns).items() if _says(values)),
     )
 
 
