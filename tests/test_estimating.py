@@ -39,6 +39,18 @@ def test_further_trainings_are_reckoned_by_their_rows(training: Training, tiny_m
     assert "trainings" not in str(one)
 
 
+def test_documents_that_keep_their_embeddings_are_encoded_once(tiny_model: Path, tmp_path: Path) -> None:
+    model, data = Model(tiny_model, max_length=64), load(made_data(tmp_path))
+    settings = Training(train="queries", minutes=20.0)
+    one = estimate(model, data, Splitting(), Mining(), settings, outside=0)
+    three = estimate(model, data, Splitting(), Mining(), settings, further=[1.0, 1.0], outside=0)
+    corpus = [(each.training_seconds - 1200.0 * each.trainings) * each.tokens_per_second for each in (one, three)]
+    assert corpus[0] == pytest.approx(len(model.tokenize(data.corpus.texts, "document").ids), rel=0.1)
+    assert corpus[1] == pytest.approx(corpus[0])
+    queries = len(model.tokenize(data.queries.texts, "query").ids)
+    assert three.evaluation_seconds * three.tokens_per_second == pytest.approx(4 * queries)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_checkpoints_of_all_weights_are_float32_whatever_the_base_is(dtype: torch.dtype, tiny_model: Path, tmp_path: Path) -> None:
     model, data = Model(tiny_model, dtype=dtype), load(made_data(tmp_path, queries=4))

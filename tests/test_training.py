@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from homing.batches import Batch
 from homing.encoders.change import LowRankChange
 from homing.errors import JudgmentError, MergeError, ModelError, TrainingError
 from homing.training import session
+from homing.training.fixed import embedded
 from homing.training.journal import Journal
 from homing.training.learner import Learner
 from homing.training.selection import DevLists, Look, Looks
@@ -404,6 +406,33 @@ def test_queries_only_leaves_the_documents_to_the_base(base: Model, mined: homin
     (tmp_path / "model" / "homing.json").write_text(json.dumps(said))
     with pytest.raises(ModelError, match="trained beside"):
         homing.open_model(tmp_path / "model")
+
+
+def test_documents_that_a_killed_call_or_another_run_encoded_are_not_encoded_again(
+    base: Model, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOMING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("homing.encoders.kept.BLOCK_CHARACTERS", 2000)
+    corpus, encode, asked, calls = splits.train.corpus, Model.encode, list[int](), 3
+
+    def killed(self: Model, texts: Sequence[str], *others: Any, **named: Any) -> np.ndarray:
+        if len(asked) == calls:
+            raise KeyboardInterrupt
+        asked.append(len(texts))
+        return encode(self, texts, *others, **named)
+
+    monkeypatch.setattr(Model, "encode", killed)
+    with pytest.raises(KeyboardInterrupt):
+        embedded(base, corpus, tmp_path / "documents")
+    done = sum(asked)
+    assert 0 < done < len(corpus)
+    asked, calls = [], 1000
+    found = embedded(base, corpus, tmp_path / "documents")
+    assert sum(asked) == len(corpus) - done + 1  # one is encoded again, to see that they are still the model's
+    assert np.array_equal(found, encode(base, corpus.texts, "document"))
+    asked = []
+    assert np.array_equal(embedded(base, corpus, tmp_path / "another run"), found)
+    assert asked == [1]
 
 
 def test_texts_are_tokenised_as_the_encoder_does(base: Model, mined: homing.Mined, trained: Adapter, tiny_model: Path) -> None:

@@ -85,9 +85,10 @@ def estimate(
         updating = asking * training.epochs * a_query / sample.rate * BACKWARD[tuning] * 1.1
     else:
         updating = training.minutes * 60.0
-    evaluating = (2 + len(further)) * (corpus + len(whole.queries) * sample.query) + 2 * outside  # tokens
+    documents_anew = 0.0 if alone else corpus  # tokens; those of queries alone are encoded once, before the training, and kept
+    evaluating = (2 + len(further)) * (documents_anew + len(whole.queries) * sample.query) + 2 * outside  # tokens
     return Estimate(
-        (1 + sum(further)) * updating + (1 + len(further)) * (corpus / sample.rate if alone else 0.0),
+        (1 + sum(further)) * updating + (corpus / sample.rate if alone else 0.0),
         evaluating / sample.rate,
         _memory(model, whole, replace(training, tuning=kind), sample.documents, int(batch * a_query)) + _loss(training, batch * documents),
         _disk(model, whole, tuning, 1 + len(further)),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from homing.batches import MINED, Batch, judge
 from homing.data import Corpus, Ints, Mined, digest
+from homing.encoders.kept import Kept
 from homing.encoders.model import Model
 from homing.manifest import replace_directory
 
@@ -16,10 +17,13 @@ MOST_DOCUMENTS = 1 << 15  # that stand against a query at once
 
 
 def embedded(model: Model, corpus: Corpus, directory: Path) -> NDArray[np.float32]:
-    """The model's embeddings of the whole corpus, shape (documents, dimension), mapped from disk; encoded where `directory` lacks them."""
+    """The model's embeddings of the whole corpus, shape (documents, dimension), mapped from disk.
+
+    Where `directory` lacks them, they are those that another stage or run kept (`Kept`), or a killed call; the rest is encoded.
+    """
     place = directory / digest([model.digest, *corpus.texts])
     if not place.is_dir():
-        embeddings = model.encode(corpus.texts, "document", progress="documents, once")
+        embeddings = Kept(model).encode(corpus.texts, "document", progress="documents, once")
         with replace_directory(place) as fresh:
             np.save(fresh / "embeddings.npy", embeddings)
     kept: NDArray[np.float32] = np.load(place / "embeddings.npy", mmap_mode="r")
