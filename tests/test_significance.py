@@ -645,7 +645,8 @@ def test_causes_are_ranked_by_their_evidence(found: list[Evaluation], splits: Sp
     texts = tuple(f"alpha{question} beta{question} v{place % 3}" for place, question in enumerate(phrasings.tolist()))
     asking = np.flatnonzero(~np.isin(phrasings, phrasings[base.queries])).astype(np.int32)
     rest = Dataset(splits.train.corpus, Queries(splits.queries.ids, texts), Qrels(asking, asking * 0, asking * 0 + 1))
-    for groups, told in ((None, True), (phrasings.astype(np.int32), False)):
+    together = np.zeros(len(phrasings), dtype=np.int32)  # no part of training tells what it lacks of another
+    for groups, told in ((None, True), (phrasings.astype(np.int32), False), (together, False)):
         named = {cause.name for cause in likely_causes(base, base, Circumstances(train=rest, groups=groups))}
         assert ("train and test unlike each other" in named) == told
     relevant, asking = qrels.document[qrels.relevance > 0], np.setdiff1d(np.arange(len(splits.queries)), base.queries).astype(np.int32)

@@ -24,7 +24,7 @@ ENOUGH = 500  # updates that are no short training, however many queries are lef
 NOISE = 0.02  # nDCG@10 between two looks at so many queries as these: about one standard error
 LOOKED_AT = 50
 AGREED = 0.1  # test queries for which a model and BM25 agree on an unjudged document where all was judged: 4 to 10 % of them (docs/log.md)
-HANDFUL = 10  # queries below which no drop means anything
+HANDFUL = 10  # queries that tell nothing yet: no drop, and no share of words
 SHARED = 5  # training queries a relevant document, from which the documents look like a fixed set of answers
 HUB = 0.02  # a document that is first for a larger share of the queries is no suspect
 
@@ -187,8 +187,8 @@ def _answers(last: Evaluation, told: Circumstances) -> Iterator[Cause]:
 
 
 def _unlike(last: Evaluation, told: Circumstances) -> Iterator[Cause]:
-    """Test queries whose words training has not seen, beyond what two halves of training lack of each other: halves of whole groups, or
-    the phrasings of one question would know each other's words."""
+    """Test queries whose words training has not seen, beyond what the smaller of two parts of training lacks of the larger: parts of whole
+    groups, or the phrasings of one question would know each other's words. Where nearly all hang together there is no such part."""
     if told.train is None or not len(told.train.qrels.queries):
         return
     texts = told.train.queries.texts
@@ -197,8 +197,11 @@ def _unlike(last: Evaluation, told: Circumstances) -> Iterator[Cause]:
     known = set().union(*seen)
     asking = told.train.qrels.queries
     second = np.unique(asking if told.groups is None else told.groups[asking], return_inverse=True)[1] % 2
-    one = set().union(*(each for each, side in zip(seen, second, strict=True) if not side))
-    other = [word for each, side in zip(seen, second, strict=True) if side for word in each]
+    fewer = second == (2 * second.sum() <= len(second))
+    if fewer.sum() < HANDFUL:
+        return
+    one = set().union(*(each for each, side in zip(seen, fewer, strict=True) if not side))
+    other = [word for each, side in zip(seen, fewer, strict=True) if side for word in each]
     expected = float(np.mean([word not in one for word in other])) if other else 0.0
     new = [word for each in asked for word in each]
     unseen = float(np.mean([word not in known for word in new])) if new else 0.0
