@@ -26,12 +26,13 @@ from homing.errors import FormatError, JudgmentError, SettingError
 from homing.formats import judgments as files
 from homing.formats import sheet
 from homing.formats.mined import save_mined
+from homing.formats.suspects import read, save
 from homing.judgments import obey
 from homing.loading import save_dataset
 from homing.mining import mine
 from homing.runs.recipe import Recipe
 from homing.settings import Auditing, Encoding, Mining
-from homing.suspects import DIFFERENT, EQUAL, NEAR, RIDGE, Suspects, fused, log_odds, read, resemblance, save
+from homing.suspects import DIFFERENT, EQUAL, NEAR, RIDGE, Suspects, fused, log_odds, resemblance
 
 
 class Embedded:

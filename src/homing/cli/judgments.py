@@ -128,9 +128,9 @@ def _runs(evaluation: Path, splits: Splits) -> list[Run]:
 def _write(found: Suspects, directory: Path, said: dict[str, Any]) -> None:
     """Each file whole or not at all; what else lies there, a judge's answers among it, stays."""
     from homing.formats import sheet
+    from homing.formats.suspects import save
     from homing.manifest import replace_directory, write_json
     from homing.marking import marking_page
-    from homing.suspects import save
 
     directory.mkdir(parents=True, exist_ok=True)
     with replace_directory(directory / ".fresh") as fresh:
@@ -232,8 +232,8 @@ def _suspects(audit: Path, dataset: str | None) -> tuple[Suspects, dict[str, Any
     """What an audit listed, and what it says of itself."""
     import json
 
+    from homing.formats.suspects import read
     from homing.loading import read_dataset
-    from homing.suspects import read
 
     try:
         said = json.loads((audit / "audit.json").read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from homing.data import Dataset
+from homing.formats.suspects import FILE, read
 from homing.measures.evaluations import Evaluation
 from homing.reporting import phrases
 from homing.reporting.language import Phrase
@@ -16,7 +17,6 @@ from homing.reporting.models import base_and_tuned
 from homing.reporting.movers import document_text, query_text
 from homing.reporting.numbers import NONE, count, number
 from homing.reporting.passages import Passage
-from homing.suspects import FILE, read
 
 LISTED = 20
 
