@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,9 +81,10 @@ def test_judges_who_disagree_leave_it_out_people_outvote_models_and_the_latest_w
         says(splits, 2, "relevant", judge="gpt", kind="model"), says(splits, 2, "not"),
         says(splits, 3, "not", date="2026-01-01"), says(splits, 3, "relevant", date="2026-01-02"),
         says(splits, 4, "unsure"), says(splits, 4, "not", judge="bo"),
+        says(splits, 5, "relevant", date=""), says(splits, 5, "not", date=""),  # a sheet has no dates: the lower row counts
     ]  # fmt: skip
     obeyed, told = obey(marks, splits)
-    assert [relevance(obeyed, document) for document in (1, 2, 3, 4)] == [UNSURE, 0, 1, 0]
+    assert [relevance(obeyed, document) for document in (1, 2, 3, 4, 5)] == [UNSURE, 0, 1, 0, 0]
     assert told.conflicts == (("Q0", "D01", "ann says relevant, bo says not"),)
     assert "disagree" in str(told)
     assert "ann says relevant, bo says not" in str(told)
@@ -95,9 +97,9 @@ def test_texts_are_known_by_their_digests_wherever_their_ids_have_gone() -> None
     stale = Judgment("Q0", "D02", "relevant", right.query_digest, "d-0000000000000000")
     unknown = Judgment("Q9", "D02", "relevant", "q-0000000000000000", right.document_digest)
     by_id = Judgment("Q0", "D03", "relevant")
-    obeyed, told = obey([moved, stale, unknown, by_id], splits)
-    assert [relevance(obeyed, document) for document in (1, 2, 3)] == [1, 0, 1]
-    assert (told.counts["stale"], told.counts["unknown"]) == (1, 1)
+    obeyed, told = obey([moved, stale, replace(stale, document_id="D04"), unknown, by_id], splits)
+    assert [relevance(obeyed, document) for document in (1, 2, 3, 4)] == [1, 0, 1, 0]
+    assert (told.counts["stale"], told.counts["unknown"]) == (2, 1)
 
 
 @pytest.mark.parametrize("by", ["group", "query"])
