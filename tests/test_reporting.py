@@ -616,3 +616,10 @@ def test_figures_are_files_with_the_numbers_behind_them(full: tuple[Path, Path])
     curve = [row for row in rows if row["model"] == "base" and row["point"] == "curve"]
     for row in curve[::10]:
         assert float(row["F1"]) == pytest.approx(f1_score(relevant, scores >= float(row["threshold"]), zero_division=0.0))
+
+
+def test_a_report_of_a_training_or_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    for name in ("training", "run"):
+        with pytest.raises(InputError, match=r"gone: there is no such file or directory.\nCheck the path"):
+            report(evaluated("a", made_up()), out=tmp_path / "report.html", **{name: tmp_path / "gone"})  # type: ignore[arg-type]
+    assert not (tmp_path / "report.html").exists()

@@ -137,7 +137,11 @@ def test_what_is_of_another_kind_than_what_belongs_there_is_told_how_to_come_by_
         (lambda: homing.evaluate(model, dev, test), "models is .*got Model; expected list or tuple.\nPut them into a list"),
         (lambda: homing.evaluate([str(tiny_model)], dev, test), r"models\[0\] is .*got '.*; expected an encoder.\nhoming.Model"),
         (lambda: homing.evaluate([model], dev, None), "test is .*got None; expected Dataset"),
-        (lambda: homing.evaluate([model], dev, test, groups=np.arange(2)), "groups are .*got 2 groups; .*\nGive those of the split"),
+        (
+            lambda: homing.evaluate([model], dev, test, groups=np.arange(2)),
+            r"groups are .*got groups of shape \(2,\); .*\nGive those of the split",
+        ),
+        (lambda: homing.evaluate([model], dev, test, groups="by topic"), r"groups are .*got groups of shape \(\); "),
         (lambda: homing.compare([model]), r"evaluations\[0\] is .*got Model; expected Evaluation.\nhoming.evaluate"),
         (lambda: homing.report("evaluation", out="report.html"), r"evaluations\[0\] is .*got 'evaluation'; expected Evaluation"),
         (lambda: homing.run("recipe.toml", "run"), "recipe is .*got 'recipe.toml'; expected Recipe.\nhoming.Recipe"),
@@ -146,6 +150,7 @@ def test_what_is_of_another_kind_than_what_belongs_there_is_told_how_to_come_by_
         (lambda: model.encode(["one", b"two"]), r"texts\[1\] is .*got bytes; expected a text"),
         (lambda: model.encode(["one", "half of \ud83d"]), r"texts\[1\] holds half a character; got the lone surrogate \\ud83d"),
     ]
+    (words,) = homing.evaluate([], dev, test, homing.Evaluating(resamples=100))
     table = {"query": ["one"], "document": ["two"]}
     calls += [
         (lambda: homing.load(table), "path is .*got dict; expected a path.*\nWhat is in memory is written to a file first"),
@@ -159,6 +164,9 @@ def test_what_is_of_another_kind_than_what_belongs_there_is_told_how_to_come_by_
         (lambda: homing.train(model, mined, dev, teacher=model), "teacher is .*got Model; expected a teacher.\nhoming.training.teacher"),
         (lambda: homing.train(model, mined, dev, out=None), "out is .*got None; expected a path"),
         (lambda: homing.compare([]), "there is nothing to compare"),
+        (lambda: homing.report(words, out="report.html", settings="zh"), "settings is .*got 'zh'; expected Reporting.\nhoming.Reporting"),
+        (lambda: homing.report(words, out="report.html", verdict="gained"), "verdict is .*; expected Verdict.\nhoming.compare"),
+        (lambda: Model(tiny_model, dtype="float32"), "dtype is .*got 'float32'; expected dtype.\nIt is torch's: torch.float32"),
         (lambda: homing.Pair(str(tiny_model), model), "queries is .*; expected Model"),
         (lambda: homing.serve(model, 8000), "settings is .*got int; expected Serving"),
         (lambda: homing.Recipe(table, "model"), "data is .*got dict; expected a path"),

@@ -18,6 +18,8 @@ _WAYS = {
     "Model": "homing.Model(path) opens one.",
     "tuple": "Put them into one, also where it is one alone: (path,).",
     "list": "Put them into a list, also where it is one alone: [base, tuned].",
+    "Verdict": "homing.compare(evaluations) gives one.",
+    "dtype": "It is torch's: torch.float32, torch.bfloat16.",
     "Recipe": "homing.Recipe(data=..., model=...) makes one, homing.Recipe.read(path) reads one.",
     "path": "What is in memory is written to a file first: a DataFrame by to_parquet, a datasets.Dataset by to_json.",
     "texts": "Put the texts into a list, in the order that their embeddings shall have: list(texts), corpus.texts.",

@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from homing import conventions
-from homing.arguments import demand_path, demand_texts
+from homing.arguments import demand, demand_path, demand_texts
 from homing.batches import chunks
 from homing.encoders import packed
 from homing.encoders.devices import (
@@ -61,8 +61,8 @@ class Model:
     The device "meta" reads no weights of the transformer: the model then says what it is, and encodes nothing.
 
     Raises ModelError where the directory cannot be used, or is not safe to load (safety.py), PoolingError where it doesn't say its
-    pooling, or says one that cannot be right, SettingError for a length that the model has no positions for, or a device
-    that is not there.
+    pooling, or says one that cannot be right, SettingError for a length that the model has no positions for, a device
+    that is not there, or a `dtype` that is none of torch's.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Model:
         name: str | None = None,
     ) -> None:
         demand_path(path=path)
+        demand(torch.dtype | None, dtype=dtype)
         encoding = Encoding(query_prompt, document_prompt, instruction, pooling, max_length, trust_remote_code)
         local = Path(path).expanduser()
         self.source = abspath(local) if local.is_dir() else str(path)  # what is kept of it is read elsewhere

@@ -55,10 +55,10 @@ def evaluate(
             remedy="Take both from one homing.split, or load them together: homing.loading.load_splits(train, dev, test).",
         )  # fmt: skip
     groups = groups_of_given((dev, test), "group") if groups is None else np.asarray(groups)
-    if len(groups) != len(test.queries):
+    if groups.shape != (len(test.queries),):
         raise SettingError(
-            "groups are not one a query", got=f"{len(groups):,} groups", expected=f"{len(test.queries):,}, for all queries of all sides",
-            remedy="Give those of the split: groups=splits.groups.",
+            "groups are not one a query", got=f"groups of shape {groups.shape}",
+            expected=f"{len(test.queries):,}, for all queries of all sides", remedy="Give those of the split: groups=splits.groups.",
         )  # fmt: skip
     exam = Exam(dev, test, settings, groups)
     kept: dict[str, NDArray[np.float32]] = {}  # two models may have their documents in common

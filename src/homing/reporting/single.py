@@ -52,15 +52,19 @@ def report(
     own. `verdict`: made of the evaluations by `verdicts.compare` where none is handed in. `figures`: a directory that gets each chart
     as SVG and the numbers behind it as CSV. Same values in, same bytes out; the file appears whole or not at all.
 
-    Raises InputError where there is no evaluation.
+    Raises InputError where there is no evaluation, where `run` or `training` is not there, and for an argument of another kind.
     """
     if not evaluations:
         raise InputError("there is nothing to report", expected="at least one evaluation", remedy="Evaluate a model first.")
     demand_path(out=out)
     demand(Evaluation, **{f"evaluations[{place}]": each for place, each in enumerate(evaluations)})
+    demand(Verdict | None, verdict=verdict)
+    demand(Reporting | None, settings=settings)
     settings = settings or Reporting()
     verdict = compare(evaluations) if verdict is None else verdict
     run, training = (None if each is None else Path(each) for each in (run, training))
+    if gone := next((each for each in (run, training) if each is not None and not each.exists()), None):
+        raise InputError("there is no such file or directory", where=str(gone), remedy="Check the path of the run, or of the training.")
     logs = run / "training" if training is None and run is not None else training
     first, last = base_and_tuned(evaluations)
     models = shown(evaluations)
