@@ -214,10 +214,16 @@ def test_a_dense_layer_goes_along(tiny_model: Path, tmp_path: Path) -> None:
 # Unmerged, and queries alone.
 
 
+def lines_of_the_docs(about: str) -> str:
+    """The lines of Python in docs/serving.md that hold this word."""
+    text = (REPOSITORY / "docs" / "serving.md").read_text(encoding="utf-8")
+    (code,) = [block for block in re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE) if about in block]
+    return code
+
+
 def test_the_adapter_serves_unmerged_as_the_docs_say(shipped: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines of docs/serving.md, as written: peft and sentence-transformers alone, with the conventions beside the adapter."""
-    text = (REPOSITORY / "docs" / "serving.md").read_text(encoding="utf-8")
-    (code,) = [block for block in re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE) if "PeftModel" in block]
+    code = lines_of_the_docs("PeftModel")
     shutil.copytree(shipped.adapter.path, tmp_path / "adapter")
     write_json(tmp_path / "adapter" / "homing.json", json.loads((shipped.adapter.path / "homing.json").read_text()))
     monkeypatch.chdir(tmp_path)
@@ -288,20 +294,19 @@ def exported(shipped: Shipped) -> Path:
     return export(Model(shipped.path, device="cpu"), shipped.path.with_name("onnx"), texts=QUERIES)
 
 
-def test_onnx_gives_the_same_embeddings(shipped: Shipped, exported: Path) -> None:
-    import onnxruntime
-
-    path = exported
-    said = json.loads((path / "onnx.json").read_text())
+def test_onnx_gives_the_same_embeddings(shipped: Shipped, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the lines of docs/serving.md, as written."""
+    said = json.loads((exported / "onnx.json").read_text())
     assert 0 < said["distance"] <= 1e-5
-    session = onnxruntime.InferenceSession(path / "model.onnx")
-    assert [each.name for each in session.get_inputs()] == said["inputs"]
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    prompts = json.loads((path / "config_sentence_transformers.json").read_text())["prompts"]
-    for texts, wanted in ((QUERIES, shipped.queries), (QUERIES[:1], shipped.queries[:1])):  # another batch size, another length
-        batch = tokenizer([prompts["query"] + text for text in texts], padding=True, truncation=True, max_length=64, return_tensors="np")
-        (got,) = session.run([said["output"]], {name: batch[name].astype(np.int64) for name in said["inputs"]})
-        assert np.allclose(got, wanted, atol=1e-5)
+    exported.with_name("model-onnx").symlink_to(exported)
+    monkeypatch.chdir(exported.parent)
+    code = compile(lines_of_the_docs("InferenceSession"), "serving.md", "exec")
+    long = ["hail and storm " * 60]  # longer than the model's length
+    whole = Model(shipped.path, device="cpu").encode(long, "query")
+    for texts, wanted in ((QUERIES, shipped.queries), (QUERIES[:1], shipped.queries[:1]), (long, whole)):
+        names: dict[str, object] = {"queries": texts}
+        exec(code, names)
+        assert np.allclose(np.asarray(names["of_queries"]), wanted, atol=1e-5)
 
 
 def test_an_onnx_file_of_other_embeddings_is_not_handed_over(

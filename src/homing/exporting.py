@@ -53,8 +53,8 @@ def export(model: Model, out: str | Path, *, texts: Sequence[str] = ()) -> Path:
     """Write `model` as `model.onnx` with its tokenizer and conventions into the directory `out`; returns it.
 
     Inputs `input_ids` and `attention_mask`, int64 of shape (batch, length) for any batch and length; output `sentence_embedding`, float32
-    of shape (batch, dimension), pooled and normalised as the model's directory says. Texts are tokenised with their prompt, padded on the
-    side that the tokenizer says. By torch's own exporter (`dynamo=True`).
+    of shape (batch, dimension), pooled and normalised as the model's directory says. Texts are tokenised with their prompt and cut to the
+    length that `onnx.json` says, padded on the side that the tokenizer says. By torch's own exporter (`dynamo=True`).
 
     Texts are embedded by the file through onnxruntime, one at a time and together, and must equal the model's embeddings within 1e-5
     (of the largest number, where that is above 1).
@@ -80,7 +80,8 @@ def export(model: Model, out: str | Path, *, texts: Sequence[str] = ()) -> Path:
         session = onnxruntime.InferenceSession(fresh / FILE, providers=["CPUExecutionProvider"])
         distance = _verify(plain, session, [*TEXTS, *texts], where=str(out))
         del session
-        write_json(fresh / "onnx.json", {"inputs": ["input_ids", "attention_mask"], "output": "sentence_embedding", "distance": distance})
+        told = {"inputs": ["input_ids", "attention_mask"], "output": "sentence_embedding", "distance": distance}
+        write_json(fresh / "onnx.json", {**told, "max_length": plain.max_length, "prompts": plain.prompts})
     return out
 
 
