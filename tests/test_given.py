@@ -36,8 +36,9 @@ def test_texts_have_their_own_embeddings(data: Dataset, tmp_path: Path) -> None:
     assert given.encode(data.corpus.texts, "document").base is not None  # mapped, not copied
     picked = given.encode([data.queries.texts[5], data.queries.texts[1]], "query")
     assert np.array_equal(picked, queries[[5, 1]].astype(np.float32))
-    with pytest.raises(SettingError, match="no embedding"):
-        given.encode(["something else"], "query")
+    for unknown in ("something else", ""):
+        with pytest.raises(SettingError, match="no embedding"):
+            given.encode([unknown], "query")
     assert given.digest == Given(data, queries, documents).digest != Given(data, queries[::-1], documents).digest
 
 
@@ -53,8 +54,11 @@ def test_mining_with_them_is_mining_by_their_products(data: Dataset) -> None:
 
 def test_embeddings_that_do_not_fit_are_refused(data: Dataset, tmp_path: Path) -> None:
     queries, documents = vectors(data)
-    for wrong in ((queries[:-1], documents), (queries, documents[:, :4]), (queries.astype(int), documents)):
+    for wrong in ((queries[:-1], documents), (queries, documents[:, :4]), (queries.astype(int), documents), (queries, np.float32(1))):
         with pytest.raises(FormatError, match="do not fit"):
             Given(data, *wrong)
+    queries[3, 2] = np.nan
+    with pytest.raises(FormatError, match=f"queries.npy holds embeddings that are not finite; got 1 of {len(queries)}"):
+        Given(data, queries, documents)
     with pytest.raises(FormatError, match="cannot be read"):
         Given.read(tmp_path, data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -21,7 +21,7 @@ class Given:
     """An encoder of known texts alone: those of a dataset, with an embedding for each in their order.
 
     Shapes: `queries` (queries of the dataset, dim), `documents` (documents, dim), of any floating type, in memory or mapped from disk; the
-    score of two is their inner product. Raises FormatError where a shape doesn't fit the dataset.
+    score of two is their inner product. Raises FormatError where a shape doesn't fit the dataset, or a number is not finite.
     """
 
     prompts: Mapping[Kind, str] = {"query": "", "document": ""}
@@ -32,12 +32,17 @@ class Given:
         self._texts: dict[Kind, tuple[str, ...]] = {"query": dataset.queries.texts, "document": dataset.corpus.texts}
         self._vectors: dict[Kind, NDArray[np.floating]] = {"query": queries, "document": documents}
         for kind, vectors in self._vectors.items():
-            wanted = len(self._texts[kind]), documents.shape[-1]
+            wanted = len(self._texts[kind]), *documents.shape[-1:]
             if vectors.shape != wanted or not np.issubdtype(vectors.dtype, np.floating):
                 raise FormatError(
                     f"the embeddings do not fit the dataset's {FILES[kind].removesuffix('.npy')}", where=name,
                     got=f"{vectors.dtype} of shape {vectors.shape}", expected=f"a floating type, shape {wanted}",
                     remedy="Give one embedding a text, in the order of the dataset's queries.jsonl and corpus.jsonl.",
+                )  # fmt: skip
+            if broken := sum(int((~np.isfinite(block).all(axis=1)).sum()) for block in _blocks(vectors)):
+                raise FormatError(
+                    f"{FILES[kind]} holds embeddings that are not finite", where=name, got=f"{broken:,} of {len(vectors):,}",
+                    remedy="Make these again: a model that fails in half precision gives such.",
                 )  # fmt: skip
 
     @classmethod
@@ -70,8 +75,8 @@ class Given:
         digests: dict[Kind, str] = {}
         for kind, vectors in self._vectors.items():
             state = blake2b(digest_size=16)
-            for start in range(0, len(vectors), 1 << 14):
-                state.update(np.ascontiguousarray(vectors[start : start + (1 << 14)]).tobytes())
+            for block in _blocks(vectors):
+                state.update(np.ascontiguousarray(block).tobytes())
             digests[kind] = state.hexdigest()
         return digests
 
@@ -88,6 +93,12 @@ class Given:
         if texts is self._texts[kind]:
             return vectors  # search takes any floating type, and large ones stay on disk
         rows = self._rows[kind]
-        if unknown := next((text for text in texts if text not in rows), None):
+        if (unknown := next((text for text in texts if text not in rows), None)) is not None:
             raise SettingError(f"a {kind} has no embedding among those given", where=self.name, got=repr(unknown[:60]))
         return np.asarray(vectors[[rows[text] for text in texts]], dtype=np.float32)
+
+
+def _blocks(vectors: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
+    """The rows (texts, dim), so many at a time that those on disk never stand in memory whole."""
+    for start in range(0, len(vectors), 1 << 14):
+        yield vectors[start : start + (1 << 14)]
