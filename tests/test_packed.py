@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from transformers import (
     BertConfig,
     BertModel,
+    Lfm2Config,
+    Lfm2Model,
     LlamaConfig,
     LlamaModel,
     ModernBertConfig,
@@ -181,6 +183,25 @@ def test_a_model_whose_attention_is_its_own_stays_padded(tiny_model: Path, tmp_p
     assert why
     with torch.no_grad():
         assert torch.equal(model.embed(TOKENS, TEXTS), padded(model, TOKENS, TEXTS))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_whose_texts_change_their_neighbours_in_the_row_stays_padded(tiny_model: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    """A convolution reads past the border between two texts; in half precision that is less than what rounding may take."""
+    kinds = ["conv", "conv", "full_attention", "conv"]
+    torch.manual_seed(0)
+    body = Lfm2Model(Lfm2Config(**{**SMALL, "num_hidden_layers": 4, "initializer_range": 0.02}, num_key_value_heads=2, layer_types=kinds))
+    model = Model(directory(tmp_path, tiny_model, body, "lasttoken", "left"), device="cpu", dtype=dtype)
+    assert model.packer is None
+    said = "differ by" if dtype == torch.float32 else "depends on the text before it"
+    assert said in model.padded_because
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bodies_are_packed_in_half_precision_too(tiny_model: Path, tmp_path: Path, name: str) -> None:
+    made, config = BODIES[name]
+    model = Model(directory(tmp_path, tiny_model, made(config)), device="cpu", dtype=torch.bfloat16)
+    assert model.packer is not None, model.padded_because
 
 
 def test_eager_attention_is_left_as_it_is(tiny_model: Path) -> None:

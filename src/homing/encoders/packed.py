@@ -238,8 +238,9 @@ def admit(transformer: SentenceTransformer, device: torch.device, dtype: torch.d
 
     `dtype`: the number format of its matrix products.
 
-    Equal is a distance of at most 1e-4 of the embedding's length in float32, 0.2 (a cosine of 0.98) in half precision. Where PyTorch's
-    kernel attends, there must be finite gradients, too.
+    Equal is a distance of at most 1e-4 of the embedding's length in float32, 0.2 (a cosine of 0.98) in half precision. That is too coarse
+    to see what a convolution or a recurrence carries over from the text before, so that there no embedding may have a gradient for
+    another text's tokens, and where PyTorch's kernel attends, all gradients must be finite.
     """
     body: Any = transformer[0].model
     used = getattr(body.config, "_attn_implementation", None)
@@ -258,8 +259,12 @@ def admit(transformer: SentenceTransformer, device: torch.device, dtype: torch.d
         with torch.no_grad():
             there, expected = packer.embed(tokens, texts).float(), padded(tokens, texts).float()
         apart = float(((there - expected).norm(dim=1) / expected.norm(dim=1)).max())
-        if device.type in HAS_KERNEL and dtype in HALF and not _gradients(packer, tokens, texts[: len(FEW)]).isfinite().all():
-            return None, "its gradients are not finite"
+        if dtype in HALF:
+            few, shortest = texts[: len(FEW)], lengths.argmin()  # a token, the last of the row
+            if device.type in HAS_KERNEL and not _gradients(packer, tokens, few).isfinite().all():
+                return None, "its gradients are not finite"
+            if _gradients(packer, tokens, few, shortest)[:, :-1].any():
+                return None, "what it makes of a text depends on the text before it in the row"
     except Exception as error:  # whatever a model of another kind does with what it doesn't expect
         return None, f"{type(error).__name__}: {first_line(error)}"
     finally:
@@ -270,13 +275,16 @@ def admit(transformer: SentenceTransformer, device: torch.device, dtype: torch.d
     return packer, ""
 
 
-def _gradients(packer: Packer, tokens: Tokens, texts: NDArray[np.integer]) -> Tensor:
-    """Gradients of the sum of the embeddings for what the body reads, shape (1, tokens, width); no weight keeps any."""
+def _gradients(packer: Packer, tokens: Tokens, texts: NDArray[np.integer], of: Any = slice(None)) -> Tensor:
+    """Gradients of the sum of the embeddings, or of those that `of` names, for what the body reads, shape (1, tokens, width).
+
+    No weight keeps any.
+    """
     read: list[Tensor] = []
     words = packer.transformer[0].model.get_input_embeddings()
     hook = words.register_forward_hook(lambda module, given, out: read.append(out.requires_grad_()))
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            return torch.autograd.grad(packer.embed(tokens, texts).float().sum(), read)[0]
+            return torch.autograd.grad(packer.embed(tokens, texts)[of].float().sum(), read)[0]
     finally:
         hook.remove()
