@@ -429,6 +429,16 @@ def test_a_list_of_models_that_a_key_may_not_see_is_none(server: FakeServer) -> 
         assert open_sides(f"{hidden.url}#fake")[0].client.models() == {}
 
 
+@pytest.mark.parametrize("others", [[], ["another"]])
+def test_a_gateway_with_a_name_by_kind_is_asked_for_each(server: FakeServer, others: list[str]) -> None:
+    server.models = ["tuned:query", "tuned:document", *others]
+    found = Endpoint(server.url, "tuned" if others else None, query_prompt="q: ", say=lambda line: None)
+    assert (found.name, found.prompts["query"]) == ("tuned", "q: ")
+    found.encode(["a"], "query")
+    found.encode(["b"], "document")
+    assert [(body["model"], body["input"]) for body in server.asked[1:]] == [("tuned:query", ["q: a"]), ("tuned:document", ["b"])]
+
+
 def test_retry_after_is_seconds_or_a_date() -> None:
     assert _retry_after("7") == 7
     assert _retry_after("") == _retry_after("soon") == _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0

@@ -80,10 +80,10 @@ class Endpoint:
     cut until it is taken, and `say` hears how many were. Before the first request of a call `say` hears what leaves this machine, and what
     it costs where a `price` (of a million tokens) is given.
 
-    `model`: by default the only one that the server has; where homing serve has one for queries and one for documents, each is asked for
-    its own, and the server puts their prompts. `dimensions` is sent along where it is given. `key` names an environment
-    variable; see `Client` for it and for what is tried again. Raises SettingError, also for a prompt where the server puts its own, and on
-    first use EndpointError, which names what the server does wrong.
+    `model`: by default the only one that the server has. Where it has no NAME, but NAME:query and NAME:document, each kind is asked of its
+    own; homing serve, which has these for a query encoder beside its documents' model, puts their prompts. `dimensions` is sent along where
+    it is given. `key` names an environment variable; see `Client` for it and for what is tried again. Raises SettingError, also for a
+    prompt where the server puts its own, and on first use EndpointError, which names what the server does wrong.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class Endpoint:
             served = self.client.models(tries=1 if model else 3)
         self.model = model or self._only_model(sorted(served))
         self.name = name or self.model.rstrip("/").rsplit("/", 1)[-1]
-        each = of_each_kind(served)
-        self._sides = each if each.get("query") == f"{self.model}:query" else {}
+        sides: dict[Kind, str] = {"query": f"{self.model}:query", "document": f"{self.model}:document"}
+        self._sides = sides if {*sides.values()} <= {*served} and self.model not in served else {}
         own = served.get(self.model, {}).get("prompts") if f"{self.model}:query" in served else None
         self.prompts = prompts(own if isinstance(own, dict) else {}, None, Encoding(query_prompt, document_prompt, instruction))
-        if self._sides and any(self.prompts.values()):
+        if any(self.prompts[kind] and served[side].get("prompt") for kind, side in self._sides.items()):
             raise SettingError(
                 "the server puts the prompts of its two models itself", where=self.client.url, got=f"prompts {self.prompts}",
                 remedy="Give none, or say ?query_prompt=&document_prompt= in its address where they are meant for other models.",
