@@ -908,3 +908,16 @@ def test_a_carriage_return_of_excel_is_white_space(tmp_path: Path) -> None:
         book.active.append(row)
     book.save(tmp_path / "a.xlsx")
     assert load(tmp_path / "a.xlsx").corpus.texts == ("先打电话。\r\n再寄单据。",)
+
+
+def test_what_has_no_width_tells_no_texts_apart_and_is_no_text(tmp_path: Path) -> None:
+    records = [("\u200bq", "d e", 1), ("q", "d\u2060 e\ufeff", 1), ("q\ufeff ", "f", 0), ("q", "\u200b", 0), (" \ufeff", "f", 0)]
+    pairs = [dict(zip(("query", "content", "label"), record, strict=True)) for record in records]
+    data = load(put(tmp_path / "a.json", pairs))
+    assert judgments(data) == [("q", "d e", 1), ("q", "f", 0)]
+    assert (data.notes["empty_documents"], data.notes["empty_queries"]) == (1, 1)
+
+
+def test_labels_that_say_no_to_what_others_say_yes_to(tmp_path: Path) -> None:
+    for yes, no in (("对", "不对"), ("正确", "不正確"), ("是", "不是"), ("匹配", "不匹配"), ("相關", "無關")):
+        assert judgments(load(put(tmp_path / "a.csv", f"问题,文档标题,内容,标签\nq,t,d,{yes}\nq,,e,{no}\n"))) == [("q", "t d", 1), ("q", "e", 0)]

@@ -339,9 +339,13 @@ def text_id(prefix: str, text: str) -> str:
     return f"{prefix}-{blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
+NO_WIDTH = "\u200b\u2060\ufeff"  # what web pages and chats leave in texts that are copied from them
+_WITHOUT = str.maketrans("", "", NO_WIDTH)
+
+
 def spaced(text: str) -> str:
-    """What equal texts have in common: composed characters (NFC), and one blank for each run of white space."""
-    form = " ".join((text if text.isascii() else normalize("NFC", text)).split())
+    """What equal texts have in common: composed characters (NFC), one blank for each run of white space, and nothing that has no width."""
+    form = " ".join((text if text.isascii() else normalize("NFC", text).translate(_WITHOUT)).split())
     return text if form == text else form  # the same object, where it is the same text
 
 

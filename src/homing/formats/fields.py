@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from homing.arguments import WHOLE, WHOLE_REMEDY, half_a_character
+from homing.data import NO_WIDTH
 from homing.errors import FormatError
 
 _HIGHEST = 2**31 - 1
@@ -19,11 +20,11 @@ LIKE_LIST = re.compile(r"""\[\s*(".*"|'.*')\s*\]""", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+]+:/")
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+")
-TITLE = ("title", "标题")
+TITLE = ("title", "标题", "文档标题", "文章标题")
 RELEVANT = ("true", "yes", "y", "relevant", "是", "相关", "有关", "对", "正确", "匹配", "相似", "positive", "正例", "√", "✓", "✔")
 IRRELEVANT = (
-    "false", "no", "n", "not", "not relevant", "irrelevant", "否", "不相关", "无关", "不是", "错", "错误", "不匹配", "不相似", "negative",
-    "负例", "×", "✗", "✘",
+    "false", "no", "n", "not", "not relevant", "irrelevant", "否", "不相关", "无关", "不是", "错", "不对", "错误", "不正确", "不匹配",
+    "不相似", "negative", "负例", "×", "✗", "✘",
 )  # fmt: skip
 _WORDS = {**dict.fromkeys(RELEVANT, True), **dict.fromkeys(IRRELEVANT, False)}
 _SIMPLIFIED = str.maketrans("問題詢內檔關標籤註負樣選對錯無確準類擴義說語參機復覆", "问题询内档关标签注负样选对错无确准类扩义说语参机复复")
@@ -42,7 +43,7 @@ def simplified(name: str) -> str:
 
 
 def text_field(value: object, key: str, where: str) -> str:
-    """`value` as a text, stripped, perhaps empty: null is an empty text, as an empty cell of a table is.
+    """`value` as a text, stripped of white space and what has no width, perhaps empty: null is an empty text, as an empty cell is.
 
     Raises FormatError where it is not a string, or one that UTF-8 cannot hold.
     """
@@ -52,7 +53,7 @@ def text_field(value: object, key: str, where: str) -> str:
         raise FormatError(f"{key!r} has the wrong type", where=where, got=shown(value), expected="a string", remedy=f"Make {key!r} a text.")
     if half := half_a_character(value):
         raise FormatError(f"{key!r} holds half a character", where=where, got=half, expected=WHOLE, remedy=WHOLE_REMEDY)
-    return value.strip()
+    return value.strip().strip(NO_WIDTH).strip()
 
 
 def titled(value: Mapping[str, object], text: str, where: str) -> str:
