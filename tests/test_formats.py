@@ -920,4 +920,5 @@ def test_what_has_no_width_tells_no_texts_apart_and_is_no_text(tmp_path: Path) -
 
 def test_labels_that_say_no_to_what_others_say_yes_to(tmp_path: Path) -> None:
     for yes, no in (("对", "不对"), ("正确", "不正確"), ("是", "不是"), ("匹配", "不匹配"), ("相關", "無關")):
-        assert judgments(load(put(tmp_path / "a.csv", f"问题,文档标题,内容,标签\nq,t,d,{yes}\nq,,e,{no}\n"))) == [("q", "t d", 1), ("q", "e", 0)]
+        table = put(tmp_path / "a.csv", f"问题,文档标题,内容,标签\nq,t,d,{yes}\nq,,e,{no}\n")
+        assert judgments(load(table)) == [("q", "t d", 1), ("q", "e", 0)]

@@ -191,6 +191,12 @@ def test_nothing_is_loaded_from_elsewhere(whole: Page) -> None:
     assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:"
 
 
+def test_measures_say_what_they_are(whole: Page) -> None:
+    for name in ("nDCG@10", "R@10", "R@100", "RR@10", "AP", "ROC AUC"):
+        assert phrases.MEASURE_NOTES[name].en in whole.text
+        assert phrases.MEASURE_NOTES[name].zh in whole.source
+
+
 def test_names_notes_prompts_and_details_are_shown_as_they_are(whole: Page) -> None:
     assert "models/base <b>" in whole.text
     assert "调优模型" in whole.text

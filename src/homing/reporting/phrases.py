@@ -93,6 +93,16 @@ RANKING_LEAD_ALONE = Phrase(
     "On the test split. Small figures are 95% intervals over the queries.", "测试集上的结果。小字为按查询计算的 95% 区间。"
 )
 MEASURE = Phrase("Measure", "指标")
+MEASURE_NOTES = {
+    "nDCG@10": Phrase("how far up the relevant documents stand; 1 at best", "相关文档在前十篇中排得多靠前，最好为 1"),
+    "R@10": Phrase("share of the relevant documents among the first ten", "相关文档进入前十篇的比例"),
+    "R@100": Phrase("share of the relevant documents among the first hundred", "相关文档进入前一百篇的比例"),
+    "RR@10": Phrase("1 over the rank of the first relevant document", "第一篇相关文档名次的倒数"),
+    "Judged@10": Phrase("share of the first ten that anybody judged", "前十篇中有标注的比例"),
+    "nDCG(judged_only=True)@10": Phrase("nDCG@10 without the documents that nobody judged", "先去掉未标注的文档，再算 nDCG@10"),
+    "AP": Phrase("mean precision at the relevant pairs, by score", "按分数排列，各相关对处精确率的平均"),
+    "ROC AUC": Phrase("chance that a relevant pair scores above another", "相关对的分数高于不相关对的概率"),
+}
 FINDING = Phrase("Finding", "检索")
 CLOSED_POOL = Phrase(
     "over the whole corpus, a closed pool: an unjudged document counts as not relevant",

@@ -85,7 +85,10 @@ def deciding(evaluations: Sequence[Evaluation]) -> list[Group]:
 
 def _rows(evaluations: Sequence[Evaluation], names: Sequence[str]) -> list[Row]:
     found = [name for name in names if any(name in e.measures for e in evaluations)]
-    return [Row(name, cells([e.measures.get(name) for e in evaluations], ranked="Judged" not in name)) for name in found]
+    return [
+        Row(name, cells([e.measures.get(name) for e in evaluations], ranked="Judged" not in name), phrases.MEASURE_NOTES.get(name, ""))
+        for name in found
+    ]
 
 
 def _differences(evaluations: Sequence[Evaluation], differences: Sequence[Difference]) -> list[Row]:
