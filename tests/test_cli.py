@@ -186,6 +186,7 @@ def test_what_is_no_model_says_what_it_is(place: Path, tiny_model: Path, capsys:
     (place / "run" / "model" / "modules.json").write_text("[]")
     assert "give its model, run/model" in refused(capsys, "export", "run", "--out", "onnx")
     assert "it goes to --model" in refused(capsys, "check", tiny_model)
+    assert "got --max-length, --trust-remote-code" in refused(capsys, "check", "dataset", "--max-length", "64", "--trust-remote-code")
     (place / "run" / "recipe.toml").touch()
     assert "give run/recipe.toml" in refused(capsys, "check", "run")
     assert "give its recipe: run/recipe.toml" in refused(capsys, "run", "run")

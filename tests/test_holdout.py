@@ -62,3 +62,15 @@ def test_no_text_and_no_path_is_kept(cache: Path, tmp_path: Path) -> None:
 def test_a_broken_count_counts_nothing(cache: Path, tmp_path: Path) -> None:
     (tmp_path / NAME).write_text("{")
     assert look(dataset([1]), "a", tmp_path) == 1
+
+
+def test_a_count_that_cannot_be_written_stops_only_beside_the_run(cache: Path, tmp_path: Path) -> None:
+    test = dataset([1])
+    look(test, "a", tmp_path)
+    (kept,) = cache.rglob("*.json")
+    kept.unlink()
+    kept.mkdir()
+    assert look(test, "b", tmp_path) == 2
+    (tmp_path / "run" / NAME).mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        look(test, "c", tmp_path / "run")

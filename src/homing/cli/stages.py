@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from homing.cli.options import data_, dataset_, figures_, json_, judgments_, learning_, out_, splits_
-from homing.cli.verbs import make, print_json, settings, speaker, verb
+from homing.cli.verbs import given, make, print_json, settings, speaker, verb
 from homing.errors import HomingError, SettingError
 from homing.settings import Encoding, Mining, Splitting, Training
 
@@ -33,6 +33,9 @@ def check(data: str, dev: str | None, test: str | None, corpus: str | None, form
     from homing.checking import check as look
     from homing.runs.opening import opened
 
+    if model is None and (said := given(options, "encoding")):
+        flags = ", ".join("--" + name.replace("_", "-") for name in said)
+        raise SettingError("how a model reads is said, and no model", got=flags, remedy="Add --model MODEL, or leave that out.")
     loaded = opened(data, dev, test, format, corpus=corpus)
     if model is None:
         click.echo(str(look(loaded)))
