@@ -286,8 +286,15 @@ def test_the_room_is_named_as_the_server_has_it_and_left_out_where_it_is_too_muc
     assert [bare.grade("question 3", f"answer 3 of {number}").grade for number in range(2)] == [3, 3]
 
 
-def test_a_first_question_that_is_too_long_is_left_open_and_the_others_are_asked(server: FakeChat) -> None:
-    server.faults = [refused("This model's maximum context length is 1024 tokens. However, your prompt contains 3000 input tokens")] * 2
+@pytest.mark.parametrize(
+    "said",
+    [
+        "This model's maximum context length is 1024 tokens. However, your prompt contains 3000 input tokens",
+        "request (3000 input tokens) exceeds the available context size (1024 tokens), try increasing it",  # llama.cpp
+    ],
+)
+def test_a_first_question_that_is_too_long_is_left_open_and_the_others_are_asked(server: FakeChat, said: str) -> None:
+    server.faults = [refused(said)] * 2
     asked = judge(server)
     assert "3000 input tokens" in asked.grade("question 1", "answer 1").reason
     assert asked.grade("question 2", "answer 2").grade == 3

@@ -36,7 +36,7 @@ ASKING: tuple[dict[str, Any], ...] = (
     {"temperature": 0},
     {},
 )
-_TOO_MUCH = re.compile(r"max_(completion_)?tokens|context.?length|too.?long|reduce.the.length", re.IGNORECASE)
+_TOO_MUCH = re.compile(r"max_(completion_)?tokens|context.?(length|size|window)|too.?long|reduce.the.length", re.IGNORECASE)
 # What a filter says of the texts, not of how they are asked for: Azure, Model Studio, Zhipu.
 _CONTENT = re.compile(r"content.?(filter|management|policy)|moderation|inspection|inappropriate|敏感|不安全", re.IGNORECASE)
 _THOUGHT = re.compile(r"(<think>)?.*?</think>", re.DOTALL)  # some templates write the first tag into the question
