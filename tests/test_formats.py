@@ -223,6 +223,8 @@ def test_similar_questions_are_found_however_a_table_writes_them(tmp_path: Path)
         assert judgments(load(put(tmp_path / "a.csv", f"{header}\n{row}\n"))) == ASKED[:3]
     listed = {"query": "怎么退保", "similar_questions": ["如何退保", "退保流程？"], "answer": ["打电话"]}
     assert judgments(load(put(tmp_path / "a.json", [listed]))) == ASKED[:3]
+    none = put(tmp_path / "a.csv", "标准问题,相似问题,相似问题2,答案\n怎么退保,如何退保,退保流程？,打电话\n何时理赔,无,/,三天\n")
+    assert judgments(load(none)) == [*ASKED[:3], ("何时理赔", "三天", 1)]
     asked = "用户问题,标准问题,答案\n如何退保,怎么退保,打电话\n退保流程？,怎么退保,打电话\n"
     assert sorted(judgments(load(put(tmp_path / "a.csv", asked)))) == sorted(ASKED[:3])
     with pytest.raises(FormatError, match="nothing that similar questions are like"):

@@ -22,6 +22,7 @@ from homing.formats.records import records
 
 QUESTION, ANSWER = ENGLISH["question"], "answer"
 SIMILAR = re.compile(r"similar_question(?:_\d+)?")
+NOTHING = ("无", "暂无", "没有", "/", "-", "—", "——", "N/A", "n/a")  # what people write into a cell that has nothing to say
 SEPARATORS = ("\n", "##", "|", "｜", "；", ";")
 
 
@@ -36,9 +37,9 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
     """Read the file into `into`, its judgments as those of `side`.
 
     A text with several similar questions is parted at line breaks, else at the first of `SEPARATORS` that it has, or is a written list;
-    they are counted in `notes["similar_in_a_cell"]`. A record of similar questions alone goes with the one above it
-    (`notes["similar_below"]`). Counts `records_without_positive` and `empty_documents` too. Raises FormatError for a record without similar
-    questions, or what they are like.
+    they are counted in `notes["similar_in_a_cell"]`. What stands for none (`NOTHING`) is none. A record of similar questions alone goes
+    with the one above it (`notes["similar_below"]`). Counts `records_without_positive` and `empty_documents` too. Raises FormatError for a
+    record without similar questions, or what they are like.
     """
     answers: list[int] = []
     for record in records(path, into.notes):
@@ -51,7 +52,7 @@ def read(path: Path, into: Builder, side: Side | None = None) -> None:
                 got=f"the keys {keys(value)}", expected="'question' (标准问题) or 'answer' (答案) beside 'similar_question' (相似问题)",
                 remedy="Name the column of the standard question or that of the answer so.",
             )  # fmt: skip
-        similar = [each for name in names for each in _questions(record, name, into)]
+        similar = [each for name in names for each in _questions(record, name, into) if each not in NOTHING]
         asked = "" if question is None else text_field(value[question], question, where)
         told = texts_field(record, ANSWER, into.notes) if ANSWER in value else [asked] if asked else []
         if similar and not asked and not told:
