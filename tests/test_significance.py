@@ -621,6 +621,9 @@ def test_causes_are_ranked_by_their_evidence(found: list[Evaluation], splits: Sp
     agreed = replace(base, found=replace(base.found, document=np.hstack([first, base.found.document])))
     both = agreed, replace(agreed, test_scores=agreed.test_scores + 0.01)
     assert likely_causes(*both)[0].name == "relevant documents that nobody judged"
+    others = np.where(queries[:, None] % 12, np.roll(first, 1, axis=0), first)  # a twelfth agrees, as where all was judged
+    seldom = replace(both[1], found=replace(base.found, document=np.hstack([others, base.found.document])))
+    assert not any("nobody judged" in cause.name for cause in likely_causes(agreed, seldom))
     assert not any("nobody judged" in cause.name for cause in likely_causes(agreed, agreed))  # the base, kept, agrees with itself
     asked_too = likely_causes(agreed, agreed, lexical=replace(agreed, name="BM25", kind="bm25"))[0]
     assert asked_too.name == "relevant documents that nobody judged"

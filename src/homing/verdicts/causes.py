@@ -23,7 +23,7 @@ UNLABELLED = (CHANCE, PROMPT, SHORT, UNREAD)  # what costs no labels to mend
 ENOUGH = 500  # updates that are no short training, however many queries are left
 NOISE = 0.02  # nDCG@10 between two looks at so many queries as these: about one standard error
 LOOKED_AT = 50
-AGREED = 0.1  # test queries for which a model and BM25 agree on an unjudged document where all was judged: 4 to 10 % of them (docs/log.md)
+AGREED = 0.1  # test queries for which two agree on an unjudged document where all was judged: 3 to 11 % of them (docs/log.md)
 HANDFUL = 10  # queries that tell nothing yet: no drop, and no share of words
 SHARED = 5  # training queries a relevant document, from which the documents look like a fixed set of answers
 HUB = 0.02  # a document that is first for a larger share of the queries is no suspect
@@ -121,11 +121,11 @@ def _chance(first: Evaluation) -> Iterator[Cause]:
 def _unjudged(first: Evaluation, last: Evaluation, lexical: Evaluation | None) -> Iterator[Cause]:
     """Unjudged documents that both models put above every relevant one are likely to be relevant. A base that was kept agrees with itself,
     whatever it finds: there BM25 is the other."""
-    other, less = last, 0.0
+    other = last
     if np.array_equal(first.test_scores, last.test_scores):
         if lexical is None:
             return
-        other, less = lexical, AGREED
+        other = lexical
     if first.found is None or other.found is None:
         return
     tops = []
@@ -135,7 +135,7 @@ def _unjudged(first: Evaluation, last: Evaluation, lexical: Evaluation | None) -
     same = _agreed(*tops)
     yield Cause(
         "relevant documents that nobody judged",
-        float(np.clip(1.5 * (same - less), 0, 1)),
+        float(np.clip(1.5 * (same - AGREED), 0, 1)),
         f"For {same:.0%} of the test queries {first.name} and {other.name} put the same unjudged document first, above every relevant one.",
         "Judge these first places (homing audit RUN --test lists them, the likeliest first; --top says how many), then evaluate again: "
         "no training is needed for it.",
