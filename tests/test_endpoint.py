@@ -283,6 +283,18 @@ def test_a_length_that_is_refused_as_a_fault_or_a_limit_is_cut_all_the_same(serv
     assert (found.cost["texts cut"], found.cost["retries"]) == (1, 0)
 
 
+def test_a_text_is_cut_below_a_thousand_characters_for_its_length_alone(server: FakeServer) -> None:
+    """In Chinese 512 tokens are fewer characters than that."""
+    long, said = "保险合同成立后" * 100, "input must have less than 512 tokens"
+    server.refuse = lambda texts: JSONResponse({"message": said}, 400) if max(map(len, texts)) > 400 else None
+    found = endpoint(server)
+    assert found.encode(["a", long], "document").shape == (2, 6)
+    assert 300 <= len(max(server.texts, key=len)) <= 400
+    said = "inappropriate content"
+    with pytest.raises(EndpointError, match=r"(?s)inappropriate content, for a text of 700 characters"):
+        endpoint(server).encode([long], "document")
+
+
 def test_a_short_text_that_is_refused_is_an_error(server: FakeServer) -> None:
     server.refuse = lambda texts: "input cannot be an empty string" if "" in texts else None
     with pytest.raises(EndpointError, match=r"(?s)refuses a text.*empty string.*0 characters.*Leave the empty"):

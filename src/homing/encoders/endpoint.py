@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -29,7 +30,8 @@ from homing.settings import Encoding
 PROBE = "Homing asks for one embedding."
 TEXTS_A_REQUEST = 64
 TOKENS_A_REQUEST = 16_384
-SHORTEST_CUT = 1_000  # characters; a text that is refused at this length is refused for another reason
+SHORTEST_CUT, LEAST_CUT = 1_000, 32  # characters; a text is refused at the first for another reason, unless the server speaks of length
+OF_LENGTH = re.compile(r"length|long|large|token|status 413|超|长度", re.IGNORECASE)
 LENGTH_OFF = 1e-2  # of an embedding, from 1: beyond what number formats do
 KEPT_EVERY = 10.0  # seconds: what a kill can cost
 Answer = tuple[NDArray[np.float32], int]
@@ -280,13 +282,14 @@ class Endpoint:
 
     def _shorter(self, text: str, given: str, error: RefusedError) -> str:
         """Three quarters of a text that was refused alone; `given` is the whole of it without its prompt."""
-        if len(text) <= SHORTEST_CUT:
+        shortest = LEAST_CUT if OF_LENGTH.search(error.got) else SHORTEST_CUT
+        if len(text) <= shortest:
             raise EndpointError(
                 "the server refuses a text", where=self.client.url,
                 got=f"{error.got}, for a text of {len(given):,} characters that begins {given[:60]!r}",
                 remedy="Leave the text out, or shorten it." if given else "Leave the empty text out.",
             )  # fmt: skip
-        return text[: max(SHORTEST_CUT, len(text) // 4 * 3)]
+        return text[: max(shortest, len(text) * 3 // 4)]
 
     def _count(self, texts: int, tokens: int) -> None:
         self._texts, self._tokens, self._requests = self._texts + texts, self._tokens + tokens, self._requests + 1
