@@ -151,7 +151,7 @@ def judged_alike(one: Evaluation, other: Evaluation) -> bool:
 
 def _unfilled(evaluation: Evaluation) -> float:
     """By how much Judged@10 would be lower, if the places where nothing was found counted as not judged."""
-    if evaluation.found is None:
+    if evaluation.found is None or "Judged@10" not in evaluation.per_query:
         return 0.0
     empty = 1 - (evaluation.found.document[:, :10] >= 0).sum(axis=1) / 10
     return float((evaluation.per_query["Judged@10"] * empty).mean())
