@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -115,6 +115,13 @@ class Elsewhere:
     def encode(self, sentences: list[str]) -> None: ...
 
 
+class Undigested(Elsewhere):
+    """An encoder of one's own that says everything but a digest of each side, which the measuring asks for."""
+
+    name, digest, dimension, similarity = "own", "1", 4, "dot"
+    prompts: ClassVar[dict[str, str]] = {"query": "", "document": ""}
+
+
 def test_what_is_of_another_kind_than_what_belongs_there_is_told_how_to_come_by_that(tiny_model: Path, made: Path) -> None:
     data, model = homing.load(made), Model(tiny_model)
     splits = homing.split(data)
@@ -161,6 +168,7 @@ def test_what_is_of_another_kind_than_what_belongs_there_is_told_how_to_come_by_
         (lambda: homing.split(data, seed=1.5), "--seed is no whole number; got 1.5"),
         (lambda: homing.mine(train, encoder=Elsewhere()), "encoder is .*got Elsewhere; expected an encoder.\nhoming.Model"),
         (lambda: homing.evaluate([Elsewhere()], dev, test), r"models\[0\] is .*got Elsewhere; expected an encoder.\nhoming.Model"),
+        (lambda: homing.evaluate([Undigested()], dev, test), r"models\[0\] is .*got Undigested; expected an encoder"),
         (lambda: homing.train(model, mined, dev, teacher=model), "teacher is .*got Model; expected a teacher.\nhoming.training.teacher"),
         (lambda: homing.train(model, mined, dev, out=None), "out is .*got None; expected a path"),
         (lambda: homing.compare([]), "there is nothing to compare"),

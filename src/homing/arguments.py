@@ -24,7 +24,7 @@ _WAYS = {
     "path": "What is in memory is written to a file first: a DataFrame by to_parquet, a datasets.Dataset by to_json.",
     "texts": "Put the texts into a list, in the order that their embeddings shall have: list(texts), corpus.texts.",
 }
-_OF_ENCODERS = ("name", "digest", "dimension", "prompts", "similarity")
+_OF_ENCODERS = ("name", "digest", "digest_of", "dimension", "prompts", "similarity")
 _ABSENT = object()
 
 WHOLE, WHOLE_REMEDY = "text that can be written as UTF-8", "Cut or escape the text by whole characters."
