@@ -293,6 +293,9 @@ def test_groups_are_drawn_together(splits: Splits, found: list[Evaluation]) -> N
     unread = compare([together, _moved(together, "tuned", 0.2, 3.0)], resamples=200, circumstances=replace(hurried, unknown=0.6)).causes
     assert (unread[0].name, unread[2].name) == ("the base cannot read the texts", "the test is too small to show a gain")
     assert "60%" in unread[0].evidence
+    long = compare([together, _moved(together, "tuned", 0.2, 3.0)], resamples=200, circumstances=replace(hurried, cut=0.9, max_length=64))
+    assert long.causes[0].name == "positives cut by the length cap"
+    assert any("higher --max-length" in remark.en for remark in header([together, _moved(together, "tuned", 0.2, 3.0)], long).remarks)
     coin = replace(together, measures={**together.measures, "ROC AUC": Interval(0.5)})
     chance = compare([coin, _moved(coin, "tuned", 0.2, 3.0)], resamples=200)
     assert chance.causes[0].name == "to the base, the judgments are chance"

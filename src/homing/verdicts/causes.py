@@ -19,7 +19,10 @@ SHORT = "the training was too short"
 UNREAD = "the base cannot read the texts"
 CHANCE = "to the base, the judgments are chance"
 PROMPT = "the run's prompt does not suit the base"
-UNLABELLED = (CHANCE, PROMPT, SHORT, UNREAD)  # what costs no labels to mend
+CUT = "positives cut by the length cap"
+ANSWERS = "the test asks for documents that training never saw as relevant"
+FORGOT = "the learning rate is too high: the base was forgotten"
+UNLABELLED = (CHANCE, PROMPT, SHORT, UNREAD, CUT, ANSWERS, FORGOT)  # what costs no labels to mend
 ENOUGH = 500  # updates that are no short training, however many queries are left
 NOISE = 0.02  # nDCG@10 between two looks at so many queries as these: about one standard error
 LOOKED_AT = 50
@@ -152,7 +155,7 @@ def _agreed(one: Ints, other: Ints) -> float:
 def _cut(told: Circumstances) -> Iterator[Cause]:
     if told.cut is not None:
         yield Cause(
-            "positives cut by the length cap",
+            CUT,
             float(np.clip(2 * told.cut, 0, 1)),
             f"{told.cut:.0%} of the training positives are longer than {told.max_length} tokens; what lies beyond was never seen.",
             "Train with a higher --max-length, or split documents into passages.",
@@ -178,7 +181,7 @@ def _answers(last: Evaluation, told: Circumstances) -> Iterator[Cause]:
     if queries < SHARED * len(relevant) or len(np.intersect1d(relevant, wanted)):
         return
     yield Cause(
-        "the test asks for documents that training never saw as relevant",
+        ANSWERS,
         float(np.clip(queries / max(1, len(relevant)) / 10, 0, 1)),
         f"Training had {queries:,} queries with a relevant document, and {len(relevant):,} relevant documents for all of them: none of "
         "these is relevant to a test query.",
@@ -259,7 +262,7 @@ def _forgetting(first: Evaluation, last: Evaluation, told: Circumstances) -> Ite
         evidence.append("dev kept nothing of what was learned")
     if evidence:
         yield Cause(
-            "the learning rate is too high: the base was forgotten",
+            FORGOT,
             float(np.clip(12 * max(fell, worse) + 6 * outside + (0.3 if refused else 0.0), 0, 1)),
             "; ".join(evidence) + ".",
             f"Train with a third of the learning rate{rate}, all else equal.",

@@ -242,7 +242,6 @@ def _outcome(difference: Difference, ranked: bool) -> Outcome:
 
 
 def _with_tests(cause: Cause, causes: tuple[Cause, ...]) -> tuple[Cause, ...]:
-    """The cause that lies in the test comes before all others, but for what costs no labels to mend: a base that cannot read the texts,
-    judgments that are chance to it, a prompt that does not suit it, a training that was too short."""
+    """The cause that lies in the test comes before all others, but for what costs no labels to mend, where that is the likeliest."""
     place = len(list(takewhile(lambda each: each.name in UNLABELLED, causes)))
     return (*causes[:place], cause, *causes[place:])
