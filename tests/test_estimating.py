@@ -49,6 +49,8 @@ def test_documents_that_keep_their_embeddings_are_encoded_once(tiny_model: Path,
     assert corpus[1] == pytest.approx(corpus[0])
     queries = len(model.tokenize(data.queries.texts, "query").ids)
     assert three.evaluation_seconds * three.tokens_per_second == pytest.approx(4 * queries)
+    both = estimate(model, data, Splitting(), Mining(), Training(minutes=20.0), further=[1.0, 1.0], outside=0)
+    assert three.disk - both.disk == 3 * 4 * model.dimension * len(data.corpus)  # a copy beside each training
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

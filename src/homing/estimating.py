@@ -91,7 +91,7 @@ def estimate(
         (1 + sum(further)) * updating + (corpus / sample.rate if alone else 0.0),
         evaluating / sample.rate,
         _memory(model, whole, replace(training, tuning=kind), sample.documents, int(batch * a_query)) + _loss(training, batch * documents),
-        _disk(model, whole, tuning, 1 + len(further)),
+        _disk(model, whole, tuning, 1 + len(further), alone=alone),
         sample.rate,
         1 + len(further),
     )
@@ -184,11 +184,15 @@ def _bytes_a_token(model: Model, texts: Tokens, training: Training) -> float:
         tuning.detach()
 
 
-def _disk(model: Model, data: Dataset, tuning: str, trainings: int) -> int:
-    """Bytes of disk: the merged model, the data twice, and the checkpoints of each training, in float32 where all weights learn."""
+def _disk(model: Model, data: Dataset, tuning: str, trainings: int, *, alone: bool = False) -> int:
+    """Bytes of disk: the merged model, the data twice, and the checkpoints of each training, in float32 where all weights learn.
+
+    Where queries learn `alone`, also the documents' embeddings, which lie beside each training.
+    """
     texts = sum(len(text.encode()) for text in (*data.corpus.texts, *data.queries.texts))
     learned = 4 * model.parameters if tuning == "full" else _weights(model)
-    return _weights(model) + 2 * texts + (trainings * CHECKPOINTS[tuning] + (WRITTEN if tuning == "full" else 0)) * learned
+    embeddings = trainings * 4 * model.dimension * len(data.corpus) if alone else 0
+    return _weights(model) + 2 * texts + embeddings + (trainings * CHECKPOINTS[tuning] + (WRITTEN if tuning == "full" else 0)) * learned
 
 
 def _weights(model: Model) -> int:
