@@ -345,10 +345,9 @@ def test_without_judged_negatives_there_is_no_threshold(tmp_path: Path) -> None:
     assert "No candidate of this query is judged not relevant." in page.text
 
 
-@pytest.mark.parametrize("left", ["absent", "empty", "foreign"])
+@pytest.mark.parametrize("left", ["empty", "foreign"])
 def test_a_training_that_left_nothing(pair: tuple[Evaluation, Evaluation], tmp_path: Path, left: str) -> None:
-    if left != "absent":
-        (tmp_path / "metrics.jsonl").write_text("" if left == "empty" else '[1]\n{"loss": 3}\n{"step": "x"}\n\n', encoding="utf-8")
+    (tmp_path / "metrics.jsonl").write_text("" if left == "empty" else '[1]\n{"loss": 3}\n{"step": "x"}\n\n', encoding="utf-8")
     page = Page(report(*pair, out=tmp_path / "r.html", training=tmp_path / "metrics.jsonl", verdict=judged(*pair)))
     assert "training" not in page.sections
 
@@ -369,6 +368,8 @@ def test_what_cannot_be_written_is_said(pair: tuple[Evaluation, Evaluation], tmp
         report(out=tmp_path / "r.html")
     with pytest.raises(InputError, match="a directory stands"):
         report(*pair, out=tmp_path, verdict=judged(*pair))
+    with pytest.raises(InputError, match="absent: there is no such file"):
+        report(*pair, out=tmp_path / "r.html", training=tmp_path / "absent", verdict=judged(*pair))
 
 
 def searched(evaluation: Evaluation, seed: int) -> Evaluation:
