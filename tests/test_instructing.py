@@ -157,7 +157,7 @@ def test_a_context_survives_json_and_is_said() -> None:
     import json
 
     from homing.formats.evaluation import _plain
-    from homing.verdicts.context import Forecast, LearningCurve, Point, Reindexing, Seeds, Tried
+    from homing.verdicts.context import Forecast, LearningCurve, Point, Reindexing, Seeds, Shortened, Tried
 
     nan = float("nan")
     context = Context(
@@ -167,15 +167,24 @@ def test_a_context_survives_json_and_is_said() -> None:
         (General("far", 5, 6, {"base": 0.4, "tuned": 0.3}, Interval(-0.1, -0.2, 0.0)),),
         Reindexing(1_000_000, 200_000_000, 10_000.0),
         3,
+        shortened=(Shortened(32, Interval(0.1), Interval(0.25), Interval(-0.05, -0.1, 0.01)),),
     )
     again = Context.of(json.loads(json.dumps(_plain(context.plain()), allow_nan=False)))
     assert again.seeds == context.seeds
     assert again.instructions == context.instructions
     assert again.general == context.general
     assert again.reindexing == context.reindexing
+    assert again.shortened[0].difference == Interval(-0.05, -0.1, 0.01)
     assert again.curve is not None
     assert np.isnan(again.curve.forecasts[0].gain.low)
     said = " ".join(sentences(again))
-    for words in ("'' does best, 0.2000 against 0.1000", "seed 42", "cannot be told", "far (5 queries)", "3 tuned models"):
+    for words in (
+        "'' does best, 0.2000 against 0.1000",
+        "seed 42",
+        "cannot be told",
+        "far (5 queries)",
+        "3 tuned models",
+        "their first 32 numbers nDCG@10 0.2500 (-0.0500 [-0.1000, +0.0100]).",
+    ):
         assert words in said
     assert sentences(Context()) == ()

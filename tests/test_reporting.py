@@ -30,7 +30,19 @@ from homing.reporting.header import header
 from homing.reporting.page import SHARED
 from homing.settings import Reporting
 from homing.verdicts.causes import UNREAD, Cause
-from homing.verdicts.context import Anew, Context, Forecast, General, Instructions, LearningCurve, Point, Reindexing, Seeds, Tried
+from homing.verdicts.context import (
+    Anew,
+    Context,
+    Forecast,
+    General,
+    Instructions,
+    LearningCurve,
+    Point,
+    Reindexing,
+    Seeds,
+    Shortened,
+    Tried,
+)
 from homing.verdicts.differences import Difference, Power
 from homing.verdicts.slices import Slice
 from homing.verdicts.verdict import Verdict, compare
@@ -428,6 +440,7 @@ def everything(data: Dataset) -> tuple[list[Evaluation], Verdict]:
         (General("standard-library", 281, 900, {"base": 0.7, "tuned": 0.6}, Interval(-0.1, -0.14, -0.06)),),
         Reindexing(52_311, 4_000_000, 2_000.0),
         looks=4,
+        shortened=(Shortened(32, Interval(0.2, 0.1, 0.3), Interval(0.456, 0.4, 0.5), Interval(-0.047, -0.06, -0.03)),),
         anew=Anew({"nDCG@10": 0.52, "AP": 0.31}, {"nDCG@10": Interval(-0.02, -0.04, -0.005), "AP": Interval(0.01, -0.02, 0.04)}),
     )
     causes = (
@@ -552,6 +565,9 @@ def test_all_that_an_evaluation_and_a_verdict_carry_is_shown(full: tuple[Path, P
         "34,567",
         "against its own prompt",
         "Beginning anew is better here",
+        "Shorter embeddings",
+        "0.456",
+        "−0.047",
         "0.520",
     ):
         assert said in page.text, said

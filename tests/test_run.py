@@ -208,6 +208,29 @@ def test_a_changed_setting_redoes_what_depends_on_it(
     assert "->" in plan[next(stage for stage in STAGES if stage in redone)]
 
 
+def test_shorter_embeddings_that_are_trained_are_measured_and_may_be_asked_for(
+    finished: tuple[Path, str], tiny_model: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(finished[0], tmp_path / "copy"))
+    code, printed = homing_run("run", out / "recipe.toml", "--dimensions", "16,32,64")
+    assert code == 0, printed
+    assert "embeddings cut to their first 32 numbers nDCG@10" in " ".join(printed.split())
+    code, other = homing_run(
+        "evaluate", out / "dataset", "--model", f"{out / 'model'}", "--model", f"{out / 'model'}@32", "--model", f"{out / 'model'}@16",
+        "--out", tmp_path / "cut", "--resamples", "200",
+    )  # fmt: skip
+    assert code == 0, other
+    whole, *cut = [each["measures"]["nDCG@10"] for each in json.loads((tmp_path / "cut" / "metrics.json").read_text())["models"][:3]]
+    said = json.loads((out / "evaluation" / "metrics.json").read_text())["context"]["shortened"]
+    assert [each["dimension"] for each in said] == [32, 16]  # 64 is the whole
+    for each, expected in zip(said, cut, strict=True):
+        assert each["tuned"] == pytest.approx(expected)
+        assert each["difference"]["value"] == pytest.approx(expected["value"] - whole["value"])
+        assert each["difference"]["low"] <= each["difference"]["value"] <= each["difference"]["high"]
+    assert json.loads((out / "model" / "homing.json").read_text())["dimensions"] == [32, 16]  # what homing serve takes
+    assert f"32 numbers nDCG@10 {cut[0]['value']:.4f}" in (out / "model" / "README.md").read_text()
+
+
 def test_a_run_of_other_data_is_refused_before_anything_is_lost(finished: tuple[Path, str], data: Path, tmp_path: Path) -> None:
     out, _ = finished
     before = {name: file_digest(out / name) for name in (*ARTEFACTS.values(), "manifest.json", "recipe.toml")}

@@ -159,8 +159,7 @@ def _memory(model: Model, data: Dataset, training: Training, texts: Tokens, batc
 
 def _loss(training: Training, scores: float) -> int:
     """Bytes that the loss of so many scores takes, forward and back."""
-    shorter = len({part for part in training.dimensions.split(",") if part})
-    return int(scores * (A_SCORE + (A_MARGIN if training.margin is not None else 0) + SHORTER * shorter))
+    return int(scores * (A_SCORE + (A_MARGIN if training.margin is not None else 0) + SHORTER * len(training.shorter)))
 
 
 def _copies(model: Model, training: Training) -> int:

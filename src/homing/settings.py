@@ -176,6 +176,11 @@ class Training(_Settings):
         _demand(self.patience >= 1, "patience", self.patience, "1 or more")
         _demand(self.scale is None or 0 <= self.scale <= 1, "scale", self.scale, "0 to 1")
 
+    @property
+    def shorter(self) -> list[int]:
+        """`dimensions` as numbers, the longest first."""
+        return sorted({int(part) for part in self.dimensions.split(",") if part}, reverse=True)
+
 
 @dataclass(frozen=True)
 class Evaluating(_Settings):

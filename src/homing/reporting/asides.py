@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from homing.verdicts.context import Anew, Context, General, Instructions, LearningCurve, Seeds
+from homing.verdicts.context import Anew, Context, General, Instructions, LearningCurve, Seeds, Shortened
 
 
 def sentences(context: Context) -> tuple[str, ...]:
     """What the context comes to, a sentence or two each, for the terminal."""
     parts = (
-        _asked(context.instructions), _over_seeds(context.seeds), _begun(context.anew), _more(context.curve), _outside(context.general)
+        _asked(context.instructions), _over_seeds(context.seeds), _begun(context.anew), _more(context.curve), _cut(context.shortened),
+        _outside(context.general),
     )  # fmt: skip
     return (*(said for said in parts if said), *_looked(context.looks))
 
@@ -75,6 +76,11 @@ def _more(found: LearningCurve | None) -> str:
         said.append(f"{name} {values}: {told}")
     law = "" if all(each.falls for each in found.forecasts) else " By a power law; other seeds are not in the intervals."
     return f"Trained on the judgments of {queries} queries, {'; '.join(said)}.{law}"
+
+
+def _cut(found: tuple[Shortened, ...]) -> str:
+    said = "; ".join(f"{each.dimension} numbers nDCG@10 {each.tuned.value:.4f} ({each.difference.signed})" for each in found)
+    return f"The tuned model's embeddings cut to their first {said}." if said else ""
 
 
 def _outside(found: tuple[General, ...]) -> str:

@@ -1,4 +1,4 @@
-"""What was measured beside the verdict's own test: other prompts and seeds, fewer judgments, data outside the domain."""
+"""What was measured beside the verdict: other prompts and seeds, fewer judgments, shorter embeddings, data outside the domain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from homing.reporting.language import Phrase
 from homing.reporting.models import base_and_tuned
 from homing.reporting.numbers import NONE, between, count, number, percent, signed
 from homing.reporting.tables import Cell, sign
-from homing.verdicts.context import Anew, Context, General, Instructions, LearningCurve, Seeds
+from homing.verdicts.context import Anew, Context, General, Instructions, LearningCurve, Seeds, Shortened
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ def beside(context: Context, evaluations: Sequence[Evaluation]) -> list[Table]:
         found.append(_seeds(context.seeds))
     if context.anew is not None:
         found.append(_begun(context.anew))
+    if context.shortened:
+        found.append(_shortened(context.shortened, first, last))
     if context.instructions is not None:
         found.append(_instructions(context.instructions))
     return found
@@ -126,6 +128,21 @@ def _begun(found: Anew) -> Table:
         rows.append((name, cells))
     columns = [phrases.MEASURE, phrases.GONE_ON, phrases.BEGUN_ANEW, phrases.DIFFERENCE]
     return Table(phrases.ANEW, phrases.ANEW_LEAD, columns, rows, (phrases.ANEW_BETTER[found.better],))
+
+
+def _shortened(found: Sequence[Shortened], first: str, last: str) -> Table:
+    rows: list[tuple[Phrase | str, list[Cell]]] = [
+        (
+            str(each.dimension),
+            [
+                *(Cell(number(value.value), between(value)) for value in (each.base, each.tuned)),
+                Cell(signed(each.difference.value), between(each.difference, signed), sign=sign(each.difference)),
+            ],
+        )
+        for each in found
+    ]
+    columns = [phrases.DIMENSION_ROW, *(Phrase(name, name) for name in (first, last)), phrases.CUT_DIFFERENCE.format(last=last)]
+    return Table(phrases.SHORTENED, phrases.SHORTENED_LEAD, columns, rows)
 
 
 def _instructions(found: Instructions) -> Table:

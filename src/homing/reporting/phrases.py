@@ -502,6 +502,12 @@ SEEDS_LEAD = Phrase(
     "换随机种子作同样的训练。平均差异的区间同时包含种子与查询的变化；交付的是第一个种子的模型。",
 )
 SEED = Phrase("seed {n}", "种子 {n}")
+SHORTENED = Phrase("Shorter embeddings", "更短的向量")
+SHORTENED_LEAD = Phrase(
+    "nDCG@10 of the first numbers of each embedding alone. The index takes less room, and what it finds differs by so much.",
+    "只取每个向量的前若干维时的 nDCG@10：索引占用更少，检索效果相差如下。",
+)
+CUT_DIFFERENCE = Phrase("{last}, difference to its whole embeddings", "{last}，与完整向量之差")
 ANEW = Phrase("Going on, or beginning anew", "接着训练，还是从头训练")
 ANEW_LEAD = Phrase(
     "This model went on from an adapter. Beside it stands the same training, begun with the base.",

@@ -1,9 +1,9 @@
-"""What a run measures beside its test set, so that its verdict can be read: the base at its best, other seeds, fewer judgments."""
+"""What a run measures beside its verdict: the base at its best, other seeds, fewer judgments, shorter embeddings, other data."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from homing.encoders.model import Model
 from homing.encoders.opening import open_adapter
 from homing.encoders.pair import Pair
 from homing.encoders.prompted import prompted
+from homing.encoders.truncated import Truncated
 from homing.evaluating import evaluate
 from homing.general import measure, open_sets
 from homing.holdout import look
@@ -29,7 +30,7 @@ from homing.runs.work import Work
 from homing.sample import Sample
 from homing.settings import Evaluating
 from homing.training.traininglog import FILE, records
-from homing.verdicts.context import Anew, Context, Instructions, LearningCurve, Point, Reindexing, Seeds
+from homing.verdicts.context import Anew, Context, Instructions, LearningCurve, Point, Reindexing, Seeds, Shortened
 from homing.verdicts.differences import COMPARED, DECISIVE
 from homing.verdicts.forecast import forecast
 from homing.verdicts.variation import over_seeds
@@ -144,6 +145,17 @@ def _curve(work: Work, tuned: Evaluation, found: dict[str, Evaluation], draws: D
     return LearningCurve(points, tuple(forecasts))
 
 
+def _shortened(work: Work, base: Encoder, tuned: Encoder, first: Evaluation, draws: Draws) -> Iterator[Shortened]:
+    """Base and tuned with the shorter embeddings that were trained too."""
+    if not (dimensions := [each for each in work.recipe.training.shorter if each < tuned.dimension]):
+        return
+    cuts = (Truncated(model, dimension) for dimension in dimensions for model in (base, tuned))
+    whole, *cut = Sample.whole(work.splits.test).ndcg_of([tuned, *cuts])
+    for dimension, of_base, of_tuned in zip(dimensions, cut[::2], cut[1::2], strict=True):
+        values = (interval(of_queries(first, each, draws), independent(first)) for each in (of_base, of_tuned, of_tuned - whole))
+        yield Shortened(dimension, *values)
+
+
 def _seen(logs: Path, queries: int) -> int:
     """How many of its queries a training saw before its time was over."""
     log = records(logs / FILE)
@@ -184,4 +196,5 @@ def context(work: Work, tried: Instructions | None, models: Sequence[Encoder], t
         reindexing(work, tuned),
         look(work.splits.test, tuned.digest, work.directory, *test_from),
         _anew(found[-1], further, draws),
+        tuple(_shortened(work, *ends, found[0], draws)),
     )

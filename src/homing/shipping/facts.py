@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,18 +40,17 @@ class Evaluated:
 
     @classmethod
     def of(cls, summary: Mapping[str, Any], data: Mapping[str, str]) -> Evaluated:
-        """From the summary of an evaluation: its first model is the base, its last one this model, at its whole dimension."""
+        """From the summary of an evaluation: its first model is the base, its last one this model."""
 
         def figures(measures: Mapping[str, Any]) -> dict[str, float]:
             return {name: float(measures[name]["value"]) for name in MEASURES if name in measures and measures[name]["value"] is not None}
 
-        models = {each["name"]: each for each in summary["models"] if each.get("kind", "model") == "model"}
-        whole = [each for name, each in models.items() if not _cut(name, models)]
-        tuned, verdict = whole[-1], summary["verdict"]
-        notes = (*verdict["notes"], *(f"Outside the domain: {each}." for each in Context.of(summary["context"]).general))
-        cut = {each: figures(models[f"{tuned['name']}@{each}"]["measures"]) for name in models if (each := _cut(name, [tuned["name"]]))}
+        models = [each for each in summary["models"] if each.get("kind", "model") == "model"]
+        tuned, verdict, context = models[-1], summary["verdict"], Context.of(summary["context"])
+        notes = (*verdict["notes"], *(f"Outside the domain: {each}." for each in context.general))
+        cut = {str(each.dimension): {"nDCG@10": each.tuned.value} for each in context.shortened}
         return cls(
-            verdict["sentence"], verdict["outcome"], notes, figures(whole[0]["measures"]), figures(tuned["measures"]),
+            verdict["sentence"], verdict["outcome"], notes, figures(models[0]["measures"]), figures(tuned["measures"]),
             int(summary["counts"]["test_queries"]), int(summary["counts"]["documents"]), figures(tuned.get("bare") or {}), cut, dict(data),
         )  # fmt: skip
 
@@ -62,12 +61,6 @@ class Evaluated:
             "notes": list(self.notes),
             **{name: dict(getattr(self, name)) for name in ("base", "tuned", "bare", "dimensions", "data")},
         }
-
-
-def _cut(name: str, models: Iterable[str]) -> str:
-    """How many numbers a row of an evaluation is cut to, where it is another one's with fewer; else nothing."""
-    model, _, size = name.rpartition("@")
-    return size if size.isdigit() and model in models else ""
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,7 @@ class Objective:
         self.settings, self.normalised = settings, normalised
         self.temperature, self.hardness = temperature_and_hardness(settings, unit_length)
         self.teachers_temperature = self.temperature if unit_length else TEMPERATURE
-        shorter = sorted({int(part) for part in settings.dimensions.split(",") if part}, reverse=True)
-        self.dimensions = [dimension, *(each for each in shorter if each < dimension)]
+        self.dimensions = [dimension, *(each for each in settings.shorter if each < dimension)]
 
     def __call__(self, queries: Tensor, documents: Tensor, relevance: Tensor, taught: Taught | None = None) -> Contrast:
         def term(queries: Tensor, documents: Tensor) -> Contrast:

@@ -100,7 +100,7 @@ def resolved(base: Model, settings: Training, start: Adapter | None = None) -> T
     Raises SettingError where another kind is asked for than that of `start`, dimensions that the model's embeddings don't have, or a prompt
     that leaves no room for a text.
     """
-    if not all(1 <= int(part) <= base.dimension for part in settings.dimensions.split(",") if part):
+    if not all(1 <= each <= base.dimension for each in settings.shorter):
         raise SettingError(
             "--dimensions names one that the model's embeddings don't have", got=settings.dimensions,
             expected=f"each from 1 to {base.dimension}", remedy="Name shorter embeddings than the model's own, as 256,128.",

@@ -72,6 +72,17 @@ def _below(difference: Interval) -> bool:
 
 
 @dataclass(frozen=True)
+class Shortened:
+    """Embeddings cut to their first `dimension` numbers: nDCG@10 on test of the base and the tuned model, and the latter's difference to
+    the tuned model's whole embeddings, paired."""
+
+    dimension: int
+    base: Interval
+    tuned: Interval
+    difference: Interval
+
+
+@dataclass(frozen=True)
 class Point:
     """A training on a share of the judgments: how many `queries` it saw, and what it reached on test."""
 
@@ -146,6 +157,7 @@ class Context:
     reindexing: Reindexing | None = None
     looks: int | None = None
     anew: Anew | None = None
+    shortened: tuple[Shortened, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """All of it as dictionaries, lists and numbers: what metrics.json holds under `context`, with None there for what is no number."""
@@ -171,8 +183,10 @@ class Context:
             None if again is None else Reindexing(**again),
             plain.get("looks"),
             None if anew is None else Anew(anew["values"], _intervals(anew["differences"])),
+            tuple(Shortened(each["dimension"], **_intervals(each, "base", "tuned", "difference")) for each in plain.get("shortened", ())),
         )  # fmt: skip
 
 
-def _intervals(plain: Mapping[str, Any]) -> dict[str, Interval]:
-    return {name: Interval.of(each) for name, each in plain.items()}
+def _intervals(plain: Mapping[str, Any], *names: str) -> dict[str, Interval]:
+    """The intervals under these names, or under all."""
+    return {name: Interval.of(plain[name]) for name in names or plain}
