@@ -88,8 +88,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("browser")
     data = made_up()
     models = evaluated("sentence-transformers/all-MiniLM-L6-v2", data, seed=1), evaluated("调优模型", data, gap=0.35, middle=0.2, seed=2)
-    details = {"recipe": "rank = 16", "input": "9f" * 64}
-    return report(*models, out=folder / "report.html", training=trained(folder), details=details, verdict=judged(*models))
+    return report(*models, out=folder / "report.html", training=trained(folder), verdict=judged(*models))
 
 
 @pytest.fixture(scope="module")

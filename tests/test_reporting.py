@@ -180,8 +180,7 @@ def pair() -> tuple[Evaluation, Evaluation]:
 def whole(pair: tuple[Evaluation, Evaluation], tmp_path_factory: pytest.TempPathFactory) -> Page:
     """The report with all of its parts."""
     folder = tmp_path_factory.mktemp("report")
-    details = {"recipe": "rank = 16\nseed = 42", "torch": "2.13.0", "input <digest>": "9f" * 32}
-    out = report(*pair, out=folder / "new" / "report.html", training=trained(folder / "training"), details=details, verdict=judged(*pair))
+    out = report(*pair, out=folder / "new" / "report.html", training=trained(folder / "training"), verdict=judged(*pair))
     assert [path.name for path in out.parent.iterdir()] == ["report.html"]
     return Page(out)
 
@@ -209,10 +208,9 @@ def test_measures_say_what_they_are(whole: Page) -> None:
         assert phrases.MEASURE_NOTES[name].zh in whole.source
 
 
-def test_names_notes_prompts_and_details_are_shown_as_they_are(whole: Page) -> None:
+def test_names_notes_and_prompts_are_shown_as_they_are(whole: Page) -> None:
     assert "models/base <b>" in whole.text
     assert "调优模型" in whole.text
-    assert "input <digest>" in whole.text
     assert "Measured on <40> queries." in whole.text
     assert '"Instruct: find <it>\\nQuery:"' in whole.text
     assert "no prompt, neither for queries nor for documents" in whole.text

@@ -165,6 +165,8 @@ def test_what_is_of_another_kind_than_what_belongs_there_is_told_how_to_come_by_
         (lambda: homing.load(made, corpus=["one", "two"]), "corpus is .*got list; expected a path"),
         (lambda: homing.check(splits, str(tiny_model)), "tokenizer is .*got str; .*\nGive the model: homing.check"),
         (lambda: homing.check(splits, model, max_length=0), "max_length is out of range; got 0"),
+        (lambda: homing.check(splits, max_length=128), "max_length is given, and nothing that counts tokens"),
+        (lambda: homing.check(splits, by="texts"), "by is none of the ways to split; got 'texts'"),
         (lambda: homing.split(data, seed=1.5), "--seed is no whole number; got 1.5"),
         (lambda: homing.mine(train, encoder=Elsewhere()), "encoder is .*got Elsewhere; expected an encoder.\nhoming.Model"),
         (lambda: homing.evaluate([Elsewhere()], dev, test), r"models\[0\] is .*got Elsewhere; expected an encoder.\nhoming.Model"),

@@ -36,22 +36,30 @@ class Tokenizer(Protocol):
         ...
 
 
+_GIVE_THE_MODEL = "Give the model: homing.check(data, homing.Model(path))."
+
+
 def check(data: Dataset | Splits, tokenizer: Tokenizer | None = None, *, max_length: int | None = None, by: str | None = None) -> Check:
     """Count what is in the data and what is suspicious about it; nothing is changed, and nothing here is an error.
 
     Of splits, all sides are counted together and leaks between them are looked for. With a tokenizer the queries that have a judgment
     and all documents are measured, against `max_length` tokens (None: the tokenizer's own). `by`: how data will be split that is not yet.
 
-    Raises SettingError for a `max_length` below 1, and for a tokenizer that counts nothing (transformers' own know no prompts).
+    Raises SettingError for a `max_length` below 1 or without a tokenizer, for a tokenizer that counts nothing (transformers' own know no
+    prompts), and for another `by` than "group" and "query".
     """
     demand(Dataset | Splits, data=data)
     if tokenizer is not None and not callable(getattr(type(tokenizer), "token_counts", None)):
         raise SettingError(
             "tokenizer is not what belongs there", got=type(tokenizer).__name__, expected="what counts tokens under prompts",
-            remedy="Give the model: homing.check(data, homing.Model(path)).",
+            remedy=_GIVE_THE_MODEL,
         )  # fmt: skip
     if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
         raise SettingError("max_length is out of range", got=repr(max_length), expected="tokens a text, 1 or more")
+    if max_length is not None and tokenizer is None:
+        raise SettingError("max_length is given, and nothing that counts tokens", remedy=_GIVE_THE_MODEL)
+    if by not in (None, "group", "query"):
+        raise SettingError("by is none of the ways to split", got=repr(by), expected="group or query")
     whole = data.train if isinstance(data, Splits) else data
     parts: dict[Side, Dataset] = dict(zip(SIDES, data, strict=True)) if isinstance(data, Splits) else {}
     removed = len(data.removed) if isinstance(data, Splits) else 0

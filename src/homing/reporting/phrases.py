@@ -415,7 +415,6 @@ MEMORY = Phrase("peak memory", "内存峰值")
 RECIPE = Phrase("The recipe", "配方")
 VERSIONS = Phrase("Versions", "版本")
 DIGESTS = Phrase("Digests", "摘要")
-DETAILS = Phrase("Details", "细节")
 
 # The page
 

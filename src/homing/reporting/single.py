@@ -39,7 +39,6 @@ def report(
     training: Path | str | None = None,
     run: Path | str | None = None,
     checked: Mapping[str, Any] | None = None,
-    details: Mapping[str, str] | None = None,
     verdict: Verdict | None = None,
     settings: Reporting | None = None,
     figures: Path | str | None = None,
@@ -48,9 +47,9 @@ def report(
 
     The first evaluation is the one that the others are measured against. `training`: the directory of `metrics.jsonl`, or that file;
     without it, or where it holds nothing, there are no training curves. `run`: a run's directory, for how it was made and, unless
-    `training` says otherwise, its curves. `checked`: what a check of the splits found (`Check.to_dict`). `details` become a table of their
-    own. `verdict`: made of the evaluations by `verdicts.compare` where none is handed in. `figures`: a directory that gets each chart
-    as SVG and the numbers behind it as CSV. Same values in, same bytes out; the file appears whole or not at all.
+    `training` says otherwise, its curves. `checked`: what a check of the splits found (`Check.to_dict`). `verdict`: made of the
+    evaluations by `verdicts.compare` where none is handed in. `figures`: a directory that gets each chart as SVG and the numbers behind it
+    as CSV. Same values in, same bytes out; the file appears whole or not at all.
 
     Raises InputError where there is no evaluation, where `run` or `training` is not there, and for an argument of another kind.
     """
@@ -109,7 +108,6 @@ def report(
         ],
         made=made(run, texts=settings.texts),
         counts=counts(checked) if checked is not None else None,
-        details=details or {},
     )
     path = write(page, out)
     if figures is not None:
