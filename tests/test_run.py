@@ -212,7 +212,7 @@ def test_shorter_embeddings_that_are_trained_are_measured_and_may_be_asked_for(
     finished: tuple[Path, str], tiny_model: Path, tmp_path: Path
 ) -> None:
     out = Path(shutil.copytree(finished[0], tmp_path / "copy"))
-    code, printed = homing_run("run", out / "recipe.toml", "--dimensions", "16,32,64")
+    code, printed = homing_run("run", out / "recipe.toml", "--dimensions", "16,32,64", "--scale", "1", "--epochs", "4")
     assert code == 0, printed
     assert "embeddings cut to their first 32 numbers nDCG@10" in " ".join(printed.split())
     code, other = homing_run(

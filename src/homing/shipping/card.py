@@ -107,7 +107,7 @@ def _verdict(evaluated: Evaluated) -> list[str]:
             f"{size} numbers {', '.join(f'{name} {value:.4f}' for name, value in measures.items())}"
             for size, measures in evaluated.dimensions.items()
         )
-        lines += ["", f"Cut to its first numbers an embedding still serves: {cuts}."]
+        lines += ["", f"Embeddings cut to their first numbers: {cuts}."]
     return [*lines, ""]
 
 
