@@ -136,12 +136,35 @@ def test_holm_is_the_step_down_procedure(p_values: list[float]) -> None:
         assert {at for at, value in adjusted.items() if value <= level} == rejected
 
 
-def test_power_is_what_simulation_finds() -> None:
-    error, generator = 0.01, np.random.default_rng(0)
-    found = generator.normal(detectable(error), error, 40000) > norm.ppf(0.975) * error
-    assert found.mean() == pytest.approx(0.8, abs=0.01)
-    assert needed(100, error, detectable(error)) == 100
-    assert needed(100, error, detectable(error) / 2) == 400
+@pytest.mark.parametrize("groups", [6, 8, 10, 20, 60, 5000])
+def test_power_is_what_simulation_finds(groups: int) -> None:
+    """Of pairs of test sets: the first estimates the error, the second is tested, with the difference that the first promised to show."""
+    generator, pairs = np.random.default_rng(0), 20000
+    estimated, other = (generator.chisquare(groups - 1, (2, pairs)) / (groups - 1)) ** 0.5  # by the true error
+    found = generator.normal(detectable(1.0, groups) * estimated) > t.ppf(0.975, groups - 1) * other
+    assert found.mean() == pytest.approx(0.8, abs=0.015)
+
+
+@pytest.mark.parametrize("groups", [6, 8, 100])
+def test_queries_that_are_needed_show_what_they_should(groups: int) -> None:
+    error = 0.01
+    assert needed(300, error, groups, detectable(error, groups)) == 300
+    more = needed(groups, error, groups, 0.01)
+    assert detectable(error * (groups / more) ** 0.5, more) <= 0.01 < detectable(error * (groups / (more - 1)) ** 0.5, more - 1)
+
+
+@pytest.mark.parametrize("groups", [8, 20])
+def test_a_test_set_shows_what_it_promises(groups: int) -> None:
+    """Interval and test, as *gained* asks for them, of another test set with the difference that a first one promised to show."""
+    found = []
+    for seed in range(400):
+        generator = np.random.default_rng(seed)
+        draws = resample(groups, 400, seed) / groups
+        error = (draws @ generator.normal(size=groups)).std(ddof=1) * (groups / (groups - 1)) ** 0.5
+        other = generator.normal(detectable(error, groups), size=groups)
+        swapped = randomisation_p(signs(groups, 400, seed), other, np.arange(groups))
+        found.append(percentile_interval(draws @ other, groups)[0] > 0 and swapped < 0.05)
+    assert np.mean(found) == pytest.approx(0.75, abs=0.06)  # a little less than the t-test finds
 
 
 PAIRS = st.lists(st.tuples(st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.9]), st.booleans()), min_size=1, max_size=30)

@@ -7,6 +7,7 @@ with scipy.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any
 
@@ -136,16 +137,23 @@ def holm(p_values: Mapping[Any, float]) -> dict[Any, float]:
     return {key: adjusted[key] for key in p_values}
 
 
-def detectable(error: float) -> float:
-    """The smallest true difference that a two-sided test at 5 % finds with the chance POWER, by its standard error. Source: Cohen 1988."""
-    from scipy.special import ndtri
+def detectable(error: float, groups: int) -> float:
+    """The smallest true difference that a two-sided t-test at 5 % on another such test set finds with the chance POWER.
 
-    return float((ndtri(0.975) + ndtri(POWER)) * error)
-
-
-def needed(queries: int, error: float, worthwhile: float) -> int:
-    """How many queries would find a difference of `worthwhile`, as the error falls with the root of their number.
-
-    Source: Sakai 2016, Topic set size design, for the paired t-test.
+    `error`: its standard error, as so many groups tell it: the fewer, the more roughly, and the larger is the quantile that the other test
+    set is to exceed. Both together make it a noncentral t. Source: Cohen 1988; Johnson and Welch 1940, on the noncentral t.
     """
-    return max(1, math.ceil(queries * (detectable(error) / worthwhile) ** 2))
+    from scipy.special import nctdtrit, stdtrit
+
+    return float(nctdtrit(groups - 1, stdtrit(groups - 1, 0.975), POWER) * error)
+
+
+def needed(queries: int, error: float, groups: int, worthwhile: float) -> int:
+    """How many queries would find a difference of `worthwhile`, where groups stay as large as they are.
+
+    The error falls with the root of the number of groups. Source: Sakai 2016, Topic set size design, for the paired t-test.
+    """
+    enough = bisect_left(
+        range(LEAST_GROUPS, 1 << 40), True, key=lambda count: detectable(error * math.sqrt(groups / count), count) <= worthwhile
+    )
+    return math.ceil(queries * (LEAST_GROUPS + enough) / groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +12,7 @@ from homing.data import Floats
 from homing.errors import SettingError
 from homing.measures.evaluations import Evaluation, Interval, same_test
 from homing.measures.resampling import Draws, draw, independent, interval, samples, units
-from homing.measures.significance import detectable, holm, needed, randomisation_p, randomisation_p_of_ap, signs
+from homing.measures.significance import LEAST_GROUPS, detectable, holm, needed, randomisation_p, randomisation_p_of_ap, signs
 from homing.measures.thresholds import f1
 
 DECISIVE = ("nDCG@10", "AP")
@@ -122,11 +123,13 @@ class Comparison:
 
     def power(self, other: Evaluation, first: Evaluation, worthwhile: float) -> Power | None:
         """None where the two models ranked every query alike, or where there are too few groups to tell how differences vary."""
-        drawn = self.gain(other, first, "nDCG@10")[1:]
-        if not len(drawn) or not (error := float(np.std(drawn, ddof=1))) > _NOISE:
+        drawn, groups = self.gain(other, first, "nDCG@10")[1:], independent(first)
+        if groups < LEAST_GROUPS or not (error := float(np.std(drawn, ddof=1))) > _NOISE:
             return None
         queries = len(first.queries)
-        return Power("nDCG@10", queries, len(np.unique(self.of_query)), detectable(error), worthwhile, needed(queries, error, worthwhile))
+        error *= math.sqrt(groups / (groups - 1))  # resamples of n vary by (n - 1) / n of what they should
+        more = needed(queries, error, groups, worthwhile)
+        return Power("nDCG@10", queries, groups, detectable(error, groups), worthwhile, more)
 
 
 def adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:
