@@ -96,5 +96,14 @@ def test_reliability_equals_sklearn() -> None:
     assert found.came == pytest.approx(came)
     assert found.promised == pytest.approx(promised)
     assert found.brier == pytest.approx(brier_score_loss(relevant, probability))
+    assert found.brier_of_share == pytest.approx(brier_score_loss(relevant, np.full(1000, relevant.mean())))
     assert found.error > 0.1
     assert reliability(probability, generator.uniform(size=1000) < probability).error < 0.06
+
+
+def test_the_calibration_error_weighs_bins_by_their_pairs() -> None:
+    """Three pairs in two bins, the first of which gets two: |0.15 - 0.5| * 2/3 + |0.9 - 1| * 1/3."""
+    found = reliability(np.array([0.9, 0.1, 0.2]), np.array([True, False, True]), bins=2)
+    assert found.pairs.tolist() == [2, 1]
+    assert found.error == pytest.approx(0.8 / 3)
+    assert reliability(np.array([0.9]), np.array([True])).pairs.tolist() == [1]  # never more bins than pairs

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from homing.batches import LEFT_OUT, MINED, NEGATIVE, POSITIVE, UNJUDGED
-from homing.losses import contrastive, cosent, distillation
+from homing.losses import contrastive, cosent, distillation, embedding_distillation
 from homing.settings import Training
 from homing.training.objective import Objective, Taught
 
@@ -76,5 +76,22 @@ def test_shorter_embeddings_are_compared_as_the_models_own_are(embeddings: tuple
 
 def test_the_cross_query_term_is_added(embeddings: tuple[torch.Tensor, torch.Tensor]) -> None:
     queries, documents = embeddings
-    plain, with_term = (Objective(Training(cross_query=weight), 8)(*embeddings, RELEVANCE).loss for weight in (0.0, 0.3))
-    assert torch.isclose(with_term, plain + 0.3 * cosent(queries @ documents.T, RELEVANCE, 20.0))
+    for temperature, scale in ((0.05, 20.0), (0.1, 10.0)):
+        settings = [Training(cross_query=weight, temperature=temperature) for weight in (0.0, 0.3)]
+        plain, with_term = (Objective(each, 8)(*embeddings, RELEVANCE).loss for each in settings)
+        assert torch.isclose(with_term, plain + 0.3 * cosent(queries @ documents.T, RELEVANCE, scale))
+
+
+def test_what_a_teacher_says_by_scores_and_by_embeddings_has_the_weight_of_the_settings(
+    embeddings: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    generator = torch.Generator().manual_seed(2)
+    queries, documents = (F.normalize(torch.randn(size, 12, generator=generator), dim=1) for size in RELEVANCE.shape)
+    taught = Taught(queries @ documents.T, queries, documents)
+    plain = Objective(Training(temperature=0.1), 8)(*embeddings, RELEVANCE).loss
+    by_scores = distillation(embeddings[0] @ embeddings[1].T, taught.scores, torch.ones_like(RELEVANCE, dtype=torch.bool), 0.1, 0.1)
+    by_embeddings = embedding_distillation(torch.cat(embeddings), torch.cat([queries, documents]))
+    for weight in (0.0, 0.3):
+        settings = Training(temperature=0.1, distill=weight)
+        assert torch.isclose(Objective(settings, 8)(*embeddings, RELEVANCE, taught).loss, plain + weight * (by_scores + by_embeddings))
+        assert torch.isclose(Objective(settings, 8)(*embeddings, RELEVANCE, Taught(taught.scores)).loss, plain + weight * by_scores)
