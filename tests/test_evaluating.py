@@ -238,6 +238,15 @@ def test_without_judged_negatives_there_is_no_f1_but_a_ranking(tiny_model: Path)
     verdict = compare([found, replace(found, name="again")], resamples=100)
     assert set(verdict.differences[0].measures) == {"nDCG@10"}
     assert any("no AP and no F1" in note for note in verdict.notes)
+    for at in range(6):
+        builder.judge(at, builder.document(f"answer {at + 6}"), 0)
+    test = builder.dataset()
+    dev = test.with_qrels(data.qrels)
+    found = homing.evaluate([Model(tiny_model, name="base")], dev, test, Evaluating(resamples=100))[0]
+    assert "AP" in found.measures  # which asks nothing of dev
+    verdict = compare([found, replace(found, name="again")], resamples=100)
+    assert any("of dev are all relevant, or none is: there is no threshold and no F1" in note for note in verdict.notes)
+    assert not any("no AP" in note for note in verdict.notes)
 
 
 def test_a_probability_that_falls_with_the_score_is_none(splits: Splits, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,8 +68,12 @@ SENTENCES = (
         "有 {n} 条测试查询没有相关文档：计入 F1 与 AP，不计入排序指标。",
     ),
     (
-        "No non-relevant pair is judged in dev or in test: there is no AP and no F1.",
-        "开发集或测试集中没有“不相关”标注，因此没有 AP 与 F1。",
+        "No non-relevant pair is judged in test: there is no AP and no F1.",
+        "测试集中没有“不相关”标注，因此没有 AP 与 F1。",
+    ),
+    (
+        "The judged pairs of dev are all relevant, or none is: there is no threshold and no F1.",
+        "开发集的标注全是相关，或全是不相关，因此没有阈值与 F1。",
     ),
     (
         "Groups of test queries that hang together: only {n}. No difference can be shown, however large, and there are no intervals.",

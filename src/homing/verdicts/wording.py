@@ -223,8 +223,10 @@ def _of_the_test(last: Evaluation, power: Power | None) -> Iterator[str]:
     without = len(last.test.qrels.queries) - len(last.queries)
     if without:
         yield f"{without} test queries have no relevant document: they count in F1 and AP, not in the rankings."
-    if last.threshold is None:
-        yield "No non-relevant pair is judged in dev or in test: there is no AP and no F1."
+    if last.relevant.all():
+        yield "No non-relevant pair is judged in test: there is no AP and no F1."
+    elif last.threshold is None and last.has_scores:
+        yield "The judged pairs of dev are all relevant, or none is: there is no threshold and no F1."
     if independent(last) < LEAST_GROUPS:
         yield (
             f"Groups of test queries that hang together: only {independent(last)}. No difference can be shown, however large, and there "
