@@ -239,12 +239,14 @@ def test_a_query_encoder_names_its_documents_model(for_queries: Shipped) -> None
     assert np.array_equal(pair.encode(QUERIES, "document"), for_queries.base.encode(QUERIES, "document"))
     page = (for_queries.path / "DEPLOY.md").read_text()
     assert "encodes queries alone" in page
-    assert "8080/v1 --documents URL" in page
+    assert "8080/v1 --documents http://127.0.0.1:8082/v1" in page
+    assert f"vllm serve path/of/{for_queries.base.path.name} --served-model-name documents" in page
+    assert "in homing.json as `model` under `documents`" in page
     assert for_queries.base.weights_digest in page
     card = (for_queries.path / "README.md").read_text()
     assert "queries alone" in card
-    assert f'SentenceTransformer("{for_queries.base.path.name}")' in card
-    assert str(for_queries.base.path.parent) not in card  # which is made to be published
+    assert f'SentenceTransformer("path/of/{for_queries.base.path.name}")' in card
+    assert str(for_queries.base.path.parent) not in card + page  # which are made to be published
 
 
 def test_documents_of_a_query_encoder_keep_the_conventions_that_flags_gave(tiny_model: Path, tmp_path: Path) -> None:
@@ -392,7 +394,10 @@ def test_the_card_tells_the_verdict_and_what_it_rests_on(qwen3: Shipped, tmp_pat
     said = json.loads((path / "homing.json").read_text())
     assert {name: said[name] for name in said_before} == said_before
     assert said["dimensions"] == [32]  # what homing serve may cut to
+    allowed = """--hf-overrides '{"matryoshka_dimensions": [64, 32]}'"""  # vLLM refuses every size that isn't named
+    assert allowed in (path / "DEPLOY.md").read_text()
     complete(path, summary() | {"context": Context().plain()}, {})
+    assert 'dimensions":' not in (path / "DEPLOY.md").read_text().split("## Software")[0]
     assert "first numbers" not in (path / "README.md").read_text()  # no dimension is named that was not measured
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from homing.manifest import replaced
 from homing.shipping.deployment import deploy_page
 from homing.shipping.facts import Evaluated, Facts, facts_of
-from homing.shipping.origin import Origin, Verified, write_evaluated
+from homing.shipping.origin import Origin, Verified, place, write_evaluated
 
 DEPLOYING = "DEPLOY.md"
 KINDS = {"lora": "A LoRA", "rslora": "A rank-stabilised LoRA", "dora": "A DoRA"}
@@ -119,7 +119,7 @@ def _use(facts: Facts) -> list[str]:
         ]
     return [
         'queries = SentenceTransformer("path/of/this/directory").encode_query(["..."])',
-        f'base = SentenceTransformer("{_public(facts.documents["model"])}")',
+        f'base = SentenceTransformer("{place(facts.documents["model"])}")',
         f"base.max_seq_length = {facts.documents['max_length']}",
         f'documents = base.encode(["..."], prompt={json.dumps(facts.document_prompt, ensure_ascii=False)})',
     ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from homing import conventions
 from homing.measures.decision import Threshold
 from homing.shipping.facts import Facts
 from homing.shipping.layout import SETTINGS
+from homing.shipping.origin import place
 from homing.shipping.tei import faults
 
 GPU = 24 * 2**30  # bytes of the card that the line for vLLM is reckoned for
@@ -35,12 +37,25 @@ def _told(facts: Facts) -> str:
             f"\n\n`truncate_dim` in {SETTINGS} cuts embeddings to their first {facts.dimension} numbers. sentence-transformers and "
             f"`homing serve` do that; vLLM and text-embeddings-inference give all {facts.whole}: keep the first {facts.dimension} of them."
         )
+    short = ""
+    if sizes := _sizes(facts):
+        short = (
+            f"\n| shorter embeddings that were measured | {', '.join(map(str, sizes))}: a request to `homing serve` or vLLM says "
+            f'`"dimensions": {sizes[-1]}`; elsewhere keep the first numbers and bring them to length 1. `homing verify` asks for them '
+            f"with `?dimensions={sizes[-1]}` behind the address |"
+        )
     side = ""
     if facts.documents is not None:
+        where = place(facts.documents["model"])
         side = (
-            f"\n\n**This directory encodes queries alone.** Documents are encoded by `{facts.documents['model']}` (digest "
-            f"`{facts.documents['digest']}`), so that two servers stand behind one index: that one for documents, this one for queries."
+            f"\n\n**This directory encodes queries alone.** Documents are encoded by `{where}` (digest `{facts.documents['digest']}`), so "
+            "that two servers stand behind one index: that one for documents, this one for queries. `homing serve` serves both."
         )
+        if where != facts.documents["model"]:
+            side += (
+                f" The model was a directory where this was made, not one of a hub: put its place here for `{where}`, and in "
+                f"{conventions.FILE} as `model` under `documents`, where `homing serve` and `homing verify` look for it."
+            )
     return f"""| what any of them needs to be told | |
 |---|---|
 | dimension | {facts.dimension} |
@@ -48,11 +63,28 @@ def _told(facts: Facts) -> str:
 | embeddings | {scale} |
 | distance | {distance} |
 | query prefix, as JSON: every blank and line break counts | `{_quoted(facts.query_prompt)}` |
-| document prefix, as JSON | `{_quoted(facts.document_prompt)}` |{cut}{side}"""
+| document prefix, as JSON | `{_quoted(facts.document_prompt)}` |{short}{cut}{side}"""
+
+
+def _sizes(facts: Facts) -> list[int]:
+    """The numbers that an embedding may be cut to, most first: those that were measured."""
+    return [] if facts.evaluated is None else sorted(map(int, facts.evaluated.dimensions), reverse=True)
+
+
+def _vllm(facts: Facts, model: str, name: str, length: int, port: int) -> str:
+    """The line that starts vLLM with this directory, or with its documents' model. Without the last option it refuses `dimensions`."""
+    share = min(0.9, max(0.1, round(facts.bytes / GPU * 1.2 + 0.1, 1)))
+    cut = ""
+    if sizes := _sizes(facts):
+        allowed = sorted({facts.whole, facts.dimension, *sizes}, reverse=True)
+        cut = f" \\\n  --hf-overrides '{json.dumps({'matryoshka_dimensions': allowed})}'"
+    return (
+        f"vllm serve {model} --served-model-name {name} --runner pooling --convert embed --max-model-len {length} "
+        f"--gpu-memory-utilization {share:g} \\\n  --port {port}{cut}"
+    )
 
 
 def _servers(facts: Facts) -> str:
-    share = min(0.9, max(0.1, round(facts.bytes / GPU * 1.2 + 0.1, 1)))
     told = {"query": facts.query_prompt, "document": facts.document_prompt}
     prefixed = [kind for kind, prompt in told.items() if prompt]
     sides = " and ".join({"query": "queries", "document": "documents"}[kind] for kind in prefixed)
@@ -66,9 +98,11 @@ docker run -p 8081:80 -v "$PWD:/model" ghcr.io/huggingface/text-embeddings-infer
 ```
 
 {by_itself}A GPU's default there is float16; `--dtype float32` keeps what was verified."""
-    other, where = "", ""
+    other, second = "", ""
     if facts.documents is not None:
-        other, where = " --documents URL", f" URL is the server of `{facts.documents['model']}`."
+        other = " --documents http://127.0.0.1:8082/v1"
+        line = _vllm(facts, place(facts.documents["model"]), "documents", facts.documents["max_length"], 8082)
+        second = f"\n\nThe documents' model, beside it:\n\n```bash\n{line}\n```"
     listed = " text-embeddings-inference lists no models, so that its address needs a name; any will do."
     asked = ["8080/v1", "8081/v1#model"]
     if found := faults(facts.directory):
@@ -86,9 +120,8 @@ vLLM, on a GPU of {GPU // 2**30} GiB that other models may share: without `--gpu
 whatever the model needs ({facts.bytes / 2**30:.2f} GiB of weights here):
 
 ```bash
-vllm serve . --served-model-name tuned --runner pooling --convert embed --max-model-len {facts.length} --gpu-memory-utilization {share:g} \\
-  --port 8080
-```
+{_vllm(facts, ".", "tuned", facts.length, 8080)}
+```{second}
 
 `--dtype float32` gives what was verified to the last digits.{bare} A text longer than {facts.length} tokens
 is an error there unless the request says `"truncate_prompt_tokens": {facts.length}`; `homing verify` tells whether its end token survives
@@ -97,7 +130,7 @@ that.
 {tei}
 
 After a start, and after every upgrade, `homing verify` sends texts and says whether pooling, prompt, end token, length and weights are
-those of this directory.{listed}{where}
+those of this directory.{listed}
 
 ```bash
 {verify}

@@ -92,3 +92,8 @@ def licence(directory: Path) -> str | None:
         if line.startswith("license:"):
             return line.removeprefix("license:").strip().strip("'\"") or None
     return None
+
+
+def place(model: str) -> str:
+    """A model as a line for its reader names it: by its hub name, or as a directory of theirs, not by this machine's path."""
+    return f"path/of/{Path(model).name}" if Path(model).is_absolute() else model
