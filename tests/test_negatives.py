@@ -11,6 +11,7 @@ import pytest
 
 import homing
 from homing import Mining
+from homing.builder import Builder
 from homing.data import Dataset, Mined
 from homing.formats.mined import read_mined, save_mined
 from homing.negatives import places, redraw
@@ -85,6 +86,20 @@ def test_short_lists_give_what_they_have_in_every_epoch_and_chance_the_rest(tmp_
             assert row[2] not in judged[query]
             others.add(row[2])
     assert len(others) > 12
+
+
+def test_where_the_corpus_holds_no_more_a_row_ends_with_minus_one_in_every_epoch() -> None:
+    def redrawn(grades: list[list[int]], epoch: int) -> list[list[int]]:
+        builder = Builder()
+        for query, row in zip(("alpha", "beta"), grades, strict=True):
+            for document, grade in zip(("one", "two", "three", "four"), row, strict=True):
+                builder.judge(builder.query(query), builder.document(document), grade)
+        mined = homing.mine(builder.dataset(), Mining(negatives=3, retriever="list"))
+        return [sorted(row, reverse=True) for row in redraw(mined, epoch).tolist()]
+
+    for epoch in range(4):
+        assert redrawn([[1, 0, 0, 0], [1, 1, 0, 1]], epoch) == [[3, 2, 1], *[[2, -1, -1]] * 3]
+        assert redrawn([[1, 1, 1, 1], [1, 1, 1, 1]], epoch) == [[]] * 8
 
 
 def test_every_candidate_has_its_turn(mined: Mined) -> None:
