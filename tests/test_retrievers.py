@@ -116,6 +116,20 @@ def test_a_kept_index_is_used_again_and_only_for_the_same(cache: Path, monkeypat
     assert not list(cache.rglob("*.partial"))
 
 
+def test_what_a_killed_build_left_beside_its_index_is_cleared_away(cache: Path) -> None:
+    documents = ["a bees", "b c"]
+    BM25().fit(documents)
+    (index,) = (cache / "bm25").iterdir()
+    shard = index.with_name(f"{index.name}.partial") / "shard-00000"
+    shard.mkdir(parents=True)  # killed after its index was whole
+    BM25().fit(documents)
+    assert list((cache / "bm25").iterdir()) == [index]
+    shutil.rmtree(index)
+    index.with_name(f".{index.name}.cut short").mkdir()  # killed while it wrote its index
+    BM25().fit(documents)
+    assert list((cache / "bm25").iterdir()) == [index]
+
+
 def test_a_build_that_was_killed_goes_on_from_its_shards(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postings, "SHARD", 2)
     documents = ["a bees", "b c", "c d", "d bee", "e f", "a f g", "g h"]

@@ -58,6 +58,7 @@ class BM25:
             postings = build(documents, rule, self.k1, self.b, kept / f"{name}.partial")
             if postings.save(kept / name):
                 postings = Postings.read(kept / name)
+        if kept is not None:  # also what a process left that was killed after it had saved the whole
             shutil.rmtree(kept / f"{name}.partial", ignore_errors=True)
         self._fitted = postings, rule, name
 

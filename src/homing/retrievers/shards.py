@@ -71,6 +71,8 @@ def put(directory: Path, arrays: dict[str, NDArray[Any]], said: dict[str, Any]) 
             np.save(fresh / f"{name}.npy", values)
         (fresh / "said.json").write_text(json.dumps(said), encoding="utf-8")
         os.rename(fresh, directory)
+        for left in directory.parent.glob(f".{directory.name}.*"):  # by a process that was killed, or is too late
+            shutil.rmtree(left, ignore_errors=True)
     except OSError as error:
         if not (directory / "said.json").is_file():
             _say(f"what can be made again is not kept in {directory.parent}: {error.strerror}")
