@@ -52,3 +52,20 @@ def test_damaged_tokens_are_made_again(tiny_model: Path, data: Dataset, tmp_path
     again = Tokenised(model, data, np.arange(3), np.arange(5), tmp_path).tokens
     assert np.array_equal(again.ids, ids)
     assert np.array_equal(again.offsets, offsets)
+
+
+def test_what_a_kill_left_half_goes_when_it_goes_on_and_another_trainings_texts_when_one_begins(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    half, whole = journal.checkpoint(5).with_name(".step-0000005.partial"), journal.checkpoint(4)
+    texts = [tmp_path / name / whose for name in ("tokens", "documents") for whose in ("own", "others", ".others.partial")]
+    for directory in (half, whole, *texts, tmp_path / "teacher"):
+        directory.mkdir(parents=True)
+        (directory / "file").write_text("x")
+    journal.cut(4)
+    assert not half.exists()
+    assert whole.exists()
+    assert all(each.exists() for each in texts)
+    journal.begin([each for each in texts if each.name == "own"])
+    assert not whole.exists()
+    assert [each.name for each in texts if each.exists()] == ["own", "own"]
+    assert (tmp_path / "teacher" / "file").exists()  # answers that were paid for

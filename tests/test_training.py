@@ -212,6 +212,35 @@ def test_a_killed_process_loses_nothing(trained: Adapter, base: Model, tiny_mode
     assert resumed.digest == trained.digest
 
 
+def test_a_best_checkpoint_lost_after_the_one_before_it_was_pruned_is_found_again(
+    trained: Adapter, base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last is damaged, its predecessor's best is gone, and the look that follows finds less than that best, as a GPU or a clock may."""
+    shutil.copytree(trained.path.parent, tmp_path / "run")
+    before, last = sorted((tmp_path / "run" / "training" / "checkpoints").iterdir())[-2:]
+    (last / "state.json").write_text("")
+    state = json.loads((before / "state.json").read_text())
+    state["best_update"], state["looks"]["best"][0]["nDCG@10"] = 1, 2.0
+    (before / "state.json").write_text(json.dumps(state))
+    again = homing.train(base, mined, splits.dev, SETTINGS, out=tmp_path / "run" / "adapter")
+    assert again.digest == trained.digest
+
+
+def test_a_training_of_other_texts_leaves_none_of_those_before(
+    base: Model, mined: homing.Mined, splits: Splits, tiny_model: Path, tmp_path: Path
+) -> None:
+    short = replace(SETTINGS, epochs=0.5, evaluations=1)
+    homing.train(base, mined, splits.dev, replace(short, train="queries"), out=tmp_path / "adapter")
+    training = tmp_path / "training"
+    assert len(list((training / "documents").iterdir())) == 1  # all sides have one corpus
+    before = list((training / "tokens").iterdir())
+    homing.train(Model(tiny_model, max_length=32), mined, splits.dev, short, out=tmp_path / "adapter")
+    after = list((training / "tokens").iterdir())
+    assert len(after) == 1
+    assert after != before
+    assert not list((training / "documents").iterdir())
+
+
 @pytest.mark.parametrize("speed", [100, 1_000_000])
 def test_the_rate_of_training_is_measured_in_a_moment(
     speed: int, base: Model, mined: homing.Mined, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

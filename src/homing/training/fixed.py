@@ -21,13 +21,18 @@ def embedded(model: Model, corpus: Corpus, directory: Path) -> NDArray[np.float3
 
     Where `directory` lacks them, they are those that another stage or run kept (`Kept`), or a killed call; the rest is encoded.
     """
-    place = directory / digest([model.digest, *corpus.texts])
+    place = place_of(model, corpus, directory)
     if not place.is_dir():
         embeddings = Kept(model).encode(corpus.texts, "document", progress="documents, once")
         with replace_directory(place) as fresh:
             np.save(fresh / "embeddings.npy", embeddings)
     kept: NDArray[np.float32] = np.load(place / "embeddings.npy", mmap_mode="r")
     return kept
+
+
+def place_of(model: Model, corpus: Corpus, directory: Path) -> Path:
+    """Where `embedded` keeps the embeddings of this corpus."""
+    return directory / digest([model.digest, *corpus.texts])
 
 
 def against(batch: Batch, mined: Mined, seed: int, update: int) -> tuple[Ints, NDArray[np.int8]]:

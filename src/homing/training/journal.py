@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,9 @@ class Journal:
         return None
 
     def cut(self, update: int) -> None:
-        """Drop what was logged after this update: it will be done again."""
+        """Drop what was logged after this update, and checkpoints that a kill left half: it will be done again."""
+        for half in (self.directory / "checkpoints").glob(".step-*"):
+            shutil.rmtree(half)
         file = self.directory / FILE
         kept = []
         for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
@@ -77,10 +79,10 @@ class Journal:
         with replaced(file) as fresh:
             fresh.write("".join(f"{line}\n" for line in kept))
 
-    def begin(self) -> None:
-        """Clear away what another training left."""
-        for name in ("checkpoints", FILE, "scales.json"):
-            there = self.directory / name
+    def begin(self, own: Collection[Path] = ()) -> None:
+        """Clear away what another training left, tokens and embeddings of its texts among it; `own` are the ones that this one reads."""
+        others = [each for name in ("tokens", "documents") for each in (self.directory / name).glob("*") if each not in own]
+        for there in (*(self.directory / name for name in ("checkpoints", FILE, "scales.json")), *others):
             shutil.rmtree(there) if there.is_dir() else there.unlink(missing_ok=True)
         self.directory.mkdir(parents=True, exist_ok=True)
 

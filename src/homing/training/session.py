@@ -24,7 +24,7 @@ from homing.errors import TrainingError
 from homing.manifest import write_json
 from homing.progress import BAR, Say, beside_bars
 from homing.settings import Training
-from homing.training.fixed import embedded
+from homing.training.fixed import embedded, place_of
 from homing.training.journal import Journal
 from homing.training.learner import Learner, Teacher
 from homing.training.schedule import Pace, learning_rate
@@ -68,9 +68,11 @@ class Session:
             settings.report_to.split(","), logs, {**asdict(settings), "parameters": base.parameters}, logs.parent.name, say
         )  # fmt: skip
         self.journal = Journal(logs)
+        self.own = list[Path]()  # the tokens and embeddings of texts that this training reads
         self.fixed, self.fixed_of_dev, self.fixed_of_general = map(self._fixed_documents, (mined.train, dev, general))
         self.fingerprint = self._fingerprint()
         self.learner = Learner(base, mined, settings, logs / "tokens", teacher, self.fixed, start, say)
+        self.own.append(self.learner.texts.place)
         self.pace = Pace.of(len(self.learner.groups), settings)
         self.base_look: Look | None = None
         self.best_look: Look | None = None
@@ -86,6 +88,7 @@ class Session:
         if data is None or self.settings.train != "queries":
             return None
         found = embedded(self.model, data.corpus, self.logs / "documents")
+        self.own.append(place_of(self.model, data.corpus, self.logs / "documents"))
         self.began = time.monotonic()
         return found
 
@@ -289,7 +292,7 @@ class Session:
         """Go on from the last whole checkpoint of the same training, whose state is returned; anything else is cleared away."""
         last = self.journal.last(self.fingerprint)
         if last is None:
-            self.journal.begin()
+            self.journal.begin(self.own)
             return None
         path, state, moments = last
         self.learner.restore(Adapter(path).weights, moments)
@@ -299,6 +302,8 @@ class Session:
         looks = {name: None if kept is None else Look(kept[0], np.array(kept[1])) for name, kept in state["looks"].items()}
         self.base_look, self.best_look = looks["base"], looks["best"]
         self.journal.cut(self.pace.update)
+        if self.best_look is not None and not self.journal.checkpoint(self.best_update).is_dir():  # a later one, lost since, was better
+            self.best_look = None
         self.say(f"going on from update {self.pace.update} of {self.pace.updates} ({path})")
         return state
 

@@ -14,7 +14,7 @@ from homing.manifest import replace_directory
 
 
 class Tokenised:
-    """`tokens` of the queries and documents that are named, queries first; kept below `directory` by the digest of model and texts.
+    """`tokens` of the queries and documents that are named, queries first; kept at `place`, in `directory`, by their digest.
 
     `query` and `document` map positions in the dataset, shapes (queries,) and (documents,), to positions in `tokens`; -1 for a text that
     was not named.
@@ -23,13 +23,13 @@ class Tokenised:
     def __init__(self, model: Model, data: Dataset, queries: NDArray[np.integer], documents: NDArray[np.integer], directory: Path) -> None:
         queries, documents = np.unique(queries), np.unique(documents)
         texts = [data.queries.texts[query] for query in queries.tolist()], [data.corpus.texts[each] for each in documents.tolist()]
-        place = directory / digest([model.digest, str(len(queries)), *texts[0], *texts[1]])
-        if (kept := _kept(place)) is None:
+        self.place = directory / digest([model.digest, str(len(queries)), *texts[0], *texts[1]])
+        if (kept := _kept(self.place)) is None:
             both = [model.tokenize(texts[0], "query"), model.tokenize(texts[1], "document")]
-            with replace_directory(place) as fresh:
+            with replace_directory(self.place) as fresh:
                 np.save(fresh / "ids.npy", np.concatenate([each.ids for each in both]))
                 np.save(fresh / "offsets.npy", np.concatenate([both[0].offsets, both[0].offsets[-1] + both[1].offsets[1:]]))
-            kept = _read(place)
+            kept = _read(self.place)
         self.tokens = kept
         self.query = np.full(len(data.queries), -1, dtype=np.int64)
         self.document = np.full(len(data.corpus), -1, dtype=np.int64)
