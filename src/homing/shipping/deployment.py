@@ -124,8 +124,8 @@ whatever the model needs ({facts.bytes / 2**30:.2f} GiB of weights here):
 ```{second}
 
 `--dtype float32` gives what was verified to the last digits.{bare} A text longer than {facts.length} tokens
-is an error there unless the request says `"truncate_prompt_tokens": {facts.length}`; `homing verify` tells whether its end token survives
-that.
+is an error there unless the request says `"truncate_prompt_tokens": {facts.length}`: vLLM 0.32 then cut a Qwen3's text where the model
+does, end token and all. `homing verify` doesn't say that, and notes the error.
 
 {tei}
 
