@@ -119,6 +119,7 @@ def test_one_hard_and_two_easy_ones_by_default() -> None:
         (5, Mining(8, 1), [HARD] * 4),  # all there is
         (30, Mining(3, 0), [EASY] * 3),
         (30, Mining(3, 3), [HARD] * 3),
+        (30, Mining(5, 1, 2), [HARD, MEDIUM, MEDIUM, EASY, EASY]),
     ],
 )
 def test_where_one_kind_runs_out_another_stands_in(candidates: int, settings: Mining, kinds: list[int]) -> None:

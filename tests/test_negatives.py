@@ -14,7 +14,7 @@ from homing import Mining
 from homing.builder import Builder
 from homing.data import Dataset, Mined
 from homing.formats.mined import read_mined, save_mined
-from homing.negatives import places, redraw
+from homing.negatives import mixed, places, redraw
 from tiny import made_data
 
 EPOCHS = range(1, 9)
@@ -167,3 +167,10 @@ def test_rows_saved_without_a_pool_come_back_without(mined: Mined, tmp_path: Pat
 def test_places_count_within_groups() -> None:
     assert places(np.array([0, 0, 2, 5, 5, 5])).tolist() == [0, 1, 0, 0, 1, 2]
     assert places(np.empty(0, dtype=np.int64)).tolist() == []
+
+
+def test_keys_are_mixed_as_splitmix64_mixes_its_states() -> None:
+    """Its published first outputs for the seed 1234567 (Vigna's splitmix64.c)."""
+    step = 0x9E3779B97F4A7C15
+    states = np.array([(1234567 + step * place) % 2**64 for place in (1, 2, 3)], dtype=np.uint64)
+    assert mixed(states).tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
